@@ -1,0 +1,107 @@
+"""What flows through the system: shapes, units, and the one policy interface.
+
+Axis names used throughout: `T` steps of an episode, `N` environments of a vector,
+`E` experts trained in one program, `L` steps of a window, `O` observation entries,
+`S` state entries (the observation without its frame stack), `A` action entries.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+Metrics = dict[str, float]
+PHASES = ("training", "random", "learner", "expert", "scripted", "mixed")
+
+
+class UserError(Exception):
+    """What the user can mend: says what is wrong, where, and what to do. The command line exits with 2."""
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What a task's environment looks like; every shape in the program comes from here."""
+
+    task: str
+    obs_dim: int
+    action_dim: int
+    horizon: int  # steps until the time limit
+    state_index: tuple[int, ...]  # observation entries that make the state: the current frame and the goal
+
+    @property
+    def state_dim(self) -> int:
+        return len(self.state_index)
+
+
+class Transition(NamedTuple):
+    """An n-step transition as SAC sees it; leading axes are the caller's."""
+
+    obs: Float[Array, "*batch O"]
+    action: Float[Array, "*batch A"]
+    reward: Float[Array, "*batch"]  # discounted sum over the n steps
+    discount: Float[Array, "*batch"]  # gamma^n, 0 at a termination: weight of the next value
+    next_obs: Float[Array, "*batch O"]
+
+
+class Labels(NamedTuple):
+    """What a teacher says of every step of an episode (SPEC: one convention everywhere)."""
+
+    mean: Float[np.ndarray, "T A"]  # tanh(mu(s)): in action space
+    log_std: Float[np.ndarray, "T A"]  # of the Gaussian before tanh
+    q: Float[np.ndarray, "T"] | None  # min of the twin critics at the stored (s, a); None: the teacher has none
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode, from its first observation to its true last one."""
+
+    obs: Float[np.ndarray, "T+1 O"]
+    action: Float[np.ndarray, "T A"]
+    reward: Float[np.ndarray, "T"]  # the environment's, unscaled
+    success: Bool[np.ndarray, "T"]
+    task: str
+    phase: str  # one of PHASES: who acted
+    seed: int = 0
+    goal: int = -1  # which of the task's fixed goals; -1: drawn afresh
+    terminated: bool = False  # False: ended by the time limit
+    labels: Labels | None = field(default=None)
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+
+class Window(NamedTuple):
+    """The last `L` steps of a trajectory, left-padded; leading axes are the caller's.
+
+    A step is a state with the action and reward that led to it, so that a policy which has just seen
+    state `t` knows all of step `t`. At an episode's first step both are zero.
+    """
+
+    state: Float[Array, "*batch L S"]
+    action: Float[Array, "*batch L A"]
+    reward: Float[Array, "*batch L"]
+    mask: Bool[Array, "*batch L"]  # False: padding
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Acts in `N` environments at once. A superset of `metaworld.evaluation.Agent`."""
+
+    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]: ...
+
+    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
+        """Forget the running episodes of the environments in `env_mask`."""
+        ...
+
+    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+        """Rewards of the step just taken; policies that read none ignore it."""
+        ...
+
+
+class Teacher(Protocol):
+    """Labels the steps of an episode that anybody played."""
+
+    def label(
+        self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]
+    ) -> Labels: ...
