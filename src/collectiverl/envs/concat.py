@@ -1,0 +1,45 @@
+"""Several vectors of environments as one: how many tasks are played side by side."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from collectiverl.envs.core import StepResult, VectorEnv
+from collectiverl.envs.goals import env_seeds
+from collectiverl.types import EnvSpec
+
+
+class Concatenated:
+    """The environments of all `members`, in their order. Tasks may differ, shapes may not."""
+
+    def __init__(self, members: Sequence[VectorEnv]):
+        first, *others = [member.spec for member in members]
+        for other in others:
+            if _shape(other) != _shape(first):
+                raise ValueError(f"{other.task} and {first.task} differ in shape: {other} and {first}")
+        self._members = list(members)
+        self._bounds = np.cumsum([member.num_envs for member in members])[:-1]
+        self.spec = first
+        self.num_envs = sum(member.num_envs for member in members)
+        self.tasks = tuple(task for member in members for task in member.tasks)
+
+    def goals(self) -> Int[np.ndarray, "N"]:
+        return np.concatenate([member.goals() for member in self._members])
+
+    def reset(self, seed: int) -> Float[np.ndarray, "N O"]:
+        seeds = env_seeds(seed, len(self._members))
+        return np.concatenate([m.reset(s) for m, s in zip(self._members, seeds, strict=True)])
+
+    def step(self, action: Float[np.ndarray, "N A"]) -> StepResult:
+        parts = np.split(action, self._bounds)
+        results = [member.step(part) for member, part in zip(self._members, parts, strict=True)]
+        return StepResult(*map(np.concatenate, zip(*results, strict=True)))
+
+    def close(self) -> None:
+        for member in self._members:
+            member.close()
+
+
+def _shape(spec: EnvSpec) -> tuple:
+    return spec.obs_dim, spec.action_dim, spec.horizon, spec.state_index
