@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Sequence
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -58,17 +58,24 @@ def indices(chosen: Goals) -> tuple[int, ...]:
     return listed
 
 
+class Goal(NamedTuple):
+    number: int  # which of the task's fixed goals; `FRESH`: to be drawn
+    row: Float[np.ndarray, "K"] | None  # None: to be drawn
+
+
 class GoalSequence:
-    """Which goal one of `num_envs` environments plays next.
+    """Which goal environment `env` of `num_envs` plays next.
 
     In order, environment `i` of `N` plays the `i`-th goal, then the `i+N`-th and so on, so that together
-    they play each goal once before any twice. At random, it draws from its own generator.
+    they play each goal once before any twice. At random, it draws from its own generator, which also serves
+    to draw fresh goals.
     """
 
-    def __init__(self, chosen: Goals, order: Order, env: int = 0, num_envs: int = 1):
+    def __init__(self, task: str, chosen: Goals, order: Order, env: int = 0, num_envs: int = 1):
         if order not in ("random", "sequential"):
             raise UserError(f"no goal order {order!r}: choose random or sequential")
         self._indices = indices(chosen)
+        self._rows = goals(task) if self._indices else None
         self._sequential = order == "sequential"
         self._first, self._stride = env, num_envs
         self.restart(0)
@@ -77,15 +84,18 @@ class GoalSequence:
         self._position = self._first
         self.generator = np.random.default_rng(seed)
 
-    def next(self) -> int:
-        """Index of the next goal, `FRESH` if it is to be drawn with `generator`."""
-        if not self._indices:
-            return FRESH
+    def next(self) -> Goal:
+        if self._rows is None:
+            return Goal(FRESH, None)
+        number = self._indices[self._choose() % len(self._indices)]
+        return Goal(number, self._rows[number])
+
+    def _choose(self) -> int:
         if not self._sequential:
-            return self._indices[self.generator.integers(len(self._indices))]
-        goal = self._indices[self._position % len(self._indices)]
+            return int(self.generator.integers(len(self._indices)))
+        position = self._position
         self._position += self._stride
-        return goal
+        return position
 
 
 def env_seeds(seed: int, num_envs: int) -> list[int]:

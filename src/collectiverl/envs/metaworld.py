@@ -3,21 +3,23 @@
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from jaxtyping import Float, Int
 
 from collectiverl.envs.core import StepResult
-from collectiverl.envs.goals import Goals, GoalSequence, Order, env_seeds
+from collectiverl.envs.goals import FRESH, Goals, GoalSequence, Order, env_seeds
 from collectiverl.envs.sawyer import SawyerEnv, sawyer_spec
 
 if TYPE_CHECKING:
-    from mujoco import MjData, MjModel
+    from mujoco._structs import MjData, MjModel  # where type checkers find them
 
 
 class MetaworldVectorEnv:
-    """`num_envs` copies of one Meta-World task, in this process or one process each."""
+    """`num_envs` copies of one Meta-World task, in this process or one process each.
+
+    Gymnasium's auto-reset is the protocol's own (`AutoresetMode.NEXT_STEP`).
+    """
 
     def __init__(
         self,
@@ -30,20 +32,21 @@ class MetaworldVectorEnv:
         self.spec = sawyer_spec(task)
         self.num_envs = num_envs
         self.tasks = (task,) * num_envs
-        makers = [partial(SawyerEnv, task, GoalSequence(goals, order, i, num_envs)) for i in range(num_envs)]
+        sequences = [GoalSequence(task, goals, order, i, num_envs) for i in range(num_envs)]
+        makers = [partial(SawyerEnv, task, sequence) for sequence in sequences]
         vector: Any = AsyncVectorEnv if processes else SyncVectorEnv
         options = {"context": "spawn"} if processes else {}  # forking a process that runs JAX may hang
-        self._envs: gym.vector.VectorEnv = vector(
+        self._envs: SyncVectorEnv | AsyncVectorEnv = vector(
             makers, copy=False, autoreset_mode=AutoresetMode.NEXT_STEP, **options
         )
         self._done = np.zeros(num_envs, bool)
-        self._goal_index = np.full(num_envs, -1)
+        self._goal_index = np.full(num_envs, FRESH)
 
     def goals(self) -> Int[np.ndarray, "N"]:
         return self._goal_index.copy()
 
     def reset(self, seed: int) -> Float[np.ndarray, "N O"]:
-        wide, _ = self._envs.reset(seed=env_seeds(seed, self.num_envs))
+        wide, _ = self._envs.reset(seed=[*env_seeds(seed, self.num_envs)])
         self._done = np.zeros(self.num_envs, bool)
         return self._narrow(wide)
 
@@ -64,7 +67,7 @@ class MetaworldVectorEnv:
         """The simulator of environment `i`, for rendering. Needs the environments in this process."""
         if not isinstance(self._envs, SyncVectorEnv):
             raise ValueError("environments in processes of their own cannot be rendered: use processes=False")
-        return self._envs.envs[i].unwrapped.mujoco_state  # type: ignore[attr-defined]
+        return self._envs.envs[i].unwrapped.mujoco_state  # type: ignore[reportAttributeAccessIssue]
 
     def close(self) -> None:
         self._envs.close()

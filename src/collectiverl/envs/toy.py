@@ -7,10 +7,10 @@ at most 20 steps away. The observation is laid out like Meta-World's: this frame
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from collectiverl.envs.core import StepResult
-from collectiverl.envs.goals import FRESH, Goals, GoalSequence, Order, env_seeds, goals
+from collectiverl.envs.goals import FRESH, Goals, GoalSequence, Order, env_seeds
 from collectiverl.types import EnvSpec
 
 STEP = 0.1
@@ -44,7 +44,7 @@ class ToyVectorEnv:
         self.num_envs = num_envs
         self.tasks = (task,) * num_envs
         self._matrix = MATRICES[task]
-        self._sequences = [GoalSequence(goals, order, i, num_envs) for i in range(num_envs)]
+        self._sequences = [GoalSequence(task, goals, order, i, num_envs) for i in range(num_envs)]
         self._goal_index = np.full(num_envs, FRESH)
         self._position, self._previous, self._goal = np.zeros((3, num_envs, 2))
         self._elapsed = np.zeros(num_envs, int)
@@ -79,15 +79,14 @@ class ToyVectorEnv:
     def close(self) -> None:
         """Nothing to release."""
 
-    def _begin(self, mask: np.ndarray) -> None:
+    def _begin(self, mask: Bool[np.ndarray, "N"]) -> None:
         for i in np.flatnonzero(mask):
-            sequence = self._sequences[i]
-            index = sequence.next()
-            fresh = index == FRESH
-            row = sequence.generator.uniform(-1, 1, 4) if fresh else goals(self.spec.task)[index]
+            number, row = self._sequences[i].next()
+            if row is None:
+                row = self._sequences[i].generator.uniform(-1, 1, 4)
             self._position[i] = self._previous[i] = row[:2]
             self._goal[i] = row[2:]
-            self._goal_index[i] = index
+            self._goal_index[i] = number
         self._elapsed[mask] = 0
 
     def _observe(self) -> Float[np.ndarray, "N 6"]:

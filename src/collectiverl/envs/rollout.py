@@ -1,0 +1,105 @@
+"""The one episode loop: training, recording, distillation, evaluation and video all step through here."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from collectiverl.envs.core import StepResult, VectorEnv
+from collectiverl.types import Episode, Policy
+
+
+class Step(NamedTuple):
+    """One step of all environments. Where `result.began`, nothing was played: it is no transition."""
+
+    obs: Float[np.ndarray, "N O"]  # what the policy saw
+    action: Float[np.ndarray, "N A"]  # what it did
+    result: StepResult
+
+
+def steps(envs: VectorEnv, policy: Policy, seed: int) -> Iterator[Step]:
+    """Plays without end from `reset(seed)`; the caller stops iterating when it has enough."""
+    obs = envs.reset(seed)
+    policy.reset(np.ones(envs.num_envs, bool))
+    while True:
+        action = np.asarray(policy.eval_action(obs), np.float32)
+        result = envs.step(action)
+        policy.observe(result.reward)
+        yield Step(obs, action, result)
+        obs = result.obs
+        if result.began.any():
+            policy.reset(result.began)
+
+
+class EpisodeCollector:
+    """Cuts a stream of steps into whole episodes."""
+
+    def __init__(self, envs: VectorEnv, phase: str, seed: int):
+        self.envs, self.phase, self.seed = envs, phase, seed
+        self.running: list[list[tuple]] = [[] for _ in range(envs.num_envs)]
+        self.goals = envs.goals().copy()
+
+    def add(self, step: Step) -> list[Episode]:
+        """The episodes that ended with this step."""
+        result = step.result
+        if result.began.any():
+            self.goals = np.where(result.began, self.envs.goals(), self.goals)
+        ended = []
+        for i in np.flatnonzero(~result.began):
+            self.running[i].append((step.obs[i], step.action[i], result.reward[i], result.success[i]))
+            if result.terminated[i] or result.truncated[i]:
+                ended.append(self._finish(int(i), result))
+        return ended
+
+    def _finish(self, i: int, result: StepResult) -> Episode:
+        obs, action, reward, success = zip(*self.running[i], strict=True)
+        self.running[i] = []
+        return Episode(
+            obs=np.stack([*obs, result.obs[i]]).astype(np.float32),
+            action=np.stack(action),
+            reward=np.asarray(reward, np.float32),
+            success=np.asarray(success, bool),
+            task=self.envs.tasks[i],
+            phase=self.phase,
+            seed=self.seed,
+            goal=int(self.goals[i]),
+            terminated=bool(result.terminated[i]),
+        )
+
+
+def episodes(envs: VectorEnv, policy: Policy, *, per_env: int, phase: str, seed: int) -> Iterator[Episode]:
+    """The first `per_env` episodes of every environment, as they end."""
+    collector = EpisodeCollector(envs, phase, seed)
+    left = np.full(envs.num_envs, per_env)
+    names: Iterable[Step] = steps(envs, policy, seed)
+    started = False
+    for step in names:
+        if not started:  # goals are known only after the reset inside the loop
+            collector.goals, started = envs.goals().copy(), True
+        playing = left > 0
+        ended = step.result.done & ~step.result.began & playing
+        finished = collector.add(step)
+        owners = np.flatnonzero(step.result.done & ~step.result.began)
+        for owner, episode in zip(owners, finished, strict=True):
+            if playing[owner]:
+                yield episode
+        left -= ended
+        if not (left > 0).any():
+            return
+
+
+class RandomPolicy:
+    """Uniform actions in [-1, 1], a function of the seed."""
+
+    def __init__(self, action_dim: int, seed: int):
+        self.action_dim, self.rng = action_dim, np.random.default_rng(seed)
+
+    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        return self.rng.uniform(-1, 1, (len(observations), self.action_dim)).astype(np.float32)
+
+    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
+        pass
+
+    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+        pass

@@ -1,0 +1,110 @@
+"""Names and goals."""
+
+import numpy as np
+import pytest
+
+from collectiverl.envs.goals import FRESH, NUM_GOALS, GoalSequence, env_seeds, goal_split, goals, indices
+from collectiverl.envs.tasks import TOY_TASKS, benchmark, canonical, resolve
+from collectiverl.types import UserError
+
+
+@pytest.mark.parametrize("spelling", ["reach", "reach-v2", "reach-v3", "Reach-v3"])
+def test_every_spelling_names_the_same_task(spelling):
+    assert canonical(spelling) == "reach-v3"
+
+
+def test_a_task_that_was_renamed_keeps_its_old_name():
+    assert canonical("peg-insertion-side-v2") == "peg-insert-side-v3"
+
+
+@pytest.mark.parametrize(("name", "size"), [("MT10", 10), ("MT25", 25), ("MT50", 50)])
+def test_a_benchmark_has_as_many_tasks_as_its_name_says(name, size):
+    assert len(resolve([name])) == size
+
+
+def test_resolving_keeps_the_order_and_names_no_task_twice():
+    assert resolve(["window-open", "MT10", "reach-v2"])[:2] == ("window-open-v3", "reach-v3")
+    assert len(resolve(["window-open", "MT10", "reach-v2"])) == 10
+
+
+def test_every_canonical_name_resolves_to_itself():
+    names = (*benchmark("MT50"), *TOY_TASKS)
+    assert resolve(names) == names
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"), [("raech", "reach-v3"), ("MT15", "MT10"), ("toy-trun", "toy-turn")]
+)
+def test_a_typo_is_answered_with_the_nearest_name(typo, meant):
+    with pytest.raises(UserError, match=f"no task '{typo}': did you mean .*'{meant}'"):
+        resolve([typo])
+
+
+def test_the_split_holds_out_ten_goals_and_loses_none():
+    train, held_out = goal_split()
+    assert len(held_out) == 10
+    assert sorted(train + held_out) == list(range(NUM_GOALS))
+
+
+def test_goal_sets_name_the_split():
+    assert (indices("train"), indices("held-out")) == goal_split()
+    assert indices("all") == tuple(range(NUM_GOALS))
+    assert indices("fresh") == ()
+
+
+@pytest.mark.parametrize("chosen", ["held_out", [], [50], [-1]])
+def test_goals_that_do_not_exist_are_refused(chosen):
+    with pytest.raises(UserError, match="goal"):
+        indices(chosen)
+
+
+def test_a_tasks_goals_are_distinct_and_the_same_every_time():
+    made = goals("toy-reach")
+    assert made.shape == (NUM_GOALS, 4)
+    assert len(np.unique(made, axis=0)) == NUM_GOALS
+    assert np.array_equal(goals.__wrapped__("toy-reach"), made)
+    assert not np.array_equal(goals("toy-reach", seed=1), made)
+
+
+def test_shared_goals_cannot_be_written():
+    with pytest.raises(ValueError, match="read-only"):
+        goals("toy-reach")[0] = 0
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 7, 50])
+def test_played_in_order_every_goal_comes_once(num_envs):
+    sequences = [GoalSequence("toy-reach", "all", "sequential", i, num_envs) for i in range(num_envs)]
+    rounds = -(-NUM_GOALS // num_envs)
+    played = [sequence.next().number for _ in range(rounds) for sequence in sequences]
+    assert played[:NUM_GOALS] == list(range(NUM_GOALS))
+
+
+def test_random_goals_follow_from_the_seed():
+    sequence = GoalSequence("toy-reach", "train", "random")
+    sequence.restart(3)
+    first = [sequence.next().number for _ in range(100)]
+    sequence.restart(3)
+    assert [sequence.next().number for _ in range(100)] == first
+    assert set(first) <= set(goal_split()[0])
+
+
+def test_a_goal_comes_with_its_row():
+    number, row = GoalSequence("toy-swap", "held-out", "random").next()
+    assert np.array_equal(row, goals("toy-swap")[number])
+
+
+def test_a_fresh_goal_has_no_index():
+    assert GoalSequence("toy-reach", "fresh", "random").next() == (FRESH, None)
+
+
+def test_neighbouring_seeds_share_no_environment_seed():
+    assert not set(env_seeds(0, 16)) & set(env_seeds(1, 16))
+
+
+def test_goals_are_metaworlds_own():
+    metaworld = pytest.importorskip("metaworld")
+    benchmark = metaworld.MT1("drawer-close-v3", seed=0)
+    env = benchmark.train_classes["drawer-close-v3"]()
+    for task, row in zip(benchmark.train_tasks, goals("drawer-close-v3"), strict=True):
+        env.set_task(task)
+        assert np.array_equal(env._last_rand_vec, row)
