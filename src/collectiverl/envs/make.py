@@ -1,11 +1,13 @@
 """Environments by name: which backend plays a task."""
 
+from importlib.util import find_spec
 from typing import Literal
 
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.goals import Goals, Order
 from collectiverl.envs.tasks import is_toy
 from collectiverl.envs.toy import ToyVectorEnv, toy_spec
+from collectiverl.envs.verified import VERIFIED
 from collectiverl.types import EnvSpec, UserError
 
 Backend = Literal["auto", "metaworld", "envpool"]
@@ -49,9 +51,7 @@ def make_envs(
 
 
 def _envpool_fits(task: str) -> bool:
-    from collectiverl.envs import envpool
-
-    return task in envpool.VERIFIED and envpool.installed()
+    return task in VERIFIED and find_spec("envpool") is not None
 
 
 def _envpool(task: str, num_envs: int, goals: Goals, num_threads: int) -> VectorEnv:

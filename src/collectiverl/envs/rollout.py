@@ -1,6 +1,6 @@
 """The one episode loop: training, recording, distillation, evaluation and video all step through here."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -37,24 +37,29 @@ class EpisodeCollector:
 
     def __init__(self, envs: VectorEnv, phase: str, seed: int):
         self.envs, self.phase, self.seed = envs, phase, seed
-        self.running: list[list[tuple]] = [[] for _ in range(envs.num_envs)]
-        self.goals = envs.goals().copy()
+        self.restart()
 
-    def add(self, step: Step) -> list[Episode]:
-        """The episodes that ended with this step."""
+    def restart(self) -> None:
+        """Forgets the running episodes: the environments were reset."""
+        self.running: list[list[tuple]] = [[] for _ in range(self.envs.num_envs)]
+        self.goals: np.ndarray | None = None
+
+    def add(self, step: Step) -> list[tuple[int, Episode]]:
+        """The episodes that ended with this step, each with its environment's index."""
         result = step.result
-        if result.began.any():
-            self.goals = np.where(result.began, self.envs.goals(), self.goals)
+        if self.goals is None or result.began.any():
+            self.goals = self.envs.goals().copy()
         ended = []
         for i in np.flatnonzero(~result.began):
             self.running[i].append((step.obs[i], step.action[i], result.reward[i], result.success[i]))
-            if result.terminated[i] or result.truncated[i]:
-                ended.append(self._finish(int(i), result))
+            if result.done[i]:
+                ended.append((int(i), self._finish(int(i), result)))
         return ended
 
     def _finish(self, i: int, result: StepResult) -> Episode:
         obs, action, reward, success = zip(*self.running[i], strict=True)
         self.running[i] = []
+        assert self.goals is not None
         return Episode(
             obs=np.stack([*obs, result.obs[i]]).astype(np.float32),
             action=np.stack(action),
@@ -72,21 +77,31 @@ def episodes(envs: VectorEnv, policy: Policy, *, per_env: int, phase: str, seed:
     """The first `per_env` episodes of every environment, as they end."""
     collector = EpisodeCollector(envs, phase, seed)
     left = np.full(envs.num_envs, per_env)
-    names: Iterable[Step] = steps(envs, policy, seed)
-    started = False
-    for step in names:
-        if not started:  # goals are known only after the reset inside the loop
-            collector.goals, started = envs.goals().copy(), True
-        playing = left > 0
-        ended = step.result.done & ~step.result.began & playing
-        finished = collector.add(step)
-        owners = np.flatnonzero(step.result.done & ~step.result.began)
-        for owner, episode in zip(owners, finished, strict=True):
-            if playing[owner]:
+    for step in steps(envs, policy, seed):
+        for owner, episode in collector.add(step):
+            if left[owner]:
+                left[owner] -= 1
                 yield episode
-        left -= ended
-        if not (left > 0).any():
+        if not left.any():
             return
+
+
+def first_success(
+    envs: VectorEnv, policy: Policy, seed: int
+) -> tuple[Bool[np.ndarray, "N"], Float[np.ndarray, "N"]]:
+    """Whether each environment's first episode succeeds at any step, and its return until then.
+
+    Stops as soon as every episode has succeeded or ended: a quick look for training, not an evaluation.
+    """
+    success, over = np.zeros(envs.num_envs, bool), np.zeros(envs.num_envs, bool)
+    returns = np.zeros(envs.num_envs, np.float32)
+    for step in steps(envs, policy, seed):
+        returns += np.where(over, 0, step.result.reward)
+        success |= step.result.success & ~over
+        over |= step.result.done | success
+        if over.all():
+            break
+    return success, returns
 
 
 class RandomPolicy:
