@@ -1,5 +1,8 @@
 """Names and goals."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -108,3 +111,16 @@ def test_goals_are_metaworlds_own():
     for task, row in zip(benchmark.train_tasks, goals("drawer-close-v3"), strict=True):
         env.set_task(task)
         assert np.array_equal(env._last_rand_vec, row)
+
+
+def test_the_toy_tasks_do_without_metaworld():
+    program = """
+import sys
+from collectiverl.envs.make import make_envs
+from collectiverl.envs.scripted import ScriptedPolicy
+from collectiverl.envs.tasks import resolve
+envs = make_envs(*resolve(["toy-swap"]), 1)
+ScriptedPolicy(envs.tasks).eval_action(envs.reset(0))
+sys.exit("metaworld" in sys.modules or "mujoco" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
