@@ -1,0 +1,85 @@
+"""Saving and loading pytrees as safetensors, and a stage's checkpoints. No pickle anywhere."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from collectiverl.store import write_atomically
+from collectiverl.types import UserError
+
+T = TypeVar("T")
+
+
+def _named_leaves(tree: Any) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct)
+
+
+def save_tree(path: Path, tree: Any) -> None:
+    """Every array of a pytree, by its path in the tree, as one safetensors file."""
+    arrays = {k: np.ascontiguousarray(v) for k, v in _named_leaves(tree).items() if _is_array(v)}
+    write_atomically(path, safetensors.numpy.save(arrays))
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=1).encode())
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is missing or corrupt ({error}): delete {path.parent} and run its stage again") from error
+
+
+def load_tree(path: Path, like: T) -> T:
+    """The tree saved at `path`, in the structure of `like`; names, shapes and dtypes must agree."""
+    saved = load_arrays(path)
+    expected = {k: v for k, v in _named_leaves(like).items() if _is_array(v)}
+    if saved.keys() != expected.keys():
+        odd = sorted(saved.keys() ^ expected.keys())
+        raise UserError(f"{path} is of another structure (first difference: {odd[0]}): it was made with other settings")
+    for name, leaf in expected.items():
+        if saved[name].shape != leaf.shape or saved[name].dtype != leaf.dtype:
+            raise UserError(
+                f"{path} holds {name} as {saved[name].dtype}{saved[name].shape}, "
+                f"but {leaf.dtype}{leaf.shape} is needed: it was made with other settings"
+            )
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(like)
+    names = [jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in leaves]
+    new = [
+        (saved[n] if isinstance(leaf, np.ndarray) else jax.numpy.asarray(saved[n])) if _is_array(leaf) else leaf
+        for n, (_, leaf) in zip(names, leaves, strict=True)
+    ]
+    return jax.tree_util.tree_unflatten(treedef, new)
+
+
+@contextlib.contextmanager
+def checkpoint(work: Path) -> Iterator[Path]:
+    """A fresh folder that replaces the checkpoint in a stage's working folder once it is whole."""
+    new, current, stale = (work / f"checkpoint{suffix}" for suffix in (".new", "", ".old"))
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    yield new
+    shutil.rmtree(stale, ignore_errors=True)
+    if current.exists():
+        current.rename(stale)
+    new.rename(current)
+    shutil.rmtree(stale, ignore_errors=True)
+
+
+def latest_checkpoint(work: Path) -> Path | None:
+    """The last whole checkpoint, if there is one."""
+    return next((f for f in (work / "checkpoint", work / "checkpoint.old") if f.is_dir()), None)

@@ -1,0 +1,211 @@
+"""Episodes on disk: immutable HDF5 shards, contiguous and uncompressed, read through memory maps.
+
+A shard holds its episodes one behind the other: `obs` has T+1 rows an episode, everything else T.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float, Int
+
+from collectiverl import store
+from collectiverl.types import Episode, Labels, UserError, Window
+
+SHARD_SIZE = 50  # episodes
+PER_STEP = ("action", "reward", "success")
+LABELS = ("mean", "log_std", "q")
+
+
+def write(folder: Path, episodes: Iterable[Episode], *, policy_hash: str = "") -> int:
+    """Writes shards `episodes-00000.h5`, … behind those already in `folder`; returns how many episodes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shard, count = len(paths(folder)), 0
+    waiting: list[Episode] = []
+    for episode in episodes:
+        waiting.append(episode)
+        count += 1
+        if len(waiting) == SHARD_SIZE:
+            _write_shard(folder / f"episodes-{shard:05d}.h5", waiting, policy_hash)
+            shard, waiting = shard + 1, []
+    if waiting:
+        _write_shard(folder / f"episodes-{shard:05d}.h5", waiting, policy_hash)
+    return count
+
+
+def _write_shard(path: Path, episodes: Sequence[Episode], policy_hash: str) -> None:
+    columns = {name: np.concatenate([getattr(e, name) for e in episodes]) for name in ("obs", *PER_STEP)}
+    labels = [e.labels for e in episodes if e.labels is not None]
+    if len(labels) not in (0, len(episodes)):
+        raise ValueError("either all episodes of a shard are labelled, or none")
+    for name in LABELS:
+        rows = [getattr(label, name) for label in labels]
+        if rows and all(row is not None for row in rows):
+            columns[f"teacher_{name}"] = np.concatenate(rows)
+    about = [{k: getattr(e, k) for k in ("task", "phase", "seed", "goal", "terminated")} for e in episodes]
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name, column in columns.items():
+            file.create_dataset(name, data=column)
+        file.create_dataset("length", data=np.asarray([len(e) for e in episodes], np.int64))
+        file.attrs["episodes"] = json.dumps(about)
+        file.attrs["policy_hash"] = policy_hash
+        file.attrs["versions"] = json.dumps(store.versions())
+    store.write_atomically(path, buffer.getvalue())
+
+
+def paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("episodes-*.h5"))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file, its columns as memory maps."""
+
+    columns: dict[str, np.ndarray]
+    length: Int[np.ndarray, "episodes"]
+    about: list[dict]
+
+    @classmethod
+    def open(cls, path: Path) -> "Shard":
+        try:
+            with h5py.File(path, "r") as file:
+                columns = {k: _map(path, file[k]) for k in file if k != "length"}
+                length = np.asarray(file["length"])
+                about = json.loads(str(file.attrs["episodes"]))
+        except (OSError, KeyError, ValueError) as error:
+            raise UserError(
+                f"{path} is missing or corrupt ({error}): delete {path.parent} and run its stage again"
+            ) from error
+        shard = cls(columns, length, about)
+        shard._check(path)
+        return shard
+
+    def _check(self, path: Path) -> None:
+        rows = int(self.length.sum())
+        for name, column in self.columns.items():
+            expected = rows + len(self.length) if name == "obs" else rows
+            if len(column) != expected or len(self.about) != len(self.length):
+                raise UserError(
+                    f"{path}: column {name} has {len(column)} rows, {expected} were expected; "
+                    f"delete {path.parent} and run its stage again"
+                )
+
+
+def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray:
+    offset = dataset.id.get_offset()
+    if offset is None:  # an empty dataset occupies no place in the file
+        return np.asarray(dataset)
+    return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
+
+
+class EpisodeTable:
+    """The episodes of several shards as one table; windows of them are gathered by vectorised indices."""
+
+    def __init__(self, shards: Sequence[Shard]):
+        self.shards = shards
+        self.about = [row for shard in shards for row in shard.about]
+        self.length = np.concatenate([s.length for s in shards]) if shards else np.zeros(0, np.int64)
+        self._shard = np.repeat(np.arange(len(shards)), [len(s.length) for s in shards])
+        starts = [np.cumsum(s.length) - s.length for s in shards]
+        self._start = np.concatenate(starts) if starts else np.zeros(0, np.int64)
+        self._row = np.concatenate([np.arange(len(s.length)) for s in shards]) if shards else self._start
+
+    @classmethod
+    def open(cls, *folders: Path) -> "EpisodeTable":
+        """All shards below sealed `folders`."""
+        files = [path for folder in folders for path in paths(folder)]
+        if not files:
+            raise UserError(f"no episodes in {', '.join(map(str, folders))}: run the stage that records them")
+        return cls([Shard.open(path) for path in files])
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        return [row["task"] for row in self.about]
+
+    def subset(self, ids: Sequence[int] | np.ndarray) -> "EpisodeTable":
+        """The same shards, seen through some of their episodes."""
+        table = EpisodeTable.__new__(EpisodeTable)
+        table.shards, table.about = self.shards, [self.about[i] for i in ids]
+        for name in ("length", "_shard", "_start", "_row"):
+            setattr(table, name, getattr(self, name)[np.asarray(ids, int)])
+        return table
+
+    def __getitem__(self, i: int) -> Episode:
+        shard, start, steps = self.shards[self._shard[i]], self._start[i], self.length[i]
+        rows = slice(start, start + steps)
+        first = start + self._row[i]
+        column = shard.columns
+        labels = None
+        if "teacher_mean" in column:
+            q = np.asarray(column["teacher_q"][rows]) if "teacher_q" in column else None
+            labels = Labels(np.asarray(column["teacher_mean"][rows]), np.asarray(column["teacher_log_std"][rows]), q)
+        return Episode(
+            obs=np.asarray(column["obs"][first : first + steps + 1]),
+            **{name: np.asarray(column[name][rows]) for name in PER_STEP},
+            labels=labels,
+            **self.about[i],
+        )
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self[i] for i in range(len(self)))
+
+    def _gather(self, name: str, episode: Int[np.ndarray, "B"], step: Int[np.ndarray, "B *L"]) -> np.ndarray:
+        """Rows `step` of column `name` of each episode; `step` counts from its episode's start."""
+        extra = self._row[episode] if name == "obs" else 0
+        rows = (self._start[episode] + extra).reshape(-1, *[1] * (step.ndim - 1)) + step
+        sample = self.shards[0].columns[name]
+        out = np.empty((*step.shape, *sample.shape[1:]), sample.dtype)
+        owner = self._shard[episode]
+        for shard in np.unique(owner):
+            chosen = owner == shard
+            out[chosen] = self.shards[shard].columns[name][rows[chosen]]
+        return out
+
+    def windows(
+        self,
+        episode: Int[np.ndarray, "B"],
+        end: Int[np.ndarray, "B"],
+        size: int,
+        state_index: Sequence[int],
+        context: Int[np.ndarray, "B"] | None = None,
+    ) -> Window:
+        """The windows of `size` steps whose last state is state `end` (0 … T) of `episode`.
+
+        `context` shortens what is seen to the last that many steps (1 … size).
+        """
+        at = end[:, None] - np.arange(size)[::-1]
+        seen = at >= 0
+        if context is not None:
+            seen &= np.arange(size)[::-1] < context[:, None]
+        led = seen & (at >= 1)
+        state = self._gather("obs", episode, np.maximum(at, 0))[..., list(state_index)]
+        before = np.maximum(at - 1, 0)
+        action, reward = self._gather("action", episode, before), self._gather("reward", episode, before)
+        return Window(
+            np.where(seen[..., None], state, 0), np.where(led[..., None], action, 0), np.where(led, reward, 0), seen
+        )
+
+    def column(self, name: str) -> Float[np.ndarray, "steps ..."]:
+        """A per-step column of all episodes, one behind the other."""
+        if any(name not in s.columns for s in self.shards):
+            raise UserError(f"these episodes have no {name}: their teacher does not give it")
+        return np.concatenate(
+            [
+                self.shards[s].columns[name][start : start + steps]
+                for s, start, steps in zip(self._shard, self._start, self.length, strict=True)
+            ]
+        )
+
+
+def relabel(episodes: Iterable[Episode], label: Callable[[Episode], Labels]) -> Iterator[Episode]:
+    """The same episodes with a teacher's labels."""
+    return (replace(episode, labels=label(episode)) for episode in episodes)

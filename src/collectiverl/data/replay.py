@@ -1,0 +1,111 @@
+"""Replay memory of E experts with N environments each, from which n-step transitions are sampled.
+
+Rows are vector steps. A row holds the observation acted on; the row behind it holds the true next one, since
+an episode's last observation occupies a row of its own that is no transition (next-step auto-reset).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from collectiverl.types import Transition
+
+
+class Row(NamedTuple):
+    """One step of E x N environments."""
+
+    obs: Float[np.ndarray, "E N O"]
+    action: Float[np.ndarray, "E N A"]
+    reward: Float[np.ndarray, "E N"]  # the environment's, unscaled
+    bonus: Float[np.ndarray, "E N"]  # what shaping multiplies by its weight of the day
+    terminated: Bool[np.ndarray, "E N"]
+    ended: Bool[np.ndarray, "E N"]  # by termination or time limit
+    valid: Bool[np.ndarray, "E N"]  # False: no transition
+
+
+class Replay:
+    """A ring of rows in host memory."""
+
+    def __init__(self, capacity: int, experts: int, envs: int, obs_dim: int, action_dim: int):
+        rows = max(2, capacity // envs)
+        shape = (rows, experts, envs)
+        self.data = Row(
+            obs=np.zeros((*shape, obs_dim), np.float32),
+            action=np.zeros((*shape, action_dim), np.float32),
+            reward=np.zeros(shape, np.float32),
+            bonus=np.zeros(shape, np.float32),
+            terminated=np.zeros(shape, bool),
+            ended=np.zeros(shape, bool),
+            valid=np.zeros(shape, bool),
+        )
+        self.next, self.size = 0, 0
+
+    def add(self, row: Row) -> None:
+        for column, values in zip(self.data, row, strict=True):
+            column[self.next] = values
+        self.next = (self.next + 1) % len(self.data.reward)
+        self.size = min(self.size + 1, len(self.data.reward))
+
+    def sample(
+        self, rng: np.random.Generator, shape: tuple[int, ...], *, n_step: int, gamma: float, weight: float = 0.0
+    ) -> Transition:
+        """Transitions of axes (*shape, E, batch): `shape` is (updates, batch) and E is put between them.
+
+        Rewards are `reward + weight * bonus`, summed over up to `n_step` steps of one episode and never past
+        its end; the next observation is the true one there.
+        """
+        updates, batch = shape
+        experts = self.data.reward.shape[1]
+        row, env = self._valid_rows(rng, (updates, experts, batch))
+        expert = np.arange(experts)[:, None]
+        capacity = len(self.data.reward)
+        reward = np.zeros(row.shape, np.float32)
+        running = np.ones(row.shape, bool)
+        steps = np.zeros(row.shape, np.int64)
+        at = row
+        terminated = np.zeros(row.shape, bool)
+        newest = (self.next - 1) % capacity
+        for k in range(n_step):
+            gain = self.data.reward[at, expert, env] + np.float32(weight) * self.data.bonus[at, expert, env]
+            reward += np.where(running, np.float32(gamma**k) * gain, 0)
+            steps += running
+            terminated |= running & self.data.terminated[at, expert, env]
+            following = (at + 1) % capacity
+            # the newest row has no row behind it, so its transition cannot be used yet
+            running &= ~self.data.ended[at, expert, env] & (following != newest)
+            at = np.where(running, following, at)
+        last = (row + steps) % capacity
+        return Transition(
+            obs=self.data.obs[row, expert, env],
+            action=self.data.action[row, expert, env],
+            reward=reward,
+            discount=np.where(terminated, 0, gamma**steps).astype(np.float32),
+            next_obs=self.data.obs[last, expert, env],
+        )
+
+    def _valid_rows(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Uniform over the transitions whose next observation is stored, by rejection."""
+        capacity, experts, envs = self.data.reward.shape
+        oldest = (self.next - self.size) % capacity
+        usable = self.size - 1
+
+        def draw() -> tuple[np.ndarray, np.ndarray]:
+            return (oldest + rng.integers(0, usable, shape)) % capacity, rng.integers(0, envs, shape)
+
+        row, env = draw()
+        expert = np.arange(experts)[:, None]
+        while not (good := self.data.valid[row, expert, env]).all():
+            new_row, new_env = draw()
+            row, env = np.where(good, row, new_row), np.where(good, env, new_env)
+        return row, env
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that is filled, for a checkpoint."""
+        stored = {name: column[: self.size] for name, column in self.data._asdict().items()}
+        return stored | {"next": np.asarray(self.next), "size": np.asarray(self.size)}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self.next, self.size = int(state["next"]), int(state["size"])
+        for name, column in self.data._asdict().items():
+            column[: self.size] = state[name]

@@ -1,0 +1,66 @@
+"""Where numbers go: JSONL always, TensorBoard beside it, and a progress channel to whoever watches."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+Report = Callable[[int, int, str], None]  # (done, total, note), called as a stage advances
+
+
+def silent(done: int, total: int, note: str = "") -> None:
+    """The progress report of a caller that does not watch."""
+
+
+class MetricsLog:
+    """Appends one line per call to `metrics.jsonl`; a resumed stage cuts back to its checkpoint's step."""
+
+    def __init__(self, folder: Path, *, resume_at: int | None = None):
+        self.path = folder / "metrics.jsonl"
+        self._cut(resume_at)
+        self._file = self.path.open("a")
+        self._board = SummaryWriter(str(folder / "tensorboard"), flush_secs=30)
+
+    def _cut(self, resume_at: int | None) -> None:
+        if not self.path.exists():
+            return
+        lines = self.path.read_text().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        kept = [line for line in whole if resume_at is not None and json.loads(line)["step"] <= resume_at]
+        self.path.write_text("".join(kept))
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        numbers = {name: float(value) for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in numbers.items()}}) + "\n")
+        self._file.flush()
+        for name, number in numbers.items():
+            self._board.add_scalar(name, number, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+
+
+class Stopwatch:
+    """Seconds spent by name: `with watch("update"): ...`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, name: str) -> "_Lap":
+        return _Lap(self, name)
+
+
+class _Lap:
+    def __init__(self, watch: Stopwatch, name: str):
+        self.watch, self.name = watch, name
+
+    def __enter__(self) -> None:
+        self.began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        spent = time.perf_counter() - self.began
+        self.watch.seconds[self.name] = self.watch.seconds.get(self.name, 0.0) + spent

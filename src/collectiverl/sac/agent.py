@@ -1,0 +1,233 @@
+"""A batch of E soft actor-critic agents as one immutable state; `update(state, batch, key) -> (state, metrics)`.
+
+Every array of an `Agent` or `SACState` made by `init` has a leading axis of experts; E = 1 is no special case.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from collectiverl.nn.gaussian import Actor, Gaussian
+from collectiverl.nn.mlp import Critic
+from collectiverl.nn.normalizer import Normalizer
+from collectiverl.sac import losses
+from collectiverl.types import Transition
+
+M = TypeVar("M", bound=eqx.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SACConfig:
+    """Networks and hyper-parameters of soft actor-critic."""
+
+    width: int = 256  # units of a hidden layer
+    depth: int = 2  # hidden layers
+    layer_norm: bool = True  # in the critics
+    log_std_min: float = -5.0
+    log_std_max: float = 2.0
+    normalize_obs: bool = False  # standardise observations by their running mean and deviation
+    gamma: float = 0.99
+    n_step: int = 3  # steps of reward before the bootstrap
+    tau: float = 0.005  # Polyak rate of the target critics
+    batch_size: int = 256
+    reward_scale: float = 0.1  # Meta-World's rewards reach 10 a step
+    learning_rate: float = 3e-4  # Adam, actor and critics
+    temperature_learning_rate: float = 3e-4
+    initial_temperature: float = 0.1
+    entropy_per_action: float = -1.0  # target entropy per action dimension (Haarnoja et al. 2018b, appendix D)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma <= 1:
+            raise ValueError(f"sac.gamma={self.gamma} is not in (0, 1]")
+        if not 0 < self.tau <= 1:
+            raise ValueError(f"sac.tau={self.tau} is not in (0, 1]")
+        if self.log_std_min >= self.log_std_max:
+            raise ValueError(
+                f"sac.log-std-min={self.log_std_min} must be below sac.log-std-max={self.log_std_max}"
+            )
+        for name in ("width", "depth", "n_step", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"sac.{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
+        for name in ("learning_rate", "temperature_learning_rate", "initial_temperature", "reward_scale"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"sac.{name.replace('_', '-')}={getattr(self, name)} must be positive")
+
+
+class Agent(eqx.Module):
+    """What acts and judges: actor, twin critics, and the normaliser of what they see."""
+
+    actor: Actor
+    critic: Critic
+    normalizer: Normalizer
+
+    def policy(self, obs: Float[Array, "O"]) -> Gaussian:
+        return self.actor(self.normalizer(obs))
+
+    def q(self, obs: Float[Array, "O"], action: Float[Array, "A"]) -> Float[Array, ""]:
+        """The smaller of the twin critics, in units of scaled reward."""
+        return jnp.min(self.critic(self.normalizer(obs), action))
+
+
+class SACState(eqx.Module):
+    """Everything that learning changes."""
+
+    agent: Agent
+    target_critic: Critic
+    log_alpha: Float[Array, "*experts"]
+    opt_actor: optax.OptState
+    opt_critic: optax.OptState
+    opt_alpha: optax.OptState
+    updates: Int[Array, "*experts"]
+
+
+def init_agent(obs_dim: int, action_dim: int, config: SACConfig, key: PRNGKeyArray) -> Agent:
+    """One freshly initialised agent, without a leading axis."""
+    k_actor, k_critic = jax.random.split(key)
+    return Agent(
+        actor=Actor(
+            obs_dim,
+            action_dim,
+            config.width,
+            config.depth,
+            log_std_bounds=(config.log_std_min, config.log_std_max),
+            key=k_actor,
+        ),
+        critic=Critic(
+            obs_dim, action_dim, config.width, config.depth, layer_norm=config.layer_norm, key=k_critic
+        ),
+        normalizer=Normalizer.identity(obs_dim),
+    )
+
+
+def init_state(agent: Agent, config: SACConfig) -> SACState:
+    """Learning state around one agent: fresh optimisers, targets equal to the critics."""
+    return SACState(
+        agent=agent,
+        target_critic=agent.critic,
+        log_alpha=jnp.log(jnp.float32(config.initial_temperature)),
+        opt_actor=optax.adam(config.learning_rate).init(eqx.filter(agent.actor, eqx.is_array)),
+        opt_critic=optax.adam(config.learning_rate).init(eqx.filter(agent.critic, eqx.is_array)),
+        opt_alpha=optax.adam(config.temperature_learning_rate).init(jnp.zeros(())),
+        updates=jnp.zeros((), jnp.int32),
+    )
+
+
+def init(obs_dim: int, action_dim: int, config: SACConfig, keys: PRNGKeyArray) -> SACState:
+    """E fresh learning states, one a key."""
+    return eqx.filter_vmap(lambda key: init_state(init_agent(obs_dim, action_dim, config, key), config))(keys)
+
+
+def _descend(
+    module: M, grads: M, opt: optax.OptState, rate: float
+) -> tuple[M, optax.OptState]:
+    updates, opt = optax.adam(rate).update(grads, opt)
+    return eqx.apply_updates(module, updates), opt
+
+
+def update_critic(
+    state: SACState, batch: Transition, key: PRNGKeyArray, config: SACConfig
+) -> tuple[SACState, dict[str, Array]]:
+    """One step of both critics on a batch of normalised transitions."""
+    agent, alpha = state.agent, jnp.exp(state.log_alpha)
+    next_action, next_log_prob = jax.vmap(agent.actor)(batch.next_obs).sample(key)
+    next_q = jax.vmap(state.target_critic)(batch.next_obs, next_action)
+    target = jax.vmap(losses.td_target, (0, 0, 0, 0, None))(
+        batch.reward, batch.discount, next_q, next_log_prob, alpha
+    )
+
+    @partial(eqx.filter_value_and_grad, has_aux=True)
+    def loss_fn(critic: Critic):
+        q = jax.vmap(critic)(batch.obs, batch.action)
+        return jnp.mean(jax.vmap(losses.critic_loss)(q, target)), q
+
+    (loss, q), grads = loss_fn(agent.critic)
+    critic, opt = _descend(agent.critic, grads, state.opt_critic, config.learning_rate)
+    target_critic = optax.incremental_update(
+        eqx.filter(critic, eqx.is_array), eqx.filter(state.target_critic, eqx.is_array), config.tau
+    )
+    target_critic = eqx.combine(target_critic, state.target_critic)
+    state = eqx.tree_at(
+        lambda s: (s.agent.critic, s.target_critic, s.opt_critic), state, (critic, target_critic, opt)
+    )
+    return state, {"critic/loss": loss, "critic/q": q.mean(), "critic/target": target.mean()}
+
+
+def update_actor(
+    state: SACState, batch: Transition, key: PRNGKeyArray, config: SACConfig
+) -> tuple[SACState, dict[str, Array]]:
+    """One step of the actor, then of the temperature."""
+    agent, alpha = state.agent, jnp.exp(state.log_alpha)
+
+    @partial(eqx.filter_value_and_grad, has_aux=True)
+    def loss_fn(actor: Actor):
+        gaussian = jax.vmap(actor)(batch.obs)
+        action, log_prob = gaussian.sample(key)
+        q = jax.vmap(agent.critic)(batch.obs, action)
+        loss = jnp.mean(jax.vmap(losses.actor_loss, (0, 0, None))(q, log_prob, alpha))
+        return loss, (log_prob, gaussian.log_std)
+
+    (loss, (log_prob, log_std)), grads = loss_fn(agent.actor)
+    actor, opt = _descend(agent.actor, grads, state.opt_actor, config.learning_rate)
+
+    target_entropy = config.entropy_per_action * batch.action.shape[-1]
+    grad_alpha = jax.grad(
+        lambda a: jnp.mean(jax.vmap(losses.temperature_loss, (None, 0, None))(a, log_prob, target_entropy))
+    )(state.log_alpha)
+    step, opt_alpha = optax.adam(config.temperature_learning_rate).update(grad_alpha, state.opt_alpha)
+    state = eqx.tree_at(
+        lambda s: (s.agent.actor, s.opt_actor, s.log_alpha, s.opt_alpha),
+        state,
+        (actor, opt, state.log_alpha + cast(Array, step), opt_alpha),
+    )
+    return state, {
+        "actor/loss": loss,
+        "actor/entropy": -log_prob.mean(),
+        "actor/log_std": log_std.mean(),
+        "temperature": alpha,
+    }
+
+
+def update_one(
+    state: SACState, batch: Transition, key: PRNGKeyArray, config: SACConfig
+) -> tuple[SACState, dict[str, Array]]:
+    """One update of one expert on a raw batch: critics, targets, actor, temperature."""
+    normalize = jax.vmap(state.agent.normalizer)
+    batch = batch._replace(obs=normalize(batch.obs), next_obs=normalize(batch.next_obs))
+    k_critic, k_actor = jax.random.split(key)
+    state, critic_metrics = update_critic(state, batch, k_critic, config)
+    state, actor_metrics = update_actor(state, batch, k_actor, config)
+    state = eqx.tree_at(lambda s: s.updates, state, state.updates + 1)
+    return state, critic_metrics | actor_metrics
+
+
+@eqx.filter_jit
+def update(
+    state: SACState, batches: Transition, key: PRNGKeyArray, config: SACConfig
+) -> tuple[SACState, dict[str, Array]]:
+    """U updates of E experts in one compiled call; `batches` has axes (U, E, batch).
+
+    Metrics are those of the last update, with axis (E,).
+    """
+    arrays, static = eqx.partition(state, eqx.is_array)
+    experts = state.log_alpha.shape[0]
+
+    def body(carry, inputs):
+        batch, k = inputs
+        one = lambda a, b, kk: _split_update(a, static, b, kk, config)
+        carry, metrics = jax.vmap(one)(carry, batch, jax.random.split(k, experts))
+        return carry, metrics
+
+    keys = jax.random.split(key, batches.reward.shape[0])
+    arrays, metrics = jax.lax.scan(body, arrays, (batches, keys))
+    return eqx.combine(arrays, static), jax.tree.map(lambda m: m[-1], metrics)
+
+
+def _split_update(arrays, static, batch, key, config):
+    state, metrics = update_one(eqx.combine(arrays, static), batch, key, config)
+    return eqx.filter(state, eqx.is_array), metrics

@@ -1,0 +1,36 @@
+"""The three losses of soft actor-critic (Haarnoja et al. 2018b), for one transition; the caller maps.
+
+`gaussian`s come from the actor, `q` from the twin critics; checked against Stable-Baselines3 in
+tests/test_sac_against_sb3.py.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def td_target(
+    reward: Float[Array, ""],
+    discount: Float[Array, ""],
+    next_q: Float[Array, "2"],
+    next_log_prob: Float[Array, ""],
+    alpha: Float[Array, ""],
+) -> Float[Array, ""]:
+    """Soft bootstrapped return; `discount` is gamma^n, and 0 only at a termination (Pardo et al. 2018)."""
+    return reward + discount * (jnp.min(next_q) - alpha * next_log_prob)
+
+
+def critic_loss(q: Float[Array, "2"], target: Float[Array, ""]) -> Float[Array, ""]:
+    """Half the squared error, summed over the twins."""
+    return 0.5 * jnp.sum((q - target) ** 2)
+
+
+def actor_loss(q: Float[Array, "2"], log_prob: Float[Array, ""], alpha: Float[Array, ""]) -> Float[Array, ""]:
+    """What the actor minimises: entropy-regularised negative value."""
+    return alpha * log_prob - jnp.min(q)
+
+
+def temperature_loss(
+    log_alpha: Float[Array, ""], log_prob: Float[Array, ""], target_entropy: float
+) -> Float[Array, ""]:
+    """Raises the temperature while the policy's entropy is below the target, and lowers it above."""
+    return -log_alpha * (log_prob + target_entropy)

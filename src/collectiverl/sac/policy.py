@@ -1,0 +1,93 @@
+"""SAC agents as policies: deterministic with labels for use as expert and teacher, stochastic for training."""
+
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from collectiverl import checkpoints, store
+from collectiverl.sac.agent import Agent, SACConfig, init_agent
+from collectiverl.types import Labels, UserError
+
+WEIGHTS = "agent.safetensors"
+ABOUT = "agent.json"
+
+
+@eqx.filter_jit
+def act(agents: Agent, obs: Float[Array, "E N O"]) -> Float[Array, "E N A"]:
+    """The deterministic actions of E agents."""
+    return eqx.filter_vmap(lambda agent, o: jax.vmap(agent.policy)(o).mode)(agents, obs)
+
+
+@eqx.filter_jit
+def explore(agents: Agent, obs: Float[Array, "E N O"], key: PRNGKeyArray) -> Float[Array, "E N A"]:
+    """Actions drawn from the policies of E agents."""
+    keys = jax.random.split(key, obs.shape[0])
+    return eqx.filter_vmap(lambda agent, o, k: jax.vmap(agent.policy)(o).sample(k)[0])(agents, obs, keys)
+
+
+@eqx.filter_jit
+def _label(agent: Agent, obs: Float[Array, "T O"], action: Float[Array, "T A"]) -> tuple[Array, Array, Array]:
+    gaussian = jax.vmap(agent.policy)(obs)
+    return gaussian.mode, gaussian.log_std, jax.vmap(agent.q)(obs, action)
+
+
+class AgentPolicy:
+    """E agents playing deterministically, each in its own share of the environments."""
+
+    def __init__(self, agents: Agent):
+        self.agents = agents
+        self.experts = agents.normalizer.count.shape[0]
+
+    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        obs = jnp.asarray(observations, jnp.float32).reshape(self.experts, -1, observations.shape[-1])
+        return np.asarray(act(self.agents, obs)).reshape(len(observations), -1)
+
+    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
+        pass
+
+    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+        pass
+
+
+class Expert(AgentPolicy):
+    """One trained agent: plays, and labels what others played."""
+
+    def __init__(self, agent: Agent):
+        super().__init__(jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, agent))
+        self.agent = agent
+
+    def label(self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]) -> Labels:
+        return Labels(*(np.asarray(x, np.float32) for x in _label(self.agent, obs, action)))
+
+
+def save_agent(folder: Path, agent: Agent, config: SACConfig, **about: object) -> None:
+    """Weights and what is needed to rebuild the networks around them."""
+    checkpoints.save_tree(folder / WEIGHTS, agent)
+    sizes = {"obs_dim": agent.normalizer.mean.shape[-1], "action_dim": action_dim(agent)}
+    checkpoints.write_json(folder / ABOUT, {"sac": store.plain(config), **sizes, **about})
+
+
+def load_agent(folder: Path) -> tuple[Agent, SACConfig]:
+    """The agent sealed in `folder`, its files verified."""
+    store.verify(folder)
+    about = store.read_json(folder / ABOUT)
+    try:
+        config = SACConfig(**about["sac"])
+        like = jax.eval_shape(
+            lambda k: init_agent(about["obs_dim"], about["action_dim"], config, k), jax.random.key(0)
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / ABOUT} does not describe an agent ({error})") from error
+    return checkpoints.load_tree(folder / WEIGHTS, like), config
+
+
+def action_dim(agent: Agent) -> int:
+    return agent.actor.mlp.layers[-1].bias.shape[-1] // 2  # type: ignore[union-attr]
+
+
+def load_expert(folder: Path) -> Expert:
+    return Expert(load_agent(folder)[0])

@@ -1,0 +1,188 @@
+"""Sealed directories: written under a temporary name, verified by checksum, never changed again.
+
+A stage's folder is `<out>.partial/` while it works (checkpoints live there) and becomes `<out>/` when its
+`manifest.json` is complete. Nothing unsealed is ever read as a result.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from collectiverl.types import UserError
+
+MANIFEST = "manifest.json"
+
+
+def partial(out: Path) -> Path:
+    """Where the stage that will be sealed as `out` works."""
+    return out.with_name(out.name + ".partial")
+
+
+def plain(config: Any) -> Any:
+    """A config as JSON sees it, for comparing and saving."""
+    value = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config
+    return json.loads(json.dumps(value, default=str))
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """All of `data` under `path`, or nothing: temporary name, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} is not readable JSON ({error}): delete its folder and run the stage again") from error
+
+
+# -- manifests ---------------------------------------------------------------------------------------------
+
+
+def manifest(out: Path) -> dict[str, Any]:
+    """The manifest of a sealed directory; an unsealed or missing one is the user's to mend."""
+    if not (out / MANIFEST).is_file():
+        hint = f" ({partial(out).name} is there: the stage was interrupted)" if partial(out).exists() else ""
+        raise UserError(f"{out} is not a finished result{hint}")
+    return read_json(out / MANIFEST)
+
+
+def is_sealed(out: Path) -> bool:
+    return (out / MANIFEST).is_file()
+
+
+def identity(out: Path) -> str:
+    """Hash of all a sealed directory holds, for the manifests of the stages that read it."""
+    files = manifest(out)["files"]
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def verify(out: Path) -> dict[str, Any]:
+    """The manifest of `out`, after every file of it was found whole."""
+    record = manifest(out)
+    for name, expected in record["files"].items():
+        path = out / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing: delete {out} and run its stage again")
+        if sha256(path) != expected:
+            raise UserError(f"{path} is corrupt (its sha256 does not fit the manifest): delete {out} and run its stage again")
+    return record
+
+
+def differences(expected: Any, found: Any, prefix: str = "") -> list[str]:
+    """Names of the settings in which two plain configs differ, with both values."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        keys = sorted(expected.keys() | found.keys())
+        return [d for k in keys for d in differences(expected.get(k), found.get(k), f"{prefix}{k}.")]
+    return [] if expected == found else [f"{prefix.rstrip('.')}: {found!r} there, {expected!r} now"]
+
+
+def check_fits(folder: Path, record: Mapping[str, Any], config: Any, inputs: Mapping[str, str]) -> None:
+    """Raises if a stage's folder was made with another configuration or from other inputs."""
+    changed = differences(plain(config), record["config"]) + differences(dict(inputs), record["inputs"], "input ")
+    if changed:
+        raise UserError(
+            f"{folder} was made with other settings ({'; '.join(changed[:3])}): "
+            "pass --overwrite to make it anew, or choose another run name with --run"
+        )
+
+
+def fits(out: Path, config: Any, inputs: Mapping[str, str]) -> bool:
+    """True if `out` is sealed and fits; refuses one that does not fit."""
+    if not is_sealed(out):
+        return False
+    check_fits(out, manifest(out), config, inputs)
+    return True
+
+
+def versions() -> dict[str, str]:
+    names = ("collectiverl", "metaworld", "mujoco", "envpool", "jax", "numpy")
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+# -- stages ------------------------------------------------------------------------------------------------
+
+
+def make_writable(folder: Path) -> None:
+    """Creates `folder`, or says why it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("no write permission")
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}; choose another folder with --root") from error
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Holds `folder` for this process; the kernel lets go when the process dies, however it dies."""
+    make_writable(folder)
+    file: IO[str] = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise UserError(f"{folder} is in use by another process: wait for it, or choose another run name") from error
+    try:
+        yield
+    finally:
+        file.close()
+
+
+@contextlib.contextmanager
+def stage(
+    out: Path, *, name: str, config: Any, inputs: Mapping[str, str], seed: int = 0, overwrite: bool = False
+) -> Iterator[Path]:
+    """The folder in which a stage works; sealed as `out` when the block ends without an exception.
+
+    An interrupted stage's folder of the same configuration is handed out again, checkpoints and all.
+    """
+    work, began = partial(out), time.time()
+    if overwrite:
+        for old in (out, work):
+            shutil.rmtree(old, ignore_errors=True)
+    with lock(work):
+        intent = work / ".intent.json"
+        if intent.is_file():
+            check_fits(work, read_json(intent), config, inputs)
+        record = {"stage": name, "config": plain(config), "inputs": dict(inputs), "seed": seed}
+        write_atomically(intent, json.dumps(record).encode())
+        yield work
+        seconds = time.time() - began
+        record |= {"versions": versions(), "seconds": round(seconds, 3), "created": time.strftime("%FT%TZ", time.gmtime())}
+        _seal(work, out, record)
+
+
+def _seal(work: Path, out: Path, record: dict[str, Any]) -> None:
+    for checkpoint in work.glob("checkpoint*"):
+        shutil.rmtree(checkpoint)
+    (work / ".intent.json").unlink(missing_ok=True)
+    files = sorted(p for p in work.rglob("*") if p.is_file() and p.name != ".lock")
+    record["files"] = {str(p.relative_to(work)): sha256(p) for p in files}
+    write_atomically(work / MANIFEST, json.dumps(record, indent=1).encode())
+    (work / ".lock").unlink(missing_ok=True)
+    shutil.rmtree(out, ignore_errors=True)
+    work.replace(out)
