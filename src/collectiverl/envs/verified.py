@@ -14,16 +14,17 @@ LIVE_PAD = (
 
 DIFFERS = {
     "bin-picking-v3": "the object lands turned differently, 1 cm away, in the first ten steps",
-    "box-close-v3": "rewards part by 0.2 in the first ten steps; returns by 10 %",
+    "box-close-v3": "rewards part by 0.2 in the first ten steps; returns by 10 % (standard error 10 %)",
     "button-press-topdown-wall-v3": "EnvPool's reward stays near 0",
     "dial-turn-v3": "EnvPool's scripted policy never succeeds",
     "door-close-v3": "the door moves otherwise from the second step on",
     "door-lock-v3": LIVE_PAD,
+    "handle-press-v3": "where the hand begins on the handle, rewards part by 0.5 in the first ten steps",
     "lever-pull-v3": "the lever's quaternion is another",
     "push-back-v3": LIVE_PAD,
     "soccer-v3": LIVE_PAD,
-    "stick-pull-v3": "returns differ by 15 %",
-    "stick-push-v3": "returns differ by 7 %",
+    "stick-pull-v3": "undecided: returns differ by 14 % (standard error 17 %)",
+    "stick-push-v3": "returns differ by 7 % (standard error 3 %)",
     "sweep-into-v3": LIVE_PAD,
     "sweep-v3": LIVE_PAD,
 }
@@ -48,7 +49,6 @@ VERIFIED = frozenset(
         "hammer-v3",
         "hand-insert-v3",
         "handle-press-side-v3",
-        "handle-press-v3",
         "handle-pull-side-v3",
         "handle-pull-v3",
         "peg-insert-side-v3",
