@@ -1,0 +1,110 @@
+"""A pre-norm transformer encoder (Vaswani et al. 2017; Xiong et al. 2020) for one sequence of tokens."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from collectiverl.nn.mlp import LayerNorm
+
+
+def project(linear: eqx.nn.Linear, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
+    """The layer on every row, as one matrix product: mapping it over rows would transpose twice."""
+    assert linear.bias is not None
+    return x @ linear.weight.T + linear.bias
+
+
+def dropout(x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "*shape"]:
+    """Zeroes entries with probability `rate`, to the nearest 1/256, and scales the others up; no key: identity.
+
+    Random bytes cost a quarter of random words, and random bits are a good part of a small model's update.
+    """
+    if key is None or rate == 0:
+        return x
+    kept = min(255, round(256 * (1 - rate)))
+    keep = jax.random.bits(key, x.shape, "uint8") < kept
+    return jnp.where(keep, x * (256 / kept), 0)
+
+
+class Attention(eqx.Module):
+    """Multi-head self-attention from the first `queries` tokens to all that the mask shows."""
+
+    qkv: eqx.nn.Linear
+    out: eqx.nn.Linear
+    heads: int = eqx.field(static=True)
+
+    def __init__(self, dim: int, heads: int, *, key: PRNGKeyArray):
+        k_qkv, k_out = jax.random.split(key)
+        self.qkv = eqx.nn.Linear(dim, 3 * dim, key=k_qkv)
+        self.out = eqx.nn.Linear(dim, dim, key=k_out)
+        self.heads = heads
+
+    def __call__(
+        self, x: Float[Array, "n dim"], mask: Bool[Array, "n"], queries: int
+    ) -> Float[Array, "queries dim"]:
+        per_head = project(self.qkv, x).reshape(len(x), 3, self.heads, -1)  # (n, 3, heads, dim / heads)
+        query, key, value = per_head[:queries, 0], per_head[:, 1], per_head[:, 2]
+        logits = jnp.einsum("qhc,khc->hqk", query, key) / jnp.sqrt(query.shape[-1])
+        weight = jax.nn.softmax(jnp.where(mask, logits, -jnp.inf), axis=-1)
+        mixed = jnp.einsum("hqk,khc->qhc", weight, value)
+        return project(self.out, mixed.reshape(queries, -1))
+
+
+class Block(eqx.Module):
+    """Attention, then a feed-forward layer, each on the normalised tokens and added to them."""
+
+    norm_attention: LayerNorm
+    attention: Attention
+    norm_feedforward: LayerNorm
+    widen: eqx.nn.Linear
+    narrow: eqx.nn.Linear
+    rate: float = eqx.field(static=True)  # of dropout, on what is added
+
+    def __init__(self, dim: int, heads: int, feedforward: int, rate: float, *, key: PRNGKeyArray):
+        k_attention, k_widen, k_narrow = jax.random.split(key, 3)
+        self.norm_attention, self.norm_feedforward = LayerNorm(dim), LayerNorm(dim)
+        self.attention = Attention(dim, heads, key=k_attention)
+        self.widen = eqx.nn.Linear(dim, feedforward, key=k_widen)
+        self.narrow = eqx.nn.Linear(feedforward, dim, key=k_narrow)
+        self.rate = rate
+
+    def __call__(
+        self, x: Float[Array, "n dim"], mask: Bool[Array, "n"], key: PRNGKeyArray | None, queries: int
+    ) -> Float[Array, "queries dim"]:
+        k_attention, k_feedforward = (None, None) if key is None else jax.random.split(key)
+        attended = self.attention(jax.vmap(self.norm_attention)(x), mask, queries)
+        x = x[:queries] + dropout(attended, self.rate, k_attention)
+        hidden = jax.nn.relu(project(self.widen, jax.vmap(self.norm_feedforward)(x)))
+        return x + dropout(project(self.narrow, hidden), self.rate, k_feedforward)
+
+
+class Transformer(eqx.Module):
+    """`layers` blocks and a last normalisation. Tokens that the mask hides influence no other token."""
+
+    blocks: list[Block]
+    norm: LayerNorm
+
+    def __init__(
+        self, dim: int, layers: int, heads: int, feedforward: int, rate: float, *, key: PRNGKeyArray
+    ):
+        keys = jax.random.split(key, layers)
+        self.blocks = [Block(dim, heads, feedforward, rate, key=k) for k in keys]
+        self.norm = LayerNorm(dim)
+
+    def __call__(
+        self,
+        x: Float[Array, "n dim"],
+        mask: Bool[Array, "n"],
+        key: PRNGKeyArray | None = None,
+        *,
+        queries: int | None = None,
+    ) -> Float[Array, "queries dim"]:
+        """The outputs of the first `queries` tokens (default: all), with dropout if there is a key.
+
+        At least one token must be shown. Fewer queries save the last layer's work on the others.
+        """
+        keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
+        for block, k in zip(self.blocks[:-1], keys[:-1], strict=True):
+            x = block(x, mask, k, len(x))
+        x = self.blocks[-1](x, mask, keys[-1], queries or len(x))
+        return jax.vmap(self.norm)(x)

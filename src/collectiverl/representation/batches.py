@@ -1,0 +1,102 @@
+"""Training windows: all trajectories as one array on the device, and which windows of it make a batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from collectiverl.data.episodes import EpisodeTable
+from collectiverl.types import UserError, Window
+
+Positives = Literal["views", "episode", "buffer"]
+
+
+class Rows(NamedTuple):
+    """Every state of every episode, one behind the other, with the action and reward that led to it."""
+
+    state: Float[Array, "rows S"]
+    action: Float[Array, "rows A"]  # zero at an episode's first state, as the reward
+    reward: Float[Array, "rows"]
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The episodes of several buffers, ready to draw windows from."""
+
+    rows: Rows
+    first: Int[np.ndarray, "episodes"]  # row of the first state
+    length: Int[np.ndarray, "episodes"]  # steps; there is one state more
+    offset: Int[np.ndarray, "buffers"]  # first episode of each buffer
+    count: Int[np.ndarray, "buffers"]  # its episodes
+
+
+class Draw(NamedTuple):
+    """Windows by row number: first P anchors, then their P positives."""
+
+    first: Int[np.ndarray, "*updates 2P"]  # row of the episode's first state
+    end: Int[np.ndarray, "*updates 2P"]  # row of the last state seen
+    context: Int[np.ndarray, "*updates 2P"]  # steps seen, at most
+    buffer: Int[np.ndarray, "*updates 2P"]
+    other: Int[np.ndarray, "*updates 2P"]  # row of another state of the episode, never the first
+
+
+def pack(tables: Sequence[EpisodeTable], state_index: Sequence[int]) -> Pack:
+    """One table a buffer; every one must hold an episode."""
+    if not tables or not all(len(table) for table in tables):
+        raise UserError("a buffer without episodes: run the stages that record and split it, or leave it out")
+    episodes = [_episode_rows(episode, state_index) for table in tables for episode in table]
+    length = np.concatenate([table.length for table in tables])
+    count = np.asarray([len(table) for table in tables])
+    columns = (jnp.asarray(np.concatenate(column)) for column in zip(*episodes, strict=True))
+    return Pack(Rows(*columns), np.cumsum(length + 1) - length - 1, length, np.cumsum(count) - count, count)
+
+
+def _episode_rows(episode, state_index: Sequence[int]) -> Rows:
+    action = np.concatenate([np.zeros_like(episode.action[:1]), episode.action])
+    reward = np.concatenate([np.zeros_like(episode.reward[:1]), episode.reward])
+    return Rows(episode.obs[:, list(state_index)], action, reward)
+
+
+def draw(
+    data: Pack, rng: np.random.Generator, pairs: int, window: int, starts: float, positives: Positives
+) -> Draw:
+    """A batch: buffers alike likely, then their episodes, then the places in them.
+
+    A share `starts` of the windows are an episode's first 1 … `window` steps; the others lie anywhere and
+    show their last 1 … `window` steps.
+    """
+    buffer = np.tile(rng.integers(0, len(data.count), pairs), 2)
+    episode = data.offset[buffer] + rng.integers(0, data.count[buffer])
+    if positives != "buffer":
+        episode[pairs:] = episode[:pairs]
+    end, context = _places(data.length[episode], rng, window, starts)
+    if positives == "views":
+        end[pairs:], context[pairs:] = end[:pairs], context[:pairs]
+    first = data.first[episode]
+    other = rng.integers(1, data.length[episode] + 1)
+    arrays = (first, first + end, context, buffer, first + other)
+    return Draw(*(array.astype(np.int32) for array in arrays))
+
+
+def _places(length: np.ndarray, rng: np.random.Generator, window: int, starts: float):
+    """Last state (0 … length) and number of steps seen."""
+    at_start = rng.random(len(length)) < starts
+    early = rng.integers(0, np.minimum(window, length + 1))
+    anywhere = rng.integers(0, length + 1)
+    context = rng.integers(1, window + 1, len(length))
+    return np.where(at_start, early, anywhere), np.where(at_start, window, context)
+
+
+def gather(
+    rows: Rows, first: Int[Array, ""], end: Int[Array, ""], context: Int[Array, ""], size: int
+) -> Window:
+    """One window; the same as `EpisodeTable.windows` gives."""
+    age = jnp.arange(size)[::-1]
+    at = end - age
+    mask = (at >= first) & (age < context)
+    seen = jax.tree.map(lambda column: column[jnp.maximum(at, 0)], rows)
+    return Window(*(jnp.where(mask.reshape(-1, *[1] * (c.ndim - 1)), c, 0) for c in seen), mask)

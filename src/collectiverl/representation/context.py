@@ -1,0 +1,99 @@
+"""Embeddings in use: of running trajectories step by step, and of recorded episodes at once."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from collectiverl.data.episodes import EpisodeTable
+from collectiverl.representation.batches import Rows, gather, pack
+from collectiverl.representation.encoder import Encoder
+from collectiverl.types import Window
+
+
+@eqx.filter_jit
+def _step(
+    encoder: Encoder, windows: Window, began: Bool[Array, "N"], latest: Window
+) -> tuple[Window, Float[Array, "N Z"]]:
+    """Empties the windows that begin anew, takes the latest step into all, and embeds them."""
+
+    def take_in(window: Window, new: Bool[Array, ""], step: Window) -> Window:
+        kept = window._replace(mask=window.mask & ~new)
+        step = step._replace(action=jnp.where(new, 0, step.action), reward=jnp.where(new, 0, step.reward))
+        return jax.tree.map(lambda column, x: jnp.concatenate([column[1:], x[None]]), kept, step)
+
+    windows = jax.vmap(take_in)(windows, began, latest)
+    return windows, jax.vmap(encoder)(windows)
+
+
+class Context:
+    """The running trajectories of `num_envs` environments, on the device.
+
+    Call `embed`, `acted`, `observe` in turn, and `reset` where an episode is over.
+    """
+
+    def __init__(self, encoder: Encoder, state_index: Sequence[int], num_envs: int):
+        self.encoder, self.state_index = encoder, list(state_index)
+        size, action_dim = encoder.window, encoder.action_dim
+        empty = Window(
+            np.zeros((num_envs, size, len(state_index)), np.float32),
+            np.zeros((num_envs, size, action_dim), np.float32),
+            np.zeros((num_envs, size), np.float32),
+            np.zeros((num_envs, size), bool),
+        )
+        self._windows = jax.tree.map(jnp.asarray, empty)
+        self._began = np.ones(num_envs, bool)
+        self._action = np.zeros((num_envs, action_dim), np.float32)
+        self._reward = np.zeros(num_envs, np.float32)
+
+    def reset(self, mask: Bool[np.ndarray, "N"]) -> None:
+        """The environments in `mask` begin a new episode with their next observation."""
+        self._began = self._began | mask
+
+    def embed(self, obs: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
+        """Takes in the observations, and embeds the windows that end with them."""
+        state = np.asarray(obs, np.float32)[:, self.state_index]
+        latest = Window(state, self._action, self._reward, np.ones(len(state), bool))
+        self._windows, z = _step(self.encoder, self._windows, self._began, latest)
+        self._began = np.zeros(len(state), bool)
+        return z
+
+    def acted(self, actions: Float[np.ndarray, "N A"]) -> None:
+        self._action = np.asarray(actions, np.float32)
+
+    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+        self._reward = np.asarray(rewards, np.float32)
+
+
+@eqx.filter_jit
+def embed_rows(
+    encoder: Encoder,
+    rows: Rows,
+    first: Int[np.ndarray, "B"],
+    end: Int[np.ndarray, "B"],
+    context: Int[np.ndarray, "B"],
+) -> Float[Array, "B Z"]:
+    """The embeddings of windows given by row numbers."""
+    return jax.vmap(lambda f, e, c: encoder(gather(rows, f, e, c, encoder.window)))(first, end, context)
+
+
+def encode(
+    encoder: Encoder, table: EpisodeTable, state_index: Sequence[int], batch: int = 512
+) -> Float[np.ndarray, "steps Z"]:
+    """The embedding of the window at each state that has an action, ordered as `table.column("action")`."""
+    data = pack([table], state_index)
+    first = np.repeat(data.first, data.length)
+    end = np.concatenate([f + np.arange(n) for f, n in zip(data.first, data.length, strict=True)])
+    return embed_all(encoder, data.rows, first, end, np.full(len(end), encoder.window), batch)
+
+
+def embed_all(encoder: Encoder, rows: Rows, first, end, context, batch: int = 512) -> Float[np.ndarray, "B Z"]:
+    """Any number of windows by row numbers, `batch` at a time, the last ones filled up to be compiled once."""
+    places = np.stack([first, end, context]).astype(np.int32)
+    chunks = (places[:, i : i + batch] for i in range(0, places.shape[1], batch))
+    filled = (np.pad(chunk, ((0, 0), (0, batch - chunk.shape[1])), mode="edge") for chunk in chunks)
+    embedded = [np.asarray(embed_rows(encoder, rows, *chunk)) for chunk in filled]
+    return np.concatenate(embedded)[: places.shape[1]]

@@ -1,0 +1,169 @@
+"""The trajectory encoder: a window of trajectory in, the task embedding `z` out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from collectiverl import checkpoints, store
+from collectiverl.nn.normalizer import Normalizer
+from collectiverl.nn.recurrent import Recurrent
+from collectiverl.nn.transformer import Transformer, project
+from collectiverl.representation.tokens import InterleavedTokens, JointTokens, Parts, Reader, Tokens, parts_of
+from collectiverl.types import UserError, Window
+
+WEIGHTS = "encoder.safetensors"
+ABOUT = "encoder.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """What reads the trajectory; the default sizes are the predecessor's."""
+
+    kind: Literal["transformer", "gru", "lstm"] = "transformer"
+    layout: Literal["joint", "interleaved"] = "joint"  # one token a step, or one each for action, reward, state
+    rewards: bool = True  # read the rewards too
+    window: int = 20  # steps, at most
+    dim: int = 32  # of a token
+    layers: int = 3
+    heads: int = 8
+    feedforward: int = 128  # hidden units of a block
+    dropout: float = 0.1
+    z_dim: int = 6
+
+    def __post_init__(self) -> None:
+        for name in ("window", "dim", "layers", "heads", "feedforward", "z_dim"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"encoder.{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
+        if self.kind == "transformer" and self.dim % self.heads:
+            raise ValueError(f"encoder.dim={self.dim} is not a multiple of encoder.heads={self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"encoder.dropout={self.dropout} is not in [0, 1)")
+        if self.kind not in ("transformer", "gru", "lstm"):
+            raise ValueError(f"encoder.kind={self.kind} is none of transformer, gru, lstm")
+        if self.layout not in ("joint", "interleaved"):
+            raise ValueError(f"encoder.layout={self.layout} is neither joint nor interleaved")
+
+
+class Reading(NamedTuple):
+    """What one window gives."""
+
+    z: Float[Array, "Z"]
+    parts: Parts  # the standardised parts of every step, as reconstructed
+
+
+class Encoder(eqx.Module):
+    """Standardises a window, reads it, and embeds it.
+
+    `z` has length sqrt(Z), so that its entries have mean square 1 as the standardised state beside it has: a
+    policy that consumes it sees a bounded input, and the cosine that InfoNCE compares is all there is of it.
+    """
+
+    state_scale: Normalizer
+    reward_scale: Normalizer
+    tokens: Tokens
+    body: Reader | Recurrent
+    head: eqx.nn.Linear
+    decoders: list[eqx.nn.Linear]
+    rewards: bool = eqx.field(static=True)
+    window: int = eqx.field(static=True)  # steps, at most
+
+    @property
+    def action_dim(self) -> int:
+        return int(self.decoders[0].out_features)
+
+    def __call__(self, window: Window, key: PRNGKeyArray | None = None) -> Float[Array, "Z"]:
+        """The embedding of one raw window of any length up to the encoder's; with dropout if there is a key."""
+        standard = self.standardize(window)
+        if key is None and isinstance(self.body, Reader):
+            return self._embed(self.body.summary(*self._tokens(standard)))
+        return self.read(standard, key).z
+
+    def standardize(self, window: Window) -> Window:
+        """The window with states and rewards in standard deviations of the training data, padding zero."""
+        states, rewards = jax.lax.stop_gradient((self.state_scale, self.reward_scale))
+        mask = window.mask
+        return Window(
+            state=jnp.where(mask[:, None], jax.vmap(states)(window.state), 0),
+            action=jnp.where(mask[:, None], window.action, 0),
+            reward=jnp.where(mask, jax.vmap(rewards)(window.reward[:, None])[:, 0], 0),
+            mask=mask,
+        )
+
+    def read(self, standard: Window, key: PRNGKeyArray | None = None) -> Reading:
+        """Embedding and reconstruction of a standardised window, which may be masked in places."""
+        summary, outputs = self.body(*self._tokens(standard), key)
+        kinds = zip(self.decoders, self.tokens.outputs_of_parts(outputs), strict=True)
+        return Reading(self._embed(summary), tuple(project(decoder, o) for decoder, o in kinds))
+
+    def _tokens(self, standard: Window):
+        tokens = self.tokens(parts_of(standard, self.rewards))
+        return tokens, jnp.repeat(standard.mask, self.tokens.per_step)
+
+    def _embed(self, summary: Float[Array, "dim"]) -> Float[Array, "Z"]:
+        raw = self.head(summary)
+        return raw * jax.lax.rsqrt(jnp.mean(raw**2) + 1e-8)
+
+
+def init_encoder(config: EncoderConfig, state_dim: int, action_dim: int, key: PRNGKeyArray) -> Encoder:
+    """A fresh encoder that does not standardise yet."""
+    k_tokens, k_body, k_reader, k_head, k_decoders = jax.random.split(key, 5)
+    sizes = (action_dim, 1, state_dim) if config.rewards else (action_dim, state_dim)
+    layout = JointTokens if config.layout == "joint" else InterleavedTokens
+    tokens = layout(sizes, config.dim, key=k_tokens)
+    if config.kind == "transformer":
+        c = config
+        transformer = Transformer(c.dim, c.layers, c.heads, c.feedforward, c.dropout, key=k_body)
+        body = Reader(transformer, config.window * tokens.per_step, config.dim, key=k_reader)
+    else:
+        body = Recurrent(config.kind, config.dim, config.layers, config.dropout, key=k_body)
+    decoders = zip(sizes, jax.random.split(k_decoders, len(sizes)), strict=True)
+    return Encoder(
+        state_scale=Normalizer.identity(state_dim),
+        reward_scale=Normalizer.identity(1),
+        tokens=tokens,
+        body=body,
+        head=eqx.nn.Linear(config.dim, config.z_dim, key=k_head),
+        decoders=[eqx.nn.Linear(config.dim, size, key=k) for size, k in decoders],
+        rewards=config.rewards,
+        window=config.window,
+    )
+
+
+def fit_scales(
+    encoder: Encoder, states: Float[np.ndarray, "rows S"], rewards: Float[np.ndarray, "rows"]
+) -> Encoder:
+    """The encoder with the statistics of its training data, which no training changes."""
+    scales = (_normalizer(states), _normalizer(rewards[:, None]))
+    return eqx.tree_at(lambda e: (e.state_scale, e.reward_scale), encoder, scales)
+
+
+def _normalizer(rows: Float[np.ndarray, "rows size"]) -> Normalizer:
+    wide = rows.astype(np.float64)  # a float32 sum over millions of rows would lose digits
+    mean, variance = wide.mean(0).astype(np.float32), wide.var(0).astype(np.float32)
+    return Normalizer(jnp.ones(()), jnp.asarray(mean), jnp.asarray(variance))
+
+
+def save_encoder(folder: Path, encoder: Encoder, config: EncoderConfig, **about: object) -> None:
+    """Weights, statistics, and what is needed to rebuild the modules around them."""
+    checkpoints.save_tree(folder / WEIGHTS, encoder)
+    sizes = {"state_dim": encoder.state_scale.mean.shape[-1], "action_dim": encoder.action_dim}
+    checkpoints.write_json(folder / ABOUT, {"encoder": store.plain(config), **sizes, **about})
+
+
+def load_encoder(folder: Path) -> tuple[Encoder, EncoderConfig]:
+    """The encoder sealed in `folder`, its files verified."""
+    store.verify(folder)
+    about = store.read_json(folder / ABOUT)
+    try:
+        config = EncoderConfig(**about["encoder"])
+        sizes = about["state_dim"], about["action_dim"]
+        like = eqx.filter_eval_shape(init_encoder, config, *sizes, jax.random.key(0))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / ABOUT} does not describe an encoder ({error})") from error
+    return checkpoints.load_tree(folder / WEIGHTS, like), config

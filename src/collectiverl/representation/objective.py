@@ -1,0 +1,130 @@
+"""The whole objective on one batch of windows, and the model with the heads that only training needs."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from collectiverl.nn.mlp import MLP
+from collectiverl.representation import losses
+from collectiverl.representation.batches import Draw, Positives, Rows, gather
+from collectiverl.representation.encoder import Encoder
+from collectiverl.representation.losses import Negatives
+from collectiverl.representation.tokens import part_names, parts_of
+from collectiverl.types import Window
+
+PREDICTOR_WIDTH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What is learned and how much each part of it counts; 0 leaves a part out."""
+
+    reconstruction: float = 1.0
+    contrast: float = 0.25  # InfoNCE
+    temperature: float = 0.15  # of InfoNCE
+    positives: Positives = "buffer"  # two masked views, two windows of an episode, or two of a buffer
+    negatives: Negatives = "buffers"  # windows of other buffers, or all others
+    bottleneck: float = 0.0  # next state and reward at other times of the episode, predicted from (s, a, z)
+    supervised: float = 0.0  # which buffer it is, classified from z
+
+    def __post_init__(self) -> None:
+        weights = ("reconstruction", "contrast", "bottleneck", "supervised")
+        for name in weights:
+            if getattr(self, name) < 0:
+                raise ValueError(f"objective.{name}={getattr(self, name)} must not be negative")
+        if not any(getattr(self, name) for name in weights):
+            raise ValueError("objective: all weights are 0, nothing would be learned")
+        if self.temperature <= 0:
+            raise ValueError(f"objective.temperature={self.temperature} must be positive")
+        if self.positives not in ("views", "episode", "buffer"):
+            raise ValueError(f"objective.positives={self.positives} is none of views, episode, buffer")
+        if self.negatives not in ("buffers", "all"):
+            raise ValueError(f"objective.negatives={self.negatives} is neither buffers nor all")
+
+
+class Model(eqx.Module):
+    """The encoder and the optional heads that only training needs."""
+
+    encoder: Encoder
+    predictor: MLP | None  # (s, a, z) -> change of the standardised state, standardised reward
+    classifier: eqx.nn.Linear | None  # z -> buffer
+
+
+def init_model(
+    encoder: Encoder, config: ObjectiveConfig, action_dim: int, buffers: int, key: PRNGKeyArray
+) -> Model:
+    k_predictor, k_classifier = jax.random.split(key)
+    state_dim, z_dim = encoder.state_scale.mean.shape[-1], encoder.head.out_features
+    inputs = state_dim + action_dim + int(z_dim)
+    return Model(
+        encoder,
+        MLP(inputs, state_dim + 1, PREDICTOR_WIDTH, 2, key=k_predictor) if config.bottleneck else None,
+        eqx.nn.Linear(z_dim, buffers, key=k_classifier) if config.supervised else None,
+    )
+
+
+class Batch(NamedTuple):
+    """Standardised windows, and a step of the same episode at another time."""
+
+    windows: Window  # axis 2P
+    buffer: Int[Array, "2P"]
+    step: Window  # of two states: the other step
+
+
+def load(encoder: Encoder, rows: Rows, draw: Draw, size: int) -> Batch:
+    """The windows that a draw names."""
+
+    @jax.vmap
+    def window(first, end, context):
+        return encoder.standardize(gather(rows, first, end, context, size))
+
+    @jax.vmap
+    def step(first, other):
+        return encoder.standardize(gather(rows, first, other, jnp.asarray(2), 2))
+
+    buffer = jnp.asarray(draw.buffer)
+    return Batch(window(draw.first, draw.end, draw.context), buffer, step(draw.first, draw.other))
+
+
+def loss(
+    model: Model, batch: Batch, key: PRNGKeyArray, config: ObjectiveConfig, *, dropout: bool
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The weighted sum of the objectives, and each of them."""
+    count = len(batch.buffer)
+    k_mask, k_dropout = jax.random.split(key)
+    others = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch.windows)
+    hidden, places = jax.vmap(losses.corrupt)(batch.windows, others, jax.random.split(k_mask, count))
+    keys = jax.random.split(k_dropout, count) if dropout else None
+    reading = jax.vmap(model.encoder.read)(hidden, keys)
+
+    metrics = reconstruction(model.encoder, batch.windows, reading.parts, places)
+    contrast, accuracy = losses.info_nce(reading.z, batch.buffer, config.temperature, config.negatives)
+    metrics |= {"contrast": contrast, "contrast/accuracy": accuracy}
+    if model.predictor is not None:
+        metrics["bottleneck"] = jax.vmap(predict, (None, 0, 0))(model.predictor, batch.step, reading.z).mean()
+    if model.classifier is not None:
+        logits = jax.vmap(model.classifier)(reading.z)
+        metrics["supervised"] = jax.vmap(losses.cross_entropy)(logits, batch.buffer).mean()
+    names = ("reconstruction", "contrast", "bottleneck", "supervised")
+    total = sum((getattr(config, name) * metrics[name] for name in names if name in metrics), jnp.zeros(()))
+    return total, {"loss": total, **metrics, **losses.spread(reading.z)}
+
+
+def reconstruction(encoder: Encoder, windows: Window, guess, places) -> dict[str, Array]:
+    """Error at the masked places, of each part and on average; parts count alike, however many entries."""
+    truth = jax.vmap(lambda w: parts_of(w, encoder.rewards))(windows)
+    rows = jnp.asarray((0, 1, 2) if encoder.rewards else (0, 2))
+    errors = losses.masked_mean(losses.part_errors(guess, truth), places.swapaxes(0, 1)[rows])
+    by_part = {f"reconstruction/{n}": e for n, e in zip(part_names(encoder.rewards), errors, strict=True)}
+    return {"reconstruction": errors.mean(), **by_part}
+
+
+def predict(predictor: MLP, step: Window, z: Float[Array, "Z"]) -> Float[Array, ""]:
+    """Squared error of the next state's change and the reward at a step, known only through (s, a, z)."""
+    guess = predictor(jnp.concatenate([step.state[0], step.action[1], z]))
+    truth = jnp.append(step.state[1] - step.state[0], step.reward[1])
+    return jnp.mean((guess - truth) ** 2)

@@ -1,0 +1,117 @@
+"""From a window to tokens and back: two layouts, and the learnable CLS token and positions.
+
+A step's parts are (action, reward, state), the order in which they came about; without rewards (action, state).
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from collectiverl.nn.mlp import LayerNorm
+from collectiverl.nn.transformer import Transformer, project
+from collectiverl.types import Window
+
+Parts = tuple[Float[Array, "L _"], ...]
+INITIAL_SCALE = 0.02  # of CLS and positions (Devlin et al. 2019)
+
+
+def parts_of(window: Window, rewards: bool) -> Parts:
+    """What a step consists of, one array [L, size] a part."""
+    reward = (window.reward[:, None],) if rewards else ()
+    return (window.action, *reward, window.state)
+
+
+def part_names(rewards: bool) -> tuple[str, ...]:
+    return ("action", "reward", "state") if rewards else ("action", "state")
+
+
+class Tokens(eqx.Module):
+    """A layout: how a window's parts become tokens, and which output speaks for which part."""
+
+    per_step: eqx.AbstractVar[int]
+
+    @abstractmethod
+    def __call__(self, parts: Parts) -> Float[Array, "n dim"]: ...
+
+    @abstractmethod
+    def outputs_of_parts(self, outputs: Float[Array, "n dim"]) -> Parts:
+        """The outputs [L, dim] from which each part is to be reconstructed."""
+        ...
+
+
+class JointTokens(Tokens):
+    """One token a step. The sum of the parts' linear embeddings is one linear map of them all."""
+
+    embed: eqx.nn.Linear
+    sizes: tuple[int, ...] = eqx.field(static=True)
+    per_step: int = eqx.field(static=True)
+
+    def __init__(self, sizes: Sequence[int], dim: int, *, key: PRNGKeyArray):
+        self.embed = eqx.nn.Linear(sum(sizes), dim, key=key)
+        self.sizes, self.per_step = tuple(sizes), 1
+
+    def __call__(self, parts: Parts) -> Float[Array, "n dim"]:
+        return project(self.embed, jnp.concatenate(parts, axis=1))
+
+    def outputs_of_parts(self, outputs: Float[Array, "n dim"]) -> Parts:
+        return (outputs,) * len(self.sizes)
+
+
+class InterleavedTokens(Tokens):
+    """One token a part: action, reward, state, action, …; each kind with its own embedding and LayerNorm."""
+
+    embeds: list[eqx.nn.Linear]
+    norms: list[LayerNorm]
+    per_step: int = eqx.field(static=True)
+
+    def __init__(self, sizes: Sequence[int], dim: int, *, key: PRNGKeyArray):
+        keys = jax.random.split(key, len(sizes))
+        self.embeds = [eqx.nn.Linear(size, dim, key=k) for size, k in zip(sizes, keys, strict=True)]
+        self.norms = [LayerNorm(dim) for _ in sizes]
+        self.per_step = len(sizes)
+
+    def __call__(self, parts: Parts) -> Float[Array, "n dim"]:
+        kinds = zip(self.embeds, self.norms, parts, strict=True)
+        tokens = [jax.vmap(norm)(project(embed, part)) for embed, norm, part in kinds]
+        return jnp.stack(tokens, axis=1).reshape(-1, tokens[0].shape[-1])
+
+    def outputs_of_parts(self, outputs: Float[Array, "n dim"]) -> Parts:
+        kinds = outputs.reshape(-1, self.per_step, outputs.shape[-1])
+        return tuple(kinds[:, i] for i in range(self.per_step))
+
+
+class Reader(eqx.Module):
+    """A transformer behind a CLS token, whose output sums the sequence up, and learnable positions.
+
+    Positions are counted back from the last token, now, so that padding on the left changes nothing.
+    """
+
+    cls: Float[Array, "dim"]
+    position: Float[Array, "most dim"]
+    transformer: Transformer
+
+    def __init__(self, transformer: Transformer, most: int, dim: int, *, key: PRNGKeyArray):
+        k_cls, k_position = jax.random.split(key)
+        self.cls = INITIAL_SCALE * jax.random.normal(k_cls, (dim,))
+        self.position = INITIAL_SCALE * jax.random.normal(k_position, (most, dim))
+        self.transformer = transformer
+
+    def __call__(
+        self, tokens: Float[Array, "n dim"], mask: Bool[Array, "n"], key: PRNGKeyArray | None = None
+    ) -> tuple[Float[Array, "dim"], Float[Array, "n dim"]]:
+        """The sum-up and the outputs of all tokens."""
+        outputs = self.transformer(*self._behind_cls(tokens, mask), key)
+        return outputs[0], outputs[1:]
+
+    def summary(self, tokens: Float[Array, "n dim"], mask: Bool[Array, "n"]) -> Float[Array, "dim"]:
+        """The sum-up alone, at less cost."""
+        return self.transformer(*self._behind_cls(tokens, mask), queries=1)[0]
+
+    def _behind_cls(self, tokens, mask):
+        placed = tokens + self.position[len(self.position) - len(tokens) :]
+        shown = jnp.concatenate([jnp.ones(1, bool), mask])
+        return jnp.concatenate([self.cls[None], placed]), shown
