@@ -1,0 +1,172 @@
+"""Meta-World's evaluation protocol: deterministic actions, every goal of a task once, full time limit."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from collectiverl.envs import make
+from collectiverl.envs.core import VectorEnv
+from collectiverl.envs.goals import GoalSet, indices
+from collectiverl.envs.rollout import episodes
+from collectiverl.evaluation.statistics import Interval, success_interval
+from collectiverl.metrics import Report, silent
+from collectiverl.types import Episode, Policy
+
+MakePolicy = Callable[[str, int], Policy]  # from task and seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Which goals are played, and how many side by side."""
+
+    goals: GoalSet | tuple[int, ...] = "all"  # all 50, the 40 for training, the 10 held out, or a list
+    num_envs: int = 10  # at most; fewer suit a scripted policy, more a large network
+
+    def __post_init__(self) -> None:
+        if self.num_envs < 1:
+            raise ValueError(f"--num-envs={self.num_envs} must be at least 1")
+        if not self.goal_indices:
+            raise ValueError(f"--goals={self.goals}: choose all, train, held-out, or a list of goals")
+        if len(set(self.goal_indices)) < len(self.goal_indices):
+            raise ValueError(f"--goals={self.goals} names a goal twice")
+
+    @property
+    def goal_indices(self) -> tuple[int, ...]:
+        return indices(self.goals)
+
+    @property
+    def envs_used(self) -> int:
+        """The most environments, up to `num_envs`, among which the goals divide evenly."""
+        return max(n for n in range(1, self.num_envs + 1) if len(self.goal_indices) % n == 0)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a policy did on each goal of a task; the tuples are in the order of `goals`."""
+
+    task: str
+    seed: int  # of the policy: of its training, if it was trained
+    goals: tuple[int, ...]  # which of the task's fixed goals
+    success_any: tuple[bool, ...]  # at any step: what Meta-World counts
+    success_last: tuple[bool, ...]  # at the last step
+    returns: tuple[float, ...]  # undiscounted, over the whole episode
+    first_success: tuple[int | None, ...]  # steps until then, from 1; None: never
+
+    @property
+    def episodes(self) -> int:
+        return len(self.goals)
+
+    @property
+    def rate_any(self) -> float:
+        return float(np.mean(self.success_any))
+
+    @property
+    def rate_last(self) -> float:
+        return float(np.mean(self.success_last))
+
+    @property
+    def interval(self) -> Interval:
+        """95 % interval of `rate_any`."""
+        return success_interval(sum(self.success_any), self.episodes)
+
+    @property
+    def return_mean(self) -> float:
+        return float(np.mean(self.returns))
+
+    @property
+    def steps_to_success(self) -> float | None:
+        """Mean number of steps to the first success, over the episodes that have one."""
+        reached = [steps for steps in self.first_success if steps is not None]
+        return float(np.mean(reached)) if reached else None
+
+
+def evaluation_envs(task: str, config: EvaluateConfig) -> VectorEnv:
+    """Environments that play the goals of `config` in order, on Meta-World itself (or the toy task)."""
+    return make.make_envs(
+        task, config.envs_used, goals=config.goal_indices, order="sequential", backend="metaworld"
+    )
+
+
+def evaluate(
+    policy: Policy,
+    task: str,
+    config: EvaluateConfig | None = None,
+    *,
+    seed: int = 0,
+    envs: VectorEnv | None = None,
+    report: Report = silent,
+) -> Evaluation:
+    """Plays every goal of `config` once to the time limit.
+
+    The policy must be deterministic by itself; it is told with every `reset` which environments begin anew.
+
+    Args:
+        seed: of the policy, kept with the result. Fixed goals leave nothing else to chance.
+        envs: from `evaluation_envs` with the same `task` and `config`, to spare making simulators for each
+            policy; they stay open.
+
+    Raises:
+        ValueError: `envs` play another task or other goals.
+    """
+    config = config or EvaluateConfig()
+    used = envs if envs is not None else evaluation_envs(task, config)
+    if set(used.tasks) != {task}:
+        raise ValueError(f"envs play {sorted(set(used.tasks))}, not {task}")
+    try:
+        played = _play(policy, used, config, seed, report)
+    finally:
+        if envs is None:
+            used.close()
+    return _evaluation(task, seed, played)
+
+
+def evaluate_all(
+    make_policy: MakePolicy,
+    tasks: Sequence[str],
+    config: EvaluateConfig | None = None,
+    *,
+    seeds: Sequence[int] = (0,),
+    report: Report = silent,
+) -> list[Evaluation]:
+    """One evaluation for every task and seed; the seeds of a task share its simulators."""
+    config, done = config or EvaluateConfig(), []
+    for task in tasks:
+        envs = evaluation_envs(task, config)
+        for seed in seeds:
+            report(len(done), len(tasks) * len(seeds), f"{task}, seed {seed}")
+            done.append(evaluate(make_policy(task, seed), task, config, seed=seed, envs=envs))
+        envs.close()
+    report(len(done), len(done), "")
+    return done
+
+
+def _play(
+    policy: Policy, envs: VectorEnv, config: EvaluateConfig, seed: int, report: Report
+) -> list[Episode]:
+    """One episode for each goal, in the order of the goals."""
+    wanted, played = config.goal_indices, []
+    per_env = -(-len(wanted) // envs.num_envs)
+    for episode in episodes(envs, policy, per_env=per_env, phase="expert", seed=seed):
+        played.append(episode)
+        report(len(played), len(wanted), envs.spec.task)
+    played.sort(key=lambda episode: episode.goal)
+    if [episode.goal for episode in played] != sorted(wanted):
+        raise ValueError("envs do not play each goal once: make them with evaluation_envs, same config")
+    return played
+
+
+def _evaluation(task: str, seed: int, played: Sequence[Episode]) -> Evaluation:
+    return Evaluation(
+        task=task,
+        seed=seed,
+        goals=tuple(episode.goal for episode in played),
+        success_any=tuple(bool(episode.success.any()) for episode in played),
+        success_last=tuple(bool(episode.success[-1]) for episode in played),
+        returns=tuple(float(episode.reward.sum()) for episode in played),
+        first_success=tuple(_first_success(episode) for episode in played),
+    )
+
+
+def _first_success(episode: Episode) -> int | None:
+    return int(episode.success.argmax()) + 1 if episode.success.any() else None
