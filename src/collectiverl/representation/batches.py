@@ -41,6 +41,7 @@ class Draw(NamedTuple):
     end: Int[np.ndarray, "*updates 2P"]  # row of the last state seen
     context: Int[np.ndarray, "*updates 2P"]  # steps seen, at most
     buffer: Int[np.ndarray, "*updates 2P"]
+    kin: Int[np.ndarray, "*updates 2P"]  # windows of one number are positives: a pair, an episode or a buffer
     other: Int[np.ndarray, "*updates 2P"]  # row of another state of the episode, never the first
 
 
@@ -61,6 +62,12 @@ def _episode_rows(episode, state_index: Sequence[int]) -> Rows:
     return Rows(episode.obs[:, list(state_index)], action, reward)
 
 
+def changes(data: Pack) -> Float[np.ndarray, "steps S"]:
+    """Every state less the one before it in its episode."""
+    change = np.diff(np.asarray(data.rows.state), axis=0)
+    return np.delete(change, data.first[1:] - 1, axis=0)
+
+
 def draw(
     data: Pack, rng: np.random.Generator, pairs: int, window: int, starts: float, positives: Positives
 ) -> Draw:
@@ -78,7 +85,8 @@ def draw(
         end[pairs:], context[pairs:] = end[:pairs], context[:pairs]
     first = data.first[episode]
     other = rng.integers(1, data.length[episode] + 1)
-    arrays = (first, first + end, context, buffer, first + other)
+    kin = {"views": np.tile(np.arange(pairs), 2), "episode": episode, "buffer": buffer}[positives]
+    arrays = (first, first + end, context, buffer, kin, first + other)
     return Draw(*(array.astype(np.int32) for array in arrays))
 
 

@@ -1,6 +1,6 @@
 """Embeddings in use: of running trajectories step by step, and of recorded episodes at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -10,13 +10,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.representation.batches import Rows, gather, pack
-from collectiverl.representation.encoder import Encoder
+from collectiverl.representation.encoder import Encoder, Read
 from collectiverl.types import Window
+
+
+def reading(encoder: Encoder, read: Read) -> Callable[[Window], Float[Array, "Z"]]:
+    """What is taken for `z`: the CLS token's output, or the last state's."""
+    return encoder if read == "cls" else encoder.last_state
 
 
 @eqx.filter_jit
 def _step(
-    encoder: Encoder, windows: Window, began: Bool[Array, "N"], latest: Window
+    encoder: Encoder, windows: Window, began: Bool[Array, "N"], latest: Window, read: Read
 ) -> tuple[Window, Float[Array, "N Z"]]:
     """Empties the windows that begin anew, takes the latest step into all, and embeds them."""
 
@@ -26,7 +31,7 @@ def _step(
         return jax.tree.map(lambda column, x: jnp.concatenate([column[1:], x[None]]), kept, step)
 
     windows = jax.vmap(take_in)(windows, began, latest)
-    return windows, jax.vmap(encoder)(windows)
+    return windows, jax.vmap(reading(encoder, read))(windows)
 
 
 class Context:
@@ -35,8 +40,8 @@ class Context:
     Call `embed`, `acted`, `observe` in turn, and `reset` where an episode is over.
     """
 
-    def __init__(self, encoder: Encoder, state_index: Sequence[int], num_envs: int):
-        self.encoder, self.state_index = encoder, list(state_index)
+    def __init__(self, encoder: Encoder, state_index: Sequence[int], num_envs: int, *, read: Read = "cls"):
+        self.encoder, self.state_index, self.read = encoder, list(state_index), read
         size, action_dim = encoder.window, encoder.action_dim
         empty = Window(
             np.zeros((num_envs, size, len(state_index)), np.float32),
@@ -57,7 +62,7 @@ class Context:
         """Takes in the observations, and embeds the windows that end with them."""
         state = np.asarray(obs, np.float32)[:, self.state_index]
         latest = Window(state, self._action, self._reward, np.ones(len(state), bool))
-        self._windows, z = _step(self.encoder, self._windows, self._began, latest)
+        self._windows, z = _step(self.encoder, self._windows, self._began, latest, self.read)
         self._began = np.zeros(len(state), bool)
         return z
 
@@ -75,25 +80,29 @@ def embed_rows(
     first: Int[np.ndarray, "B"],
     end: Int[np.ndarray, "B"],
     context: Int[np.ndarray, "B"],
+    read: Read = "cls",
 ) -> Float[Array, "B Z"]:
     """The embeddings of windows given by row numbers."""
-    return jax.vmap(lambda f, e, c: encoder(gather(rows, f, e, c, encoder.window)))(first, end, context)
+    embed = reading(encoder, read)
+    return jax.vmap(lambda f, e, c: embed(gather(rows, f, e, c, encoder.window)))(first, end, context)
 
 
 def encode(
-    encoder: Encoder, table: EpisodeTable, state_index: Sequence[int], batch: int = 512
+    encoder: Encoder, table: EpisodeTable, state_index: Sequence[int], *, batch: int = 512, read: Read = "cls"
 ) -> Float[np.ndarray, "steps Z"]:
     """The embedding of the window at each state that has an action, ordered as `table.column("action")`."""
     data = pack([table], state_index)
     first = np.repeat(data.first, data.length)
     end = np.concatenate([f + np.arange(n) for f, n in zip(data.first, data.length, strict=True)])
-    return embed_all(encoder, data.rows, first, end, np.full(len(end), encoder.window), batch)
+    return embed_all(encoder, data.rows, first, end, np.full(len(end), encoder.window), batch, read)
 
 
-def embed_all(encoder: Encoder, rows: Rows, first, end, context, batch: int = 512) -> Float[np.ndarray, "B Z"]:
+def embed_all(
+    encoder: Encoder, rows: Rows, first, end, context, batch: int = 512, read: Read = "cls"
+) -> Float[np.ndarray, "B Z"]:
     """Any number of windows by row numbers, `batch` at a time, the last ones filled up to be compiled once."""
     places = np.stack([first, end, context]).astype(np.int32)
     chunks = (places[:, i : i + batch] for i in range(0, places.shape[1], batch))
     filled = (np.pad(chunk, ((0, 0), (0, batch - chunk.shape[1])), mode="edge") for chunk in chunks)
-    embedded = [np.asarray(embed_rows(encoder, rows, *chunk)) for chunk in filled]
+    embedded = [np.asarray(embed_rows(encoder, rows, *chunk, read)) for chunk in filled]
     return np.concatenate(embedded)[: places.shape[1]]

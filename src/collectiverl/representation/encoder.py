@@ -14,7 +14,15 @@ from collectiverl import checkpoints, store
 from collectiverl.nn.normalizer import Normalizer
 from collectiverl.nn.recurrent import Recurrent
 from collectiverl.nn.transformer import Transformer, project
-from collectiverl.representation.tokens import InterleavedTokens, JointTokens, Parts, Reader, Tokens, parts_of
+from collectiverl.representation.tokens import (
+    InterleavedTokens,
+    JointTokens,
+    Parts,
+    Reader,
+    Standard,
+    Tokens,
+    parts_of,
+)
 from collectiverl.types import UserError, Window
 
 WEIGHTS = "encoder.safetensors"
@@ -26,8 +34,11 @@ class EncoderConfig:
     """What reads the trajectory; the default sizes are the predecessor's."""
 
     kind: Literal["transformer", "gru", "lstm"] = "transformer"
-    layout: Literal["joint", "interleaved"] = "joint"  # one token a step, or one each for action, reward, state
+    layout: Literal["joint", "interleaved"] = (
+        "joint"  # one token a step, or one each for action, reward, state
+    )
     rewards: bool = True  # read the rewards too
+    changes: bool = True  # read beside a state how it differs from the one before, in its own scale
     window: int = 20  # steps, at most
     dim: int = 32  # of a token
     layers: int = 3
@@ -50,6 +61,9 @@ class EncoderConfig:
             raise ValueError(f"encoder.layout={self.layout} is neither joint nor interleaved")
 
 
+Read = Literal["cls", "last_state"]
+
+
 class Reading(NamedTuple):
     """What one window gives."""
 
@@ -66,11 +80,13 @@ class Encoder(eqx.Module):
 
     state_scale: Normalizer
     reward_scale: Normalizer
+    change_scale: Normalizer
     tokens: Tokens
     body: Reader | Recurrent
     head: eqx.nn.Linear
     decoders: list[eqx.nn.Linear]
     rewards: bool = eqx.field(static=True)
+    changes: bool = eqx.field(static=True)
     window: int = eqx.field(static=True)  # steps, at most
 
     @property
@@ -84,25 +100,37 @@ class Encoder(eqx.Module):
             return self._embed(self.body.summary(*self._tokens(standard)))
         return self.read(standard, key).z
 
-    def standardize(self, window: Window) -> Window:
-        """The window with states and rewards in standard deviations of the training data, padding zero."""
-        states, rewards = jax.lax.stop_gradient((self.state_scale, self.reward_scale))
+    def last_state(self, window: Window) -> Float[Array, "Z"]:
+        """The last state's own output in place of CLS': what the conditioning `last_state` reads."""
+        _, outputs = self.body(*self._tokens(self.standardize(window)), None)
+        return self._embed(outputs[-1])
+
+    def standardize(self, window: Window) -> Standard:
+        """The window in standard deviations of the training data, padding zero."""
+        scales = jax.lax.stop_gradient((self.state_scale, self.reward_scale, self.change_scale))
+        states, rewards, changes = map(jax.vmap, scales)
         mask = window.mask
-        return Window(
-            state=jnp.where(mask[:, None], jax.vmap(states)(window.state), 0),
+        followed = jnp.append(False, mask[:-1]) & mask
+        change = window.state - jnp.roll(window.state, 1, axis=0)
+        return Standard(
+            state=jnp.where(mask[:, None], states(window.state), 0),
+            change=jnp.where(followed[:, None], changes(change), 0),
             action=jnp.where(mask[:, None], window.action, 0),
-            reward=jnp.where(mask, jax.vmap(rewards)(window.reward[:, None])[:, 0], 0),
+            reward=jnp.where(mask[:, None], rewards(window.reward[:, None]), 0),
             mask=mask,
         )
 
-    def read(self, standard: Window, key: PRNGKeyArray | None = None) -> Reading:
+    def read(self, standard: Standard, key: PRNGKeyArray | None = None) -> Reading:
         """Embedding and reconstruction of a standardised window, which may be masked in places."""
         summary, outputs = self.body(*self._tokens(standard), key)
         kinds = zip(self.decoders, self.tokens.outputs_of_parts(outputs), strict=True)
         return Reading(self._embed(summary), tuple(project(decoder, o) for decoder, o in kinds))
 
-    def _tokens(self, standard: Window):
-        tokens = self.tokens(parts_of(standard, self.rewards))
+    def _tokens(self, standard: Standard):
+        action_reward, state = parts_of(standard, self.rewards)[:-1], standard.state
+        if self.changes:
+            state = jnp.concatenate([state, standard.change], axis=1)
+        tokens = self.tokens((*action_reward, state))
         return tokens, jnp.repeat(standard.mask, self.tokens.per_step)
 
     def _embed(self, summary: Float[Array, "dim"]) -> Float[Array, "Z"]:
@@ -115,7 +143,8 @@ def init_encoder(config: EncoderConfig, state_dim: int, action_dim: int, key: PR
     k_tokens, k_body, k_reader, k_head, k_decoders = jax.random.split(key, 5)
     sizes = (action_dim, 1, state_dim) if config.rewards else (action_dim, state_dim)
     layout = JointTokens if config.layout == "joint" else InterleavedTokens
-    tokens = layout(sizes, config.dim, key=k_tokens)
+    inputs = (*sizes[:-1], state_dim * (1 + config.changes))
+    tokens = layout(inputs, config.dim, key=k_tokens)
     if config.kind == "transformer":
         c = config
         transformer = Transformer(c.dim, c.layers, c.heads, c.feedforward, c.dropout, key=k_body)
@@ -126,21 +155,28 @@ def init_encoder(config: EncoderConfig, state_dim: int, action_dim: int, key: PR
     return Encoder(
         state_scale=Normalizer.identity(state_dim),
         reward_scale=Normalizer.identity(1),
+        change_scale=Normalizer.identity(state_dim),
         tokens=tokens,
         body=body,
         head=eqx.nn.Linear(config.dim, config.z_dim, key=k_head),
         decoders=[eqx.nn.Linear(config.dim, size, key=k) for size, k in decoders],
         rewards=config.rewards,
+        changes=config.changes,
         window=config.window,
     )
 
 
 def fit_scales(
-    encoder: Encoder, states: Float[np.ndarray, "rows S"], rewards: Float[np.ndarray, "rows"]
+    encoder: Encoder,
+    states: Float[np.ndarray, "rows S"],
+    rewards: Float[np.ndarray, "rows"],
+    changes: Float[np.ndarray, "steps S"],
 ) -> Encoder:
     """The encoder with the statistics of its training data, which no training changes."""
-    scales = (_normalizer(states), _normalizer(rewards[:, None]))
-    return eqx.tree_at(lambda e: (e.state_scale, e.reward_scale), encoder, scales)
+    # a change is small, and centred already: a state that rests must read as zero
+    still = np.concatenate([changes, -changes])
+    scales = (_normalizer(states), _normalizer(rewards[:, None]), _normalizer(still))
+    return eqx.tree_at(lambda e: (e.state_scale, e.reward_scale, e.change_scale), encoder, scales)
 
 
 def _normalizer(rows: Float[np.ndarray, "rows size"]) -> Normalizer:

@@ -9,35 +9,43 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from collectiverl.representation.tokens import Parts
-from collectiverl.types import Window
+from collectiverl.representation.tokens import Parts, Standard
 
 Negatives = Literal["buffers", "all"]
-MASKED, ZEROED, REPLACED = 0.15, 0.8, 0.1  # of the parts; of those masked; the rest is kept (Devlin et al. 2019)
+MASKED, ZEROED, REPLACED = (
+    0.15,
+    0.8,
+    0.1,
+)  # of the parts; of those masked; the rest is kept (Devlin et al. 2019)
+FAR = -1e9  # a logit that counts for nothing; minus infinity would make gradients of nothing at all
 
 
 def corrupt(
-    window: Window, other: Window, key: PRNGKeyArray
-) -> tuple[Window, Bool[Array, "3 L"]]:
-    """The standardised window with some parts hidden, and where: rows are action, reward, state.
+    window: Standard, other: Standard, key: PRNGKeyArray
+) -> tuple[Standard, Bool[Array, "3 L"]]:
+    """The window with some parts hidden, and where: rows are action, reward, state.
 
-    A replaced part is that of the same place in `other`, another random sample.
+    A replaced part is that of the same place in `other`, another random sample. Changes from and to a masked
+    state are hidden with it.
     """
     k_where, k_how = jax.random.split(key)
     shape = (3, len(window.mask))
     places = (jax.random.uniform(k_where, shape) < MASKED) & window.mask
     how = jax.random.uniform(k_how, shape)
 
-    def hide(part, others, row):
-        across = [1] * (part.ndim - 1)
-        zeroed = (places[row] & (how[row] < ZEROED)).reshape(-1, *across)
-        replaced = (places[row] & (how[row] >= 1 - REPLACED)).reshape(-1, *across)
-        return jnp.where(zeroed, 0, jnp.where(replaced, others, part))
+    def hide(part: Float[Array, "L _"], others: Float[Array, "L _"], row: int) -> Float[Array, "L _"]:
+        zeroed, replaced = places[row] & (how[row] < ZEROED), places[row] & (how[row] >= 1 - REPLACED)
+        return jnp.where(zeroed[:, None], 0, jnp.where(replaced[:, None], others, part))
 
-    action = hide(window.action, other.action, 0)
-    reward = hide(window.reward, other.reward, 1)
-    state = hide(window.state, other.state, 2)
-    return Window(state, action, reward, window.mask), places
+    known = ~places[2] & ~jnp.roll(places[2], 1)
+    hidden = Standard(
+        action=hide(window.action, other.action, 0),
+        reward=hide(window.reward, other.reward, 1),
+        state=hide(window.state, other.state, 2),
+        change=jnp.where(known[:, None], window.change, 0),
+        mask=window.mask,
+    )
+    return hidden, places
 
 
 def part_errors(guess: Parts, truth: Parts) -> Float[Array, "parts *batch L"]:
@@ -45,30 +53,35 @@ def part_errors(guess: Parts, truth: Parts) -> Float[Array, "parts *batch L"]:
     return jnp.stack([jnp.mean((g - t) ** 2, axis=-1) for g, t in zip(guess, truth, strict=True)])
 
 
-def masked_mean(values: Float[Array, "parts *shape"], places: Bool[Array, "parts *shape"]) -> Float[Array, "parts"]:
-    """Mean over the places of each part; 0 where there is none."""
-    axes = tuple(range(1, values.ndim))
-    return jnp.sum(values * places, axis=axes) / jnp.maximum(jnp.sum(places, axis=axes), 1)
+def reconstruction_errors(
+    guess: Parts, truth: Parts, places: Bool[Array, "batch 3 L"]
+) -> Float[Array, "parts"]:
+    """Error of each part of a batch, averaged over its masked places; 0 where there is none."""
+    rows = jnp.asarray((0, 1, 2) if len(truth) == 3 else (0, 2))
+    chosen = places.swapaxes(0, 1)[rows]
+    errors = part_errors(guess, truth)
+    return jnp.sum(errors * chosen, axis=(1, 2)) / jnp.maximum(jnp.sum(chosen, axis=(1, 2)), 1)
 
 
 def info_nce(
-    z: Float[Array, "2P Z"], buffer: Int[Array, "2P"], temperature: float, negatives: Negatives
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Cross-entropy of each window's positive among its negatives (van den Oord et al. 2018), and accuracy.
+    z: Float[Array, "B Z"],
+    positive: Bool[Array, "B B"],
+    buffer: Int[Array, "B"],
+    temperature: float,
+    negatives: Negatives,
+) -> Float[Array, ""]:
+    """Cross-entropy of finding a window's positive among its negatives (van den Oord et al. 2018).
 
-    Row i and row i + P are a pair. `buffers` counts windows of other buffers alone as negatives, `all` counts
-    every other window.
+    Averaged over all pairs in `positive`. `buffers` counts windows of other buffers alone as negatives, `all`
+    counts every window but the anchor.
     """
-    count = len(z)
     unit = z * jax.lax.rsqrt(jnp.sum(z**2, axis=1, keepdims=True) + 1e-8)
     logits = unit @ unit.T / temperature
-    itself = jnp.eye(count, dtype=bool)
-    positive = jnp.roll(itself, count // 2, axis=1)
-    apart = buffer[:, None] != buffer[None, :] if negatives == "buffers" else ~itself
-    logits = jnp.where(apart | positive, logits, -jnp.inf)
-    likeness = jnp.sum(jnp.where(positive, logits, 0), axis=1)
-    loss = jnp.mean(jax.nn.logsumexp(logits, axis=1) - likeness)
-    return loss, jnp.mean(likeness >= logits.max(axis=1))
+    itself = jnp.eye(len(z), dtype=bool)
+    competing = buffer[:, None] != buffer[None, :] if negatives == "buffers" else ~itself
+    rest = jax.nn.logsumexp(jnp.where(competing, logits, FAR), axis=1, keepdims=True)
+    against = jnp.logaddexp(rest, logits) if negatives == "buffers" else rest  # `all` has the positive in it
+    return jnp.sum(positive * (against - logits)) / jnp.maximum(positive.sum(), 1)
 
 
 def cross_entropy(logits: Float[Array, "classes"], label: Int[Array, ""]) -> Float[Array, ""]:

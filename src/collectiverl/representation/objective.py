@@ -6,15 +6,14 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from collectiverl.nn.mlp import MLP
 from collectiverl.representation import losses
 from collectiverl.representation.batches import Draw, Positives, Rows, gather
 from collectiverl.representation.encoder import Encoder
 from collectiverl.representation.losses import Negatives
-from collectiverl.representation.tokens import part_names, parts_of
-from collectiverl.types import Window
+from collectiverl.representation.tokens import Standard, part_names, parts_of
 
 PREDICTOR_WIDTH = 64
 
@@ -68,11 +67,12 @@ def init_model(
 
 
 class Batch(NamedTuple):
-    """Standardised windows, and a step of the same episode at another time."""
+    """What one update learns from."""
 
-    windows: Window  # axis 2P
+    windows: Standard
     buffer: Int[Array, "2P"]
-    step: Window  # of two states: the other step
+    positive: Bool[Array, "2P 2P"]  # which windows belong together
+    step: Standard  # of two states: a step at another time of the episode
 
 
 def load(encoder: Encoder, rows: Rows, draw: Draw, size: int) -> Batch:
@@ -86,8 +86,10 @@ def load(encoder: Encoder, rows: Rows, draw: Draw, size: int) -> Batch:
     def step(first, other):
         return encoder.standardize(gather(rows, first, other, jnp.asarray(2), 2))
 
-    buffer = jnp.asarray(draw.buffer)
-    return Batch(window(draw.first, draw.end, draw.context), buffer, step(draw.first, draw.other))
+    buffer, kin = jnp.asarray(draw.buffer), jnp.asarray(draw.kin)
+    positive = (kin[:, None] == kin[None, :]) & ~jnp.eye(len(kin), dtype=bool)
+    windows = window(draw.first, draw.end, draw.context)
+    return Batch(windows, buffer, positive, step(draw.first, draw.other))
 
 
 def loss(
@@ -102,8 +104,8 @@ def loss(
     reading = jax.vmap(model.encoder.read)(hidden, keys)
 
     metrics = reconstruction(model.encoder, batch.windows, reading.parts, places)
-    contrast, accuracy = losses.info_nce(reading.z, batch.buffer, config.temperature, config.negatives)
-    metrics |= {"contrast": contrast, "contrast/accuracy": accuracy}
+    alike = batch.positive, batch.buffer
+    metrics["contrast"] = losses.info_nce(reading.z, *alike, config.temperature, config.negatives)
     if model.predictor is not None:
         metrics["bottleneck"] = jax.vmap(predict, (None, 0, 0))(model.predictor, batch.step, reading.z).mean()
     if model.classifier is not None:
@@ -114,17 +116,15 @@ def loss(
     return total, {"loss": total, **metrics, **losses.spread(reading.z)}
 
 
-def reconstruction(encoder: Encoder, windows: Window, guess, places) -> dict[str, Array]:
+def reconstruction(encoder: Encoder, windows: Standard, guess, places) -> dict[str, Array]:
     """Error at the masked places, of each part and on average; parts count alike, however many entries."""
     truth = jax.vmap(lambda w: parts_of(w, encoder.rewards))(windows)
-    rows = jnp.asarray((0, 1, 2) if encoder.rewards else (0, 2))
-    errors = losses.masked_mean(losses.part_errors(guess, truth), places.swapaxes(0, 1)[rows])
+    errors = losses.reconstruction_errors(guess, truth, places)
     by_part = {f"reconstruction/{n}": e for n, e in zip(part_names(encoder.rewards), errors, strict=True)}
     return {"reconstruction": errors.mean(), **by_part}
 
 
-def predict(predictor: MLP, step: Window, z: Float[Array, "Z"]) -> Float[Array, ""]:
+def predict(predictor: MLP, step: Standard, z: Float[Array, "Z"]) -> Float[Array, ""]:
     """Squared error of the next state's change and the reward at a step, known only through (s, a, z)."""
     guess = predictor(jnp.concatenate([step.state[0], step.action[1], z]))
-    truth = jnp.append(step.state[1] - step.state[0], step.reward[1])
-    return jnp.mean((guess - truth) ** 2)
+    return jnp.mean((guess - jnp.append(step.change[1], step.reward[1])) ** 2)

@@ -5,6 +5,7 @@ A step's parts are (action, reward, state), the order in which they came about; 
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,16 +14,25 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from collectiverl.nn.mlp import LayerNorm
 from collectiverl.nn.transformer import Transformer, project
-from collectiverl.types import Window
 
 Parts = tuple[Float[Array, "L _"], ...]
-INITIAL_SCALE = 0.02  # of CLS and positions (Devlin et al. 2019)
+INITIAL_SCALE = 0.5
 
 
-def parts_of(window: Window, rewards: bool) -> Parts:
+class Standard(NamedTuple):
+    """A window in standard deviations; leading axes are the caller's."""
+
+    state: Float[Array, "*batch L S"]
+    change: Float[Array, "*batch L S"]  # of the state since the step before; zero where that is unknown
+    action: Float[Array, "*batch L A"]  # as it is: actions lie in [-1, 1]
+    reward: Float[Array, "*batch L 1"]
+    mask: Bool[Array, "*batch L"]  # False: padding
+
+
+def parts_of(standard: Standard, rewards: bool) -> Parts:
     """What a step consists of, one array [L, size] a part."""
-    reward = (window.reward[:, None],) if rewards else ()
-    return (window.action, *reward, window.state)
+    reward = (standard.reward,) if rewards else ()
+    return (standard.action, *reward, standard.state)
 
 
 def part_names(rewards: bool) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from collectiverl import checkpoints, store
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.metrics import MetricsLog, Report, silent
 from collectiverl.representation import objective
-from collectiverl.representation.batches import Draw, Pack, Rows, draw, pack
+from collectiverl.representation.batches import Draw, Pack, Rows, changes, draw, pack
 from collectiverl.representation.encoder import Encoder, EncoderConfig, fit_scales, init_encoder
 from collectiverl.representation.objective import Model, ObjectiveConfig
 
@@ -58,7 +58,9 @@ class TransformerConfig:
                     f"--updates-per-call={self.updates_per_call}"
                 )
         if self.batch_size < 4 or self.batch_size % 2:
-            raise ValueError(f"--batch-size={self.batch_size} must be even and at least 4: windows come in pairs")
+            raise ValueError(
+                f"--batch-size={self.batch_size} must be even and at least 4: windows come in pairs"
+            )
         if not 0 <= self.starts <= 1:
             raise ValueError(f"--starts={self.starts} is not in [0, 1]")
         if not 0 <= self.warmup < self.updates:
@@ -87,7 +89,8 @@ def make_optimizer(config: TransformerConfig) -> optax.GradientTransformation:
     rate = optax.warmup_cosine_decay_schedule(0, config.learning_rate, config.warmup, config.updates)
     matrices = partial(jax.tree.map, lambda x: x.ndim > 1)
     return optax.chain(
-        optax.clip_by_global_norm(config.clip), optax.adamw(rate, weight_decay=config.weight_decay, mask=matrices)
+        optax.clip_by_global_norm(config.clip),
+        optax.adamw(rate, weight_decay=config.weight_decay, mask=matrices),
     )
 
 
@@ -138,7 +141,7 @@ class Trainer:
         k_encoder, k_model = jax.random.split(jax.random.fold_in(self.key, TRAINING))
         sizes = rows.state.shape[1], rows.action.shape[1]
         encoder = init_encoder(config.encoder, *sizes, k_encoder)
-        encoder = fit_scales(encoder, np.asarray(rows.state), np.asarray(rows.reward))
+        encoder = fit_scales(encoder, np.asarray(rows.state), np.asarray(rows.reward), changes(training))
         model = objective.init_model(encoder, config.objective, sizes[1], len(training.count), k_model)
         self.state = TrainState(model, make_optimizer(config).init(eqx.filter(model, eqx.is_array)))
         self.best = encoder
