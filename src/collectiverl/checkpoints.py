@@ -29,7 +29,7 @@ def _is_array(leaf: Any) -> bool:
 
 def save_tree(path: Path, tree: Any) -> None:
     """Every array of a pytree, by its path in the tree, as one safetensors file."""
-    arrays = {k: np.ascontiguousarray(v) for k, v in _named_leaves(tree).items() if _is_array(v)}
+    arrays = {k: np.asarray(v, order="C") for k, v in _named_leaves(tree).items() if _is_array(v)}
     write_atomically(path, safetensors.numpy.save(arrays))
 
 
@@ -41,7 +41,9 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is missing or corrupt ({error}): delete {path.parent} and run its stage again") from error
+        raise UserError(
+            f"{path} is missing or corrupt ({error}): delete {path.parent} and run its stage again"
+        ) from error
 
 
 def load_tree(path: Path, like: T) -> T:
@@ -50,7 +52,9 @@ def load_tree(path: Path, like: T) -> T:
     expected = {k: v for k, v in _named_leaves(like).items() if _is_array(v)}
     if saved.keys() != expected.keys():
         odd = sorted(saved.keys() ^ expected.keys())
-        raise UserError(f"{path} is of another structure (first difference: {odd[0]}): it was made with other settings")
+        raise UserError(
+            f"{path} is of another structure (first difference: {odd[0]}): it was made with other settings"
+        )
     for name, leaf in expected.items():
         if saved[name].shape != leaf.shape or saved[name].dtype != leaf.dtype:
             raise UserError(
@@ -60,7 +64,9 @@ def load_tree(path: Path, like: T) -> T:
     leaves, treedef = jax.tree_util.tree_flatten_with_path(like)
     names = [jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in leaves]
     new = [
-        (saved[n] if isinstance(leaf, np.ndarray) else jax.numpy.asarray(saved[n])) if _is_array(leaf) else leaf
+        (saved[n] if isinstance(leaf, np.ndarray) else jax.numpy.asarray(saved[n]))
+        if _is_array(leaf)
+        else leaf
         for n, (_, leaf) in zip(names, leaves, strict=True)
     ]
     return jax.tree_util.tree_unflatten(treedef, new)
@@ -73,8 +79,8 @@ def checkpoint(work: Path) -> Iterator[Path]:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     yield new
-    shutil.rmtree(stale, ignore_errors=True)
     if current.exists():
+        shutil.rmtree(stale, ignore_errors=True)
         current.rename(stale)
     new.rename(current)
     shutil.rmtree(stale, ignore_errors=True)

@@ -20,6 +20,7 @@ from typing import IO, Any
 from collectiverl.types import UserError
 
 MANIFEST = "manifest.json"
+RESUMABLE = ("checkpoint", "checkpoint.old", "metrics.jsonl", "tensorboard", ".lock", ".intent.json")
 
 
 def partial(out: Path) -> Path:
@@ -52,7 +53,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} is not readable JSON ({error}): delete its folder and run the stage again") from error
+        raise UserError(
+            f"{path} is not readable JSON ({error}): delete its folder and run the stage again"
+        ) from error
 
 
 # -- manifests ---------------------------------------------------------------------------------------------
@@ -84,7 +87,9 @@ def verify(out: Path) -> dict[str, Any]:
         if not path.is_file():
             raise UserError(f"{path} is missing: delete {out} and run its stage again")
         if sha256(path) != expected:
-            raise UserError(f"{path} is corrupt (its sha256 does not fit the manifest): delete {out} and run its stage again")
+            raise UserError(
+                f"{path} is corrupt (its sha256 does not fit the manifest): delete {out} and run its stage again"
+            )
     return record
 
 
@@ -98,7 +103,9 @@ def differences(expected: Any, found: Any, prefix: str = "") -> list[str]:
 
 def check_fits(folder: Path, record: Mapping[str, Any], config: Any, inputs: Mapping[str, str]) -> None:
     """Raises if a stage's folder was made with another configuration or from other inputs."""
-    changed = differences(plain(config), record["config"]) + differences(dict(inputs), record["inputs"], "input ")
+    changed = differences(plain(config), record["config"]) + differences(
+        dict(inputs), record["inputs"], "input "
+    )
     if changed:
         raise UserError(
             f"{folder} was made with other settings ({'; '.join(changed[:3])}): "
@@ -133,7 +140,9 @@ def make_writable(folder: Path) -> None:
         if not os.access(folder, os.W_OK):
             raise PermissionError("no write permission")
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}; choose another folder with --root") from error
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror or error}; choose another folder with --root"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -145,7 +154,9 @@ def lock(folder: Path) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise UserError(f"{folder} is in use by another process: wait for it, or choose another run name") from error
+        raise UserError(
+            f"{folder} is in use by another process: wait for it, or choose another run name"
+        ) from error
     try:
         yield
     finally:
@@ -169,11 +180,23 @@ def stage(
         if intent.is_file():
             check_fits(work, read_json(intent), config, inputs)
         record = {"stage": name, "config": plain(config), "inputs": dict(inputs), "seed": seed}
+        _clear_leftovers(work)
         write_atomically(intent, json.dumps(record).encode())
         yield work
         seconds = time.time() - began
-        record |= {"versions": versions(), "seconds": round(seconds, 3), "created": time.strftime("%FT%TZ", time.gmtime())}
+        record |= {
+            "versions": versions(),
+            "seconds": round(seconds, 3),
+            "created": time.strftime("%FT%TZ", time.gmtime()),
+        }
         _seal(work, out, record)
+
+
+def _clear_leftovers(work: Path) -> None:
+    """Removes what an interrupted attempt left, but for what it can go on from."""
+    for path in work.iterdir():
+        if path.name not in RESUMABLE:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _seal(work: Path, out: Path, record: dict[str, Any]) -> None:

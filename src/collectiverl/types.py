@@ -49,7 +49,9 @@ class Labels(NamedTuple):
 
     mean: Float[np.ndarray, "T A"]  # tanh(mu(s)): in action space
     log_std: Float[np.ndarray, "T A"]  # of the Gaussian before tanh
-    q: Float[np.ndarray, "T"] | None  # min of the twin critics at the stored (s, a); None: the teacher has none
+    q: (
+        Float[np.ndarray, "T"] | None
+    )  # min of the twin critics at the stored (s, a); None: the teacher has none
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,4 @@ class Policy(Protocol):
 class Teacher(Protocol):
     """Labels the steps of an episode that anybody played."""
 
-    def label(
-        self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]
-    ) -> Labels: ...
+    def label(self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]) -> Labels: ...

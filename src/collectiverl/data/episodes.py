@@ -147,7 +147,9 @@ class EpisodeTable:
         labels = None
         if "teacher_mean" in column:
             q = np.asarray(column["teacher_q"][rows]) if "teacher_q" in column else None
-            labels = Labels(np.asarray(column["teacher_mean"][rows]), np.asarray(column["teacher_log_std"][rows]), q)
+            labels = Labels(
+                np.asarray(column["teacher_mean"][rows]), np.asarray(column["teacher_log_std"][rows]), q
+            )
         return Episode(
             obs=np.asarray(column["obs"][first : first + steps + 1]),
             **{name: np.asarray(column[name][rows]) for name in PER_STEP},
@@ -191,19 +193,27 @@ class EpisodeTable:
         before = np.maximum(at - 1, 0)
         action, reward = self._gather("action", episode, before), self._gather("reward", episode, before)
         return Window(
-            np.where(seen[..., None], state, 0), np.where(led[..., None], action, 0), np.where(led, reward, 0), seen
+            np.where(seen[..., None], state, 0),
+            np.where(led[..., None], action, 0),
+            np.where(led, reward, 0),
+            seen,
         )
 
-    def column(self, name: str) -> Float[np.ndarray, "steps ..."]:
-        """A per-step column of all episodes, one behind the other."""
-        if any(name not in s.columns for s in self.shards):
-            raise UserError(f"these episodes have no {name}: their teacher does not give it")
-        return np.concatenate(
-            [
-                self.shards[s].columns[name][start : start + steps]
-                for s, start, steps in zip(self._shard, self._start, self.length, strict=True)
-            ]
-        )
+    def column(self, name: str, missing: float | None = None) -> Float[np.ndarray, "steps ..."]:
+        """A per-step column of all episodes, one behind the other.
+
+        Shards without it give `missing`, or, where that is None, a UserError.
+        """
+        parts = []
+        for shard, start, steps in zip(self._shard, self._start, self.length, strict=True):
+            columns = self.shards[shard].columns
+            if name in columns:
+                parts.append(columns[name][start : start + steps])
+            elif missing is not None:
+                parts.append(np.full(steps, missing, np.float32))
+            else:
+                raise UserError(f"these episodes have no {name}: label them with a teacher first")
+        return np.concatenate(parts)
 
 
 def relabel(episodes: Iterable[Episode], label: Callable[[Episode], Labels]) -> Iterator[Episode]:

@@ -48,7 +48,13 @@ class Replay:
         self.size = min(self.size + 1, len(self.data.reward))
 
     def sample(
-        self, rng: np.random.Generator, shape: tuple[int, ...], *, n_step: int, gamma: float, weight: float = 0.0
+        self,
+        rng: np.random.Generator,
+        shape: tuple[int, ...],
+        *,
+        n_step: int,
+        gamma: float,
+        weight: float = 0.0,
     ) -> Transition:
         """Transitions of axes (*shape, E, batch): `shape` is (updates, batch) and E is put between them.
 
@@ -84,7 +90,9 @@ class Replay:
             next_obs=self.data.obs[last, expert, env],
         )
 
-    def _valid_rows(self, rng: np.random.Generator, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def _valid_rows(
+        self, rng: np.random.Generator, shape: tuple[int, int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Uniform over the transitions whose next observation is stored, by rejection."""
         capacity, experts, envs = self.data.reward.shape
         oldest = (self.next - self.size) % capacity

@@ -15,14 +15,18 @@ SIGMA = 0.2  # a scripted policy has no spread of its own; about that of a train
 
 
 class ScriptedPolicy:
-    """Plays environment `i` with the script of `tasks[i]`; keeps nothing from step to step."""
+    """Plays environment `i` with the script of `tasks[i]`; keeps nothing from step to step.
+
+    With a single task it plays any number of environments.
+    """
 
     def __init__(self, tasks: Sequence[str]):
         scripts = {task: _script(task) for task in tasks}
         self._scripts = [scripts[task] for task in tasks]
 
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        return _play(self._scripts, observations)
+        shared = len(self._scripts) == 1
+        return _play(self._scripts * len(observations) if shared else self._scripts, observations)
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         """Nothing to forget."""

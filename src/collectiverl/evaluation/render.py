@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -25,6 +25,7 @@ NO_EGL = (
 )
 
 
+@runtime_checkable
 class Scene(Protocol):
     """A way to see environment 0."""
 

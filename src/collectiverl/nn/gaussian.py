@@ -52,6 +52,7 @@ class Actor(eqx.Module):
     """
 
     mlp: MLP
+    action_dim: int = eqx.field(static=True)
     log_std_min: float = eqx.field(static=True)
     log_std_max: float = eqx.field(static=True)
 
@@ -66,6 +67,7 @@ class Actor(eqx.Module):
         key: PRNGKeyArray,
     ):
         self.mlp = MLP(obs_dim, 2 * action_dim, width, depth, key=key)
+        self.action_dim = action_dim
         self.log_std_min, self.log_std_max = log_std_bounds
 
     def __call__(self, obs: Float[Array, "O"]) -> Gaussian:

@@ -119,7 +119,7 @@ class Reader(eqx.Module):
 
     def summary(self, tokens: Float[Array, "n dim"], mask: Bool[Array, "n"]) -> Float[Array, "dim"]:
         """The sum-up alone, at less cost."""
-        return self.transformer(*self._behind_cls(tokens, mask), queries=1)[0]
+        return self.transformer.first(*self._behind_cls(tokens, mask))
 
     def _behind_cls(self, tokens, mask):
         placed = tokens + self.position[len(self.position) - len(tokens) :]

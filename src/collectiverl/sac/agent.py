@@ -40,7 +40,9 @@ class SACConfig:
     learning_rate: float = 3e-4  # Adam, actor and critics
     temperature_learning_rate: float = 3e-4
     initial_temperature: float = 0.1
-    entropy_per_action: float = -1.0  # target entropy per action dimension (Haarnoja et al. 2018b, appendix D)
+    entropy_per_action: float = (
+        -1.0
+    )  # target entropy per action dimension (Haarnoja et al. 2018b, appendix D)
 
     def __post_init__(self) -> None:
         if not 0 < self.gamma <= 1:
@@ -123,9 +125,7 @@ def init(obs_dim: int, action_dim: int, config: SACConfig, keys: PRNGKeyArray) -
     return eqx.filter_vmap(lambda key: init_state(init_agent(obs_dim, action_dim, config, key), config))(keys)
 
 
-def _descend(
-    module: M, grads: M, opt: optax.OptState, rate: float
-) -> tuple[M, optax.OptState]:
+def _descend(module: M, grads: M, opt: optax.OptState, rate: float) -> tuple[M, optax.OptState]:
     updates, opt = optax.adam(rate).update(grads, opt)
     return eqx.apply_updates(module, updates), opt
 

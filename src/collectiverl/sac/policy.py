@@ -67,7 +67,7 @@ class Expert(AgentPolicy):
 def save_agent(folder: Path, agent: Agent, config: SACConfig, **about: object) -> None:
     """Weights and what is needed to rebuild the networks around them."""
     checkpoints.save_tree(folder / WEIGHTS, agent)
-    sizes = {"obs_dim": agent.normalizer.mean.shape[-1], "action_dim": action_dim(agent)}
+    sizes = {"obs_dim": agent.normalizer.mean.shape[-1], "action_dim": agent.actor.action_dim}
     checkpoints.write_json(folder / ABOUT, {"sac": store.plain(config), **sizes, **about})
 
 
@@ -77,16 +77,12 @@ def load_agent(folder: Path) -> tuple[Agent, SACConfig]:
     about = store.read_json(folder / ABOUT)
     try:
         config = SACConfig(**about["sac"])
-        like = jax.eval_shape(
-            lambda k: init_agent(about["obs_dim"], about["action_dim"], config, k), jax.random.key(0)
+        like = eqx.filter_eval_shape(
+            init_agent, about["obs_dim"], about["action_dim"], config, jax.random.key(0)
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / ABOUT} does not describe an agent ({error})") from error
     return checkpoints.load_tree(folder / WEIGHTS, like), config
-
-
-def action_dim(agent: Agent) -> int:
-    return agent.actor.mlp.layers[-1].bias.shape[-1] // 2  # type: ignore[union-attr]
 
 
 def load_expert(folder: Path) -> Expert:

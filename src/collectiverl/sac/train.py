@@ -13,7 +13,7 @@ from typing import Protocol
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float
 
 from collectiverl import checkpoints, store
 from collectiverl.data import episodes as episode_files
@@ -21,6 +21,7 @@ from collectiverl.data.replay import Replay, Row
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import EpisodeCollector, Step, first_success, steps
 from collectiverl.metrics import MetricsLog, Report, silent
+from collectiverl.nn.normalizer import Normalizer
 from collectiverl.sac.agent import Agent, SACConfig, SACState, update
 from collectiverl.sac.policy import AgentPolicy, explore
 from collectiverl.types import Episode
@@ -75,12 +76,19 @@ class TrainConfig:
             )
 
 
+@jax.jit
+def _take_in(normalizers: Normalizer, obs: Float[Array, "E N O"]) -> Normalizer:
+    return jax.vmap(Normalizer.update)(normalizers, obs)
+
+
 class Shaping(Protocol):
     """What a student's reward gains: `weight(t) * bonus`, recomputed with the weight of the day."""
 
     def bonus(self, step: Step) -> Float[np.ndarray, "N"]: ...
 
     def weight(self, env_steps: int) -> float: ...
+
+    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None: ...
 
 
 class NoShaping:
@@ -91,6 +99,9 @@ class NoShaping:
 
     def weight(self, env_steps: int) -> float:
         return 0.0
+
+    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
+        pass
 
 
 @dataclass
@@ -146,7 +157,7 @@ class Trainer:
         return np.asarray(explore(self.state.agent, obs, key)).reshape(len(observations), -1)
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
-        pass
+        self.shaping.reset(env_mask)
 
     def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
         pass
@@ -197,7 +208,15 @@ class Trainer:
     def _store(self, step: Step, cut: bool) -> None:
         result, shape = step.result, (self.experts, self.config.num_envs)
         bonus = self.shaping.bonus(step)
-        columns = (step.obs, step.action, result.reward, bonus, result.terminated, result.done | cut, ~result.began)
+        columns = (
+            step.obs,
+            step.action,
+            result.reward,
+            bonus,
+            result.terminated,
+            result.done | cut,
+            ~result.began,
+        )
         self.replay.add(Row(*(c.reshape(*shape, *c.shape[1:]) for c in columns)))
         self.progress.vector_step += 1
         self.progress.env_steps += int((~result.began).sum()) // self.experts
@@ -214,7 +233,7 @@ class Trainer:
 
     def _observe_statistics(self, obs: Float[np.ndarray, "N O"]) -> None:
         grouped = obs.reshape(self.experts, self.config.num_envs, -1)
-        normalizer = eqx.filter_jit(eqx.filter_vmap(lambda n, o: n.update(o)))(self.state.agent.normalizer, grouped)
+        normalizer = _take_in(self.state.agent.normalizer, grouped)
         self.state = eqx.tree_at(lambda s: s.agent.normalizer, self.state, normalizer)
 
     def _learn(self) -> dict[str, jax.Array]:
@@ -257,7 +276,10 @@ class Trainer:
             p.best, self.best = success, self.state.agent
         if log:
             values = {name: float(np.mean(np.asarray(value))) for name, value in metrics.items()}
-            log.write(p.env_steps, values | {"eval/success": success, "eval/return": returns.mean(), "seconds": self._seconds()})
+            log.write(
+                p.env_steps,
+                values | {"eval/success": success, "eval/return": returns.mean(), "seconds": self._seconds()},
+            )
         self.report(p.env_steps, config.steps, f"success {success:.2f}")
 
     def _seconds(self) -> float:
@@ -272,7 +294,9 @@ class Trainer:
             checkpoints.save_tree(folder / "replay.safetensors", self.replay.state())
             episode_files.write(folder / "sampled", self.sampled)
             episode_files.write(folder / "recent", self.recent)
-            checkpoints.write_json(folder / "progress.json", vars(self.progress) | {"seconds": self._seconds()})
+            checkpoints.write_json(
+                folder / "progress.json", vars(self.progress) | {"seconds": self._seconds()}
+            )
 
     def restore(self, work: Path | None) -> None:
         folder = checkpoints.latest_checkpoint(work) if work else None

@@ -1,0 +1,72 @@
+"""Supervised learning of an actor from labels: the core of both distillation stages.
+
+Batches are drawn by a counter, so that a resumed training equals an uninterrupted one.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Literal, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from collectiverl.collective import losses
+from collectiverl.nn.gaussian import Gaussian
+
+DistillLoss = Literal["mse", "kl"]
+LOSSES: dict[str, Callable[[Gaussian, Array, Array], Array]] = {
+    "mse": losses.distill_mse,
+    "kl": losses.distill_kl,
+}
+M = TypeVar("M", bound=eqx.Module)
+Batch = TypeVar("Batch")
+Constants = TypeVar("Constants")
+
+
+class Labelled(NamedTuple):
+    """Steps as supervised examples."""
+
+    features: Float[Array, "B F"]  # what the network sees
+    mean: Float[Array, "B A"]
+    log_std: Float[Array, "B A"]
+
+
+@cache  # one object a setting, so that `descend` compiles once
+def optimizer(learning_rate: float, updates: int) -> optax.GradientTransformation:
+    """Adam, its rate falling to zero along a cosine: distillation ends in precision, not in noise."""
+    schedule = optax.cosine_decay_schedule(learning_rate, updates)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+
+
+@eqx.filter_jit
+def descend(
+    module: M,
+    opt_state: optax.OptState,
+    batches: Batch,
+    loss: Callable[[M, Batch, Constants], Float[Array, ""]],
+    opt: optax.GradientTransformation,
+    constants: Constants = None,
+) -> tuple[M, optax.OptState, Float[Array, ""]]:
+    """One gradient step a batch along the leading axis of `batches`; returns the mean loss.
+
+    `constants` reach the loss untouched: what it needs and does not learn.
+    """
+    arrays, static = eqx.partition(module, eqx.is_inexact_array)
+
+    def body(carry, batch):
+        arrays, opt_state = carry
+        value, grads = jax.value_and_grad(lambda a: loss(eqx.combine(a, static), batch, constants))(arrays)
+        updates, opt_state = opt.update(grads, opt_state, arrays)
+        return (optax.apply_updates(arrays, updates), opt_state), value
+
+    (arrays, opt_state), values = jax.lax.scan(body, (arrays, opt_state), batches)
+    return eqx.combine(arrays, static), opt_state, values.mean()
+
+
+def draw(seed: int, step: int, shape: tuple[int, int], size: int) -> Int[np.ndarray, "U B"]:
+    """Uniform indices below `size`; a function of seed and step alone."""
+    return np.random.default_rng([seed, step]).integers(0, size, shape)

@@ -1,0 +1,32 @@
+"""Distillation losses for one labelled step; the caller maps. The label convention is `types.Labels`'."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from collectiverl.nn.gaussian import Gaussian, kl
+
+ATANH_LIMIT = 0.999  # a teacher's mean of exactly 1 is an infinite mean before tanh
+LOG_STD_WEIGHT = 0.2  # of the log-std error beside that of the mean (predecessor)
+
+
+def distill_mse(student: Gaussian, mean: Float[Array, "A"], log_std: Float[Array, "A"]) -> Float[Array, ""]:
+    """Squared error of the action-space mean and, weighted, of the log-std (SPEC, part 3).
+
+    Where the teacher is very sure (log-std far below -2) its exact log-std matters little, so the weight
+    2 / max(2, -log_std) falls with it.
+    """
+    certainty = 2 / jnp.maximum(2, -log_std)
+    mean_error = (student.mode - mean) ** 2
+    log_std_error = (student.log_std - log_std) ** 2
+    return jnp.mean(mean_error + LOG_STD_WEIGHT * certainty * log_std_error)
+
+
+def distill_kl(student: Gaussian, mean: Float[Array, "A"], log_std: Float[Array, "A"]) -> Float[Array, ""]:
+    """KL(teacher || student) of the Gaussians before tanh; log-stds are bounded by the actor's own bounds."""
+    teacher = Gaussian(jnp.arctanh(jnp.clip(mean, -ATANH_LIMIT, ATANH_LIMIT)), log_std)
+    return kl(teacher, student)
+
+
+def critic_regression(q: Float[Array, "2"], teacher_q: Float[Array, ""]) -> Float[Array, ""]:
+    """Squared error of both heads against the teacher's value of the stored action."""
+    return jnp.mean((q - teacher_q) ** 2)

@@ -1,0 +1,262 @@
+"""Stage 4b: one agent from all experts' labels, conditioned on `z`. The actor is distilled first, then the critic."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from collectiverl.collective import distill, losses
+from collectiverl.collective.policy import Collective, Conditioning
+from collectiverl.data.episodes import EpisodeTable
+from collectiverl.metrics import MetricsLog, Report, silent
+from collectiverl.nn.gaussian import Actor
+from collectiverl.nn.mlp import Critic
+from collectiverl.nn.normalizer import Normalizer
+from collectiverl.representation.encoder import Encoder
+from collectiverl.sac.agent import Agent, SACConfig
+from collectiverl.types import Window
+
+UPDATES_PER_CALL = 50
+VALIDATION_ROWS = 4_096
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectiveConfig:
+    """How the collective is distilled."""
+
+    conditioning: Conditioning = "cls"
+    loss: distill.DistillLoss = "mse"
+    finetune_encoder: bool = False  # let the actor's loss reach the encoder
+    actor_updates: int = 6_000
+    critic_updates: int = 2_000
+    batch_size: int = 512
+    learning_rate: float = 1e-3
+    validation_every: int = 500  # updates
+    target_every: int = 100  # updates between copies of the critic as its own target (fitted evaluation)
+    sac: SACConfig = field(default_factory=lambda: SACConfig(width=300, normalize_obs=True))
+
+    def __post_init__(self) -> None:
+        for name in ("actor_updates", "critic_updates", "batch_size", "target_every", "validation_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
+        if self.finetune_encoder and self.conditioning not in ("cls", "last_state"):
+            raise ValueError(
+                f"--finetune-encoder needs --conditioning cls or last_state, not {self.conditioning}"
+            )
+
+
+class Rows(NamedTuple):
+    """Labelled steps as columns."""
+
+    z: Float[Array, "B Z"]
+    state: Float[Array, "B S"]
+    mean: Float[Array, "B A"]
+    log_std: Float[Array, "B A"]
+    action: Float[Array, "B A"]
+    reward: Float[Array, "B"]
+    next_z: Float[Array, "B Z"]
+    next_state: Float[Array, "B S"]
+    has_next: Float[Array, "B"]  # 0 at an episode's last step
+    teacher_q: Float[Array, "B"]  # nan: the teacher has none
+
+    @property
+    def features(self) -> Float[Array, "B F"]:
+        return jnp.concatenate([self.z, self.state], axis=-1)
+
+    @property
+    def next_features(self) -> Float[Array, "B F"]:
+        return jnp.concatenate([self.next_z, self.next_state], axis=-1)
+
+
+class Dataset:
+    """The labelled steps of a table, each with its embedding; windows on demand."""
+
+    def __init__(
+        self, table: EpisodeTable, z: Float[np.ndarray, "M Z"], state_index: tuple[int, ...], size: int
+    ):
+        self.table, self.state_index, self.window_size = table, state_index, size
+        self.episode = np.repeat(np.arange(len(table)), table.length)
+        self.step = np.concatenate([np.arange(n) for n in table.length])
+        state = np.concatenate([e.obs[:-1][:, list(state_index)] for e in table])
+        last = self.step == table.length[self.episode] - 1
+        following = np.arange(len(last)) + ~last
+        self.rows = Rows(
+            z=z,
+            state=state,
+            mean=table.column("teacher_mean"),
+            log_std=table.column("teacher_log_std"),
+            action=table.column("action"),
+            reward=table.column("reward"),
+            next_z=z[following],
+            next_state=state[following],
+            has_next=(~last).astype(np.float32),
+            teacher_q=table.column("teacher_q", missing=np.nan),
+        )
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def take(self, index: np.ndarray) -> Rows:
+        return Rows(*(column[index] for column in self.rows))
+
+    def windows(self, index: np.ndarray) -> Window:
+        flat = index.ravel()
+        window = self.table.windows(self.episode[flat], self.step[flat], self.window_size, self.state_index)
+        return Window(*(x.reshape(*index.shape, *x.shape[1:]) for x in window))
+
+
+# -- losses ------------------------------------------------------------------------------------------------
+
+
+def _imitation(kind: Callable, actor: Actor, normalizer: Normalizer, rows: Rows) -> Array:
+    gaussian = jax.vmap(lambda f: actor(normalizer(f)))(rows.features)
+    return jnp.mean(jax.vmap(kind)(gaussian, rows.mean, rows.log_std))
+
+
+def _frozen_loss(kind: Callable, actor: Actor, rows: Rows, normalizer: Normalizer) -> Array:
+    return _imitation(kind, actor, normalizer, rows)
+
+
+def _joint_loss(
+    kind: Callable, both: tuple[Encoder, Actor], batch: tuple[Rows, Window], normalizer: Normalizer
+) -> Array:
+    (encoder, actor), (rows, windows) = both, batch
+    return _imitation(kind, actor, normalizer, rows._replace(z=jax.vmap(encoder)(windows)))
+
+
+FROZEN_LOSSES = {name: partial(_frozen_loss, kind) for name, kind in distill.LOSSES.items()}
+JOINT_LOSSES = {name: partial(_joint_loss, kind) for name, kind in distill.LOSSES.items()}
+
+
+class Judge(NamedTuple):
+    """What the critic's targets are made from."""
+
+    agent: Agent  # its actor is evaluated
+    target: Critic
+    gamma: float
+    reward_scale: float
+
+
+def critic_loss(critic: Critic, rows: Rows, judge: Judge) -> Array:
+    """Regression on the teacher's Q; where it has none, one step of fitted evaluation of the collective."""
+    normalize = jax.vmap(judge.agent.normalizer)
+    following = normalize(rows.next_features)
+    next_action = jax.vmap(lambda f: judge.agent.actor(f).mode)(following)
+    next_q = jnp.min(jax.vmap(judge.target)(following, next_action), axis=-1)
+    fitted = judge.reward_scale * rows.reward + judge.gamma * next_q
+    taught = ~jnp.isnan(rows.teacher_q)
+    target = jnp.where(taught, rows.teacher_q, fitted)
+    weight = jnp.where(taught, 1.0, rows.has_next)  # without a teacher, a last step has no target
+    q = jax.vmap(critic)(normalize(rows.features), rows.action)
+    errors = jax.vmap(losses.critic_regression)(q, jax.lax.stop_gradient(jnp.nan_to_num(target)))
+    return jnp.sum(weight * errors) / jnp.maximum(weight.sum(), 1)
+
+
+# -- training ----------------------------------------------------------------------------------------------
+
+
+class Distillation:
+    """The state of one stage-4b run: actor, encoder if it is tuned, then critic."""
+
+    def __init__(
+        self,
+        collective: Collective,
+        train: Dataset,
+        validation: Dataset,
+        config: CollectiveConfig,
+        *,
+        seed: int,
+        report: Report = silent,
+    ):
+        self.collective, self.train, self.validation = collective, train, validation
+        self.config, self.seed, self.report = config, seed, report
+        self.done, self.best = 0, np.inf
+        self.total = config.actor_updates + config.critic_updates
+        rng = np.random.default_rng(seed)
+        count = min(VALIDATION_ROWS, len(validation))
+        self.validation_index = rng.choice(len(validation), count, replace=False)
+
+    def run(self, work: Path | None = None) -> Collective:
+        log = MetricsLog(work) if work else None
+        self._train_actor(log)
+        self._train_critic(log)
+        if log:
+            log.close()
+        return self.collective
+
+    def _train_actor(self, log: MetricsLog | None) -> None:
+        config, agent = self.config, self.collective.agent
+        joint = config.finetune_encoder
+        loss = (JOINT_LOSSES if joint else FROZEN_LOSSES)[config.loss]
+        learned = (self.collective.encoder, agent.actor) if joint else agent.actor
+        best = learned
+        opt = distill.optimizer(config.learning_rate, config.actor_updates)
+        opt_state = opt.init(eqx.filter(learned, eqx.is_inexact_array))
+        held_out = self._batch(self.validation, self.validation_index[None], joint)
+        for step in range(0, config.actor_updates, UPDATES_PER_CALL):
+            batches = self._batch(self.train, self._draw(step, config.actor_updates), joint)
+            learned, opt_state, value = distill.descend(
+                learned, opt_state, batches, loss, opt, agent.normalizer
+            )
+            self.done += len(jax.tree.leaves(batches)[0])
+            if self._is_due(self.done, config.actor_updates):
+                error = float(_evaluate(loss, learned, held_out, agent.normalizer))
+                if error <= self.best:
+                    best, self.best = learned, error
+                self._log(log, {"actor/loss": value, "actor/validation": error}, f"actor {error:.4f}")
+        encoder, actor = best if joint else (self.collective.encoder, best)
+        self.collective = replace_parts(self.collective, encoder, actor, agent.critic)
+
+    def _train_critic(self, log: MetricsLog | None) -> None:
+        config, agent = self.config, self.collective.agent
+        critic = agent.critic
+        opt = distill.optimizer(config.learning_rate, config.critic_updates)
+        opt_state = opt.init(eqx.filter(critic, eqx.is_inexact_array))
+        held_out = self._batch(self.validation, self.validation_index[None], joint=False)
+        judge = Judge(agent, critic, config.sac.gamma, config.sac.reward_scale)
+        for step in range(0, config.critic_updates, UPDATES_PER_CALL):
+            if step % config.target_every == 0:
+                judge = judge._replace(target=critic)
+            index = self._draw(config.actor_updates + step, self.total)
+            batches = self._batch(self.train, index, joint=False)
+            critic, opt_state, value = distill.descend(critic, opt_state, batches, critic_loss, opt, judge)
+            self.done += len(index)
+            if self._is_due(self.done, self.total):
+                error = float(_evaluate(critic_loss, critic, held_out, judge))
+                self._log(log, {"critic/loss": value, "critic/validation": error}, f"critic {error:.3f}")
+        self.collective = replace_parts(self.collective, self.collective.encoder, agent.actor, critic)
+
+    def _draw(self, step: int, end: int) -> np.ndarray:
+        updates = min(UPDATES_PER_CALL, end - step)
+        return distill.draw(self.seed, step, (updates, self.config.batch_size), len(self.train))
+
+    def _is_due(self, done: int, end: int) -> bool:
+        return done % self.config.validation_every < UPDATES_PER_CALL or done == end
+
+    @staticmethod
+    def _batch(data: Dataset, index: np.ndarray, joint: bool):
+        return (data.take(index), data.windows(index)) if joint else data.take(index)
+
+    def _log(self, log: MetricsLog | None, values: dict, note: str) -> None:
+        if log:
+            log.write(self.done, values)
+        self.report(self.done, self.total, note)
+
+
+@eqx.filter_jit
+def _evaluate(loss, learned, batches, constants) -> Array:
+    return loss(learned, jax.tree.map(lambda x: x[0], batches), constants)
+
+
+def replace_parts(
+    collective: Collective, encoder: Encoder | None, actor: Actor, critic: Critic
+) -> Collective:
+    agent = replace(collective.agent, actor=actor, critic=critic)
+    return replace(collective, encoder=encoder, agent=agent)

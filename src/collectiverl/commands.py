@@ -1,0 +1,286 @@
+"""What each command takes: a dataclass that becomes flags, its defaults from a run, and the stage it stands for."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from collectiverl import configs
+from collectiverl.collective.online import OnlineConfig
+from collectiverl.collective.train import CollectiveConfig
+from collectiverl.envs.make import Backend
+from collectiverl.envs.tasks import canonical, resolve
+from collectiverl.pipeline import CONFIG, RunConfig
+from collectiverl.presets import PRESETS
+from collectiverl.representation.train import TransformerConfig
+from collectiverl.sac.train import TrainConfig
+from collectiverl.stages import buffers, collective, experts, representation, students
+from collectiverl.stages.base import Stage
+from collectiverl.student.shaping import ShapingConfig
+from collectiverl.types import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Which run, and where its settings start from."""
+
+    run: str | None = None  # the run's name; its folder is <root>/<run>
+    root: str = "runs"  # the folder that holds all runs
+    preset: str | None = None  # smoke, quickstart, mt10 or reference
+    config: str | None = None  # YAML file with changes to the preset's settings
+    overwrite: bool = False  # make results anew, in place of those with other settings
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.root) / (self.run or self.preset or "default")
+
+    def base(self) -> RunConfig:
+        """The settings before flags: those of the run's folder, unless a preset is named; then the file's."""
+        if self.preset is not None and self.preset not in PRESETS:
+            raise UserError(f"there is no preset {self.preset!r}: choose one of {', '.join(PRESETS)}")
+        saved = self.folder / CONFIG
+        if self.preset:
+            base = PRESETS[self.preset]()
+        else:
+            base = configs.load(saved, RunConfig()) if saved.is_file() else RunConfig()
+        return configs.load(Path(self.config), base) if self.config else base
+
+    @classmethod
+    def read(cls, args: Sequence[str]) -> "Where":
+        """From a command line, before its other flags can be parsed: their defaults depend on this."""
+        found: dict[str, Any] = {"overwrite": "--overwrite" in args}
+        for i, arg in enumerate(args):
+            name, _, value = arg.partition("=")
+            if name in ("--run", "--root", "--preset", "--config"):
+                found[name[2:]] = value or (args[i + 1] if i + 1 < len(args) else None)
+        return cls(**found)
+
+
+Task = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
+Tasks = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
+Flat = tyro.conf.arg(name="")  # nested settings without the prefix of the field that holds them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(ABC):
+    """A command that does one stage of a run."""
+
+    where: Annotated[Where, Flat] = field(default_factory=Where)
+
+    @staticmethod
+    @abstractmethod
+    def defaults(run: RunConfig) -> dict[str, Any]:
+        """What the run's settings say of this command's flags."""
+
+    @abstractmethod
+    def stage(self, run: RunConfig) -> Stage:
+        """The stage these flags stand for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTask(Command):
+    """Train one SAC expert. Samples of how it learned stay beside it, for the trajectory transformer."""
+
+    task: Task  # such as reach, reach-v3 or toy-reach
+    steps: Annotated[int | None, tyro.conf.Positional] = None  # environment steps, at most
+    seed: int = 0
+    backend: Backend = "auto"
+    train: Annotated[TrainConfig, Flat] = field(default_factory=TrainConfig)
+
+    @staticmethod
+    def defaults(run: RunConfig) -> dict[str, Any]:
+        return {"seed": run.seed, "backend": run.backend, "train": run.expert}
+
+    def stage(self, run: RunConfig) -> Stage:
+        train = self.train if self.steps is None else replace(self.train, steps=self.steps)
+        config = experts.TrainTask(task=canonical(self.task), backend=self.backend, train=train)
+        return experts.train_task_stage(config, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineDistill(Command):
+    """Collect what the collective learns from: random actions, a learner labelled by the expert, the expert."""
+
+    tasks: Tasks  # one, or several to be distilled at once
+    seed: int = 0
+    teacher: buffers.TeacherKind = "sac"  # the run's experts, or Meta-World's scripted policies
+    backend: Backend = "auto"
+    num_envs: int = 4  # a task
+    online: Annotated[OnlineConfig, Flat] = field(default_factory=OnlineConfig)
+
+    @staticmethod
+    def defaults(run: RunConfig) -> dict[str, Any]:
+        return {
+            "seed": run.seed,
+            "teacher": run.teacher,
+            "backend": run.backend,
+            "num_envs": run.online_envs,
+            "online": run.online,
+        }
+
+    def stage(self, run: RunConfig) -> Stage:
+        config = buffers.OnlineDistill(
+            tasks=_some(self.tasks),
+            teacher=self.teacher,
+            backend=self.backend,
+            num_envs=self.num_envs,
+            online=self.online,
+        )
+        return buffers.online_distill_stage(config, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitBuffer(Command):
+    """Split an expert's sampled episodes into training and validation, by whole episode."""
+
+    task: Task
+    seed: int = 0
+    fraction: float = 0.2  # of the episodes, for validation
+
+    @staticmethod
+    def defaults(run: RunConfig) -> dict[str, Any]:
+        return {"seed": run.seed, "fraction": run.validation_fraction}
+
+    def stage(self, run: RunConfig) -> Stage:
+        return buffers.split_buffer_stage(canonical(self.task), self.fraction, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOnlineBuffer(SplitBuffer):
+    """Split the episodes of online distillation into training and validation, by whole episode and phase."""
+
+    together: tuple[str, ...] = ()  # all tasks of the online-distill that this one was part of, if several
+
+    def stage(self, run: RunConfig) -> Stage:
+        task = canonical(self.task)
+        together = resolve(self.together) if self.together else (task,)
+        return buffers.split_online_buffer_stage(task, together, self.fraction, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTransformer(Command):
+    """Train the trajectory transformer on all `buffer_distill` of the run, self-supervised."""
+
+    tasks: tuple[str, ...] = ()  # tasks or benchmarks; none: those of the run
+    seed: int = 0
+    transformer: Annotated[TransformerConfig, Flat] = field(default_factory=TransformerConfig)
+
+    @staticmethod
+    def defaults(run: RunConfig) -> dict[str, Any]:
+        return {"seed": run.seed, "transformer": run.transformer}
+
+    def stage(self, run: RunConfig) -> Stage:
+        config = representation.TrainTransformer(
+            tasks=_some(self.tasks or run.tasks), transformer=self.transformer
+        )
+        return representation.train_transformer_stage(config, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillCollective(Command):
+    """Distil all experts of the run into one policy, conditioned on what the transformer reads."""
+
+    tasks: tuple[str, ...] = ()  # tasks or benchmarks; none: those of the run
+    seed: int = 0
+    collective: Annotated[CollectiveConfig, Flat] = field(default_factory=CollectiveConfig)
+
+    @staticmethod
+    def defaults(run: RunConfig) -> dict[str, Any]:
+        return {"seed": run.seed, "collective": run.collective}
+
+    def stage(self, run: RunConfig) -> Stage:
+        config = collective.DistillCollective(
+            tasks=_some(self.tasks or run.tasks), collective=self.collective
+        )
+        return collective.distill_collective_stage(config, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainStudent(Command):
+    """Train a student on one task, its reward shaped by the collective; --shaping.weight 0 is plain SAC."""
+
+    task: Task
+    steps: Annotated[int | None, tyro.conf.Positional] = None  # environment steps, at most
+    seed: int = 1
+    backend: Backend = "auto"
+    train: Annotated[TrainConfig, Flat] = field(default_factory=TrainConfig)
+    shaping: ShapingConfig = field(default_factory=ShapingConfig)
+
+    @staticmethod
+    def defaults(run: RunConfig) -> dict[str, Any]:
+        return {"seed": run.seed + 1, "backend": run.backend, "train": run.student, "shaping": run.shaping}
+
+    def stage(self, run: RunConfig) -> Stage:
+        train = self.train if self.steps is None else replace(self.train, steps=self.steps)
+        config = students.TrainStudent(
+            task=canonical(self.task), backend=self.backend, train=train, shaping=self.shaping
+        )
+        return students.train_student_stage(config, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneStudent(Command):
+    """Go on with SAC on the collective's own networks, on one task."""
+
+    task: Task
+    steps: Annotated[int | None, tyro.conf.Positional] = None  # environment steps, at most
+    seed: int = 1
+    backend: Backend = "auto"
+    train: Annotated[TrainConfig, Flat] = field(default_factory=TrainConfig)
+
+    @staticmethod
+    def defaults(run: RunConfig) -> dict[str, Any]:
+        return {"seed": run.seed + 1, "backend": run.backend, "train": run.student}
+
+    def stage(self, run: RunConfig) -> Stage:
+        train = self.train if self.steps is None else replace(self.train, steps=self.steps)
+        config = students.FinetuneStudent(task=canonical(self.task), backend=self.backend, train=train)
+        return students.finetune_student_stage(config, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Command):
+    """Record episodes of a random or scripted policy, or of both, labelled by the scripted one."""
+
+    task: Task
+    seed: int = 0
+    episodes: int = 20
+    policy: Literal["random", "scripted", "mixed"] = "scripted"
+    num_envs: int = 5
+    backend: Backend = "auto"
+
+    @staticmethod
+    def defaults(run: RunConfig) -> dict[str, Any]:
+        return {"seed": run.seed, "backend": run.backend}
+
+    def stage(self, run: RunConfig) -> Stage:
+        config = experts.Record(
+            task=canonical(self.task),
+            policy=self.policy,
+            episodes=self.episodes,
+            num_envs=self.num_envs,
+            backend=self.backend,
+        )
+        return experts.record_stage(config, self.seed)
+
+
+STAGES: dict[str, type[Command]] = {
+    "train-task": TrainTask,
+    "split-buffer": SplitBuffer,
+    "train-transformer": TrainTransformer,
+    "online-distill": OnlineDistill,
+    "split-online-buffer": SplitOnlineBuffer,
+    "distill-collective": DistillCollective,
+    "train-student": TrainStudent,
+    "finetune-student": FinetuneStudent,
+    "record": Record,
+}
+
+
+def _some(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise UserError("name at least one task, such as reach, or a benchmark such as MT10")
+    return resolve(names)

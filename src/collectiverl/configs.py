@@ -1,0 +1,99 @@
+"""Configurations from YAML: a file changes what it names of a preset, and may name nothing unknown."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml  # type: ignore[import-untyped]
+
+from collectiverl.types import UserError
+
+C = TypeVar("C")
+
+
+def load(path: Path, base: C) -> C:
+    """`base` with the changes that the YAML file at `path` names."""
+    try:
+        changes = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read --config {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path} is not YAML: {error}") from error
+    return change(base, changes or {}, str(path))
+
+
+def change(base: C, changes: Any, where: str) -> C:
+    """A frozen dataclass with some fields changed, nested ones by nested mappings.
+
+    Raises:
+        UserError: a name is unknown, or a value is of another type or refused by the config.
+    """
+    if not isinstance(changes, Mapping):
+        raise UserError(f"{where}: {changes!r} should be a mapping of settings")
+    known = {field.name: field for field in dataclasses.fields(base)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(type(base))
+    values = {}
+    for name, value in changes.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it may have {', '.join(known)}"
+            raise UserError(f"{where} has no setting {name!r}: {hint}")
+        old = getattr(base, name)
+        nested = dataclasses.is_dataclass(old)
+        values[name] = (
+            change(old, value, f"{where}: {name}")
+            if nested
+            else _checked(value, hints[name], f"{where}: {name}")
+        )
+    try:
+        return dataclasses.replace(base, **values)  # type: ignore[type-var]
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    if isinstance(value, list):
+        value = tuple(value)
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and _allows(float, hint)
+        and not _allows(int, hint)
+    ):
+        value = float(value)
+    if not _fits(value, hint):
+        raise UserError(f"{where}: {value!r} is not of type {getattr(hint, '__name__', hint)}")
+    return value
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return tuple(o for arg in typing.get_args(hint) for o in _options(arg)) if union else (hint,)
+
+
+def _allows(kind: type, hint: Any) -> bool:
+    return kind in _options(hint)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    for option in _options(hint):
+        origin = typing.get_origin(option)
+        if origin is typing.Literal:
+            if value in typing.get_args(option):
+                return True
+        elif origin is tuple:
+            if isinstance(value, tuple):
+                return all(_fits(item, typing.get_args(option)[0]) for item in value)
+        elif option is Any or (
+            isinstance(option, type) and isinstance(value, option) and not _odd_bool(value, option)
+        ):
+            return True
+    return False
+
+
+def _odd_bool(value: Any, option: type) -> bool:
+    return isinstance(value, bool) and option is not bool

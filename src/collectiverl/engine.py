@@ -1,0 +1,183 @@
+"""Runs stages: side by side in processes, one core each, as their inputs become ready."""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from collectiverl.stages.base import Stage, execute
+from collectiverl.types import UserError
+
+POLL = 0.2  # seconds between looks at the progress of the workers
+PR_SET_PDEATHSIG = 1  # Linux: the signal a process gets when its parent dies
+_progress: Any = None  # a worker's end of the progress queue
+
+
+class Progress(NamedTuple):
+    """How far a stage is. `done` of `total` in the stage's own units; `total` 0: it is over."""
+
+    out: str
+    done: int
+    total: int
+    note: str
+
+
+Watch = Callable[[Progress], None]
+
+
+class StageFailed(Exception):
+    """A defect in a stage, with its traceback in a log file."""
+
+
+def available_cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0))
+
+
+def limit_to(cores: Sequence[int]) -> None:
+    """Keeps this process and its linear algebra on `cores`. Must come before the first computation."""
+    os.sched_setaffinity(0, cores)
+    threads = len(cores)
+    flags = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    use_compilation_cache()
+
+
+def use_compilation_cache() -> None:
+    """Compiled programs outlive the process: the second run of anything starts at once."""
+    import jax
+
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    with contextlib.suppress(OSError):
+        (home / "collectiverl").mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(home / "collectiverl" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def run_here(run: Path, stage: Stage, *, watch: Watch, overwrite: bool = False) -> dict[str, Any]:
+    """One stage in this process."""
+
+    def report(done: int, total: int, note: str = "") -> None:
+        watch(Progress(stage.out, done, total, note))
+
+    return execute(run, stage, report=report, overwrite=overwrite)
+
+
+def run_in_processes(
+    run: Path, todo: Sequence[Stage], *, cores: int, watch: Watch, overwrite: bool = False
+) -> None:
+    """All of `todo`, as many at once as there are cores; earlier ones first where several are ready.
+
+    Raises:
+        UserError: a stage has one; those that run beside it are ended and go on with the next run.
+        StageFailed: a stage has a defect.
+    """
+    chosen = available_cores()[:cores]
+    context = multiprocessing.get_context("spawn")
+    free, channel = context.Queue(), context.Queue()
+    for core in chosen:
+        free.put(core)
+    executor = ProcessPoolExecutor(
+        len(chosen), mp_context=context, initializer=_start_worker, initargs=(free, channel, os.getpid())
+    )
+    try:
+        _schedule(executor, partial(_work, run, overwrite), list(todo), len(chosen), channel, watch)
+    except BaseException:
+        for process in list((executor._processes or {}).values()):
+            process.kill()
+        raise
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _schedule(
+    executor: ProcessPoolExecutor,
+    work: Callable[[Stage], dict[str, Any]],
+    todo: list[Stage],
+    slots: int,
+    channel: Any,
+    watch: Watch,
+) -> None:
+    running: dict[Future, Stage] = {}
+    while todo or running:
+        pending = {stage.out for stage in (*todo, *running.values())}
+        ready = [stage for stage in todo if not pending & set(stage.inputs)]
+        for stage in ready[: slots - len(running)]:
+            todo.remove(stage)
+            running[executor.submit(work, stage)] = stage
+        finished, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
+        _drain(channel, watch)
+        for future in finished:
+            stage = running.pop(future)
+            try:
+                future.result()
+            except BrokenProcessPool as error:
+                raise StageFailed(
+                    f"the process of {stage.label} died (out of memory?); run again to go on"
+                ) from error
+            watch(Progress(stage.out, 1, 0, ""))
+
+
+def _drain(channel: Any, watch: Watch) -> None:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            watch(channel.get_nowait())
+
+
+# -- in a worker -------------------------------------------------------------------------------------------
+
+
+def _start_worker(free: Any, channel: Any, parent: int) -> None:
+    """Takes a core for itself, and will not outlive the parent."""
+    global _progress
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
+    _progress = channel
+    limit_to([free.get()])
+
+
+def _work(run: Path, overwrite: bool, stage: Stage) -> dict[str, Any]:
+    def report(done: int, total: int, note: str = "") -> None:
+        _progress.put(Progress(stage.out, done, total, note))
+
+    log = run / "logs" / f"{stage.out.replace('/', '_')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file, _redirected(file.fileno()):
+        try:
+            report(0, 1, "starting")
+            return execute(run, stage, report=report, overwrite=overwrite)
+        except UserError:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            raise StageFailed(f"{stage.label} failed: {error!r}; the traceback is in {log}") from None
+
+
+@contextlib.contextmanager
+def _redirected(descriptor: int):
+    """Everything that this process prints, libraries included, goes to `descriptor`."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for old, number in zip(kept, (1, 2), strict=True):
+            os.dup2(old, number)
+            os.close(old)

@@ -1,0 +1,62 @@
+"""`load_policy`: anything that can play, by path or name, behind the one policy interface."""
+
+from pathlib import Path
+
+from collectiverl.collective import policy as collective
+from collectiverl.envs.make import spec
+from collectiverl.envs.rollout import RandomPolicy
+from collectiverl.envs.scripted import ScriptedPolicy
+from collectiverl.envs.tasks import canonical
+from collectiverl.sac import policy as expert
+from collectiverl.store import is_sealed, partial
+from collectiverl.types import Policy, UserError
+
+RUN_COLLECTIVE = "model_col"
+
+
+def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
+    """The policy in a stage's folder, the collective of a run's folder, or a policy by name.
+
+    Args:
+        path_or_name: `runs/demo` (its collective), `runs/demo/model/reach-v3/seed_0` (any sealed model),
+            `scripted:push` or `random:push`.
+        task: which task is played; read only by a collective conditioned on the task id.
+
+    Returns:
+        A `Policy`: `eval_action(observations [N, O]) -> actions [N, A]`, `reset(env_mask [N])`,
+        `observe(rewards [N])`. It obeys `metaworld.evaluation.Agent`.
+
+    Raises:
+        UserError: there is no such policy, or its files are not whole.
+    """
+    kind, _, name = str(path_or_name).partition(":")
+    if name and kind in ("scripted", "random"):
+        return _named(kind, canonical(name))
+    folder = Path(path_or_name)
+    if is_sealed(folder / RUN_COLLECTIVE):
+        folder = folder / RUN_COLLECTIVE
+    if not is_sealed(folder):
+        raise UserError(_missing(folder))
+    if (folder / collective.ABOUT).is_file():
+        known = collective.load_collective(folder)[0]
+        return collective.CollectivePolicy(known, task=canonical(task) if task else None)
+    if (folder / expert.ABOUT).is_file():
+        return expert.load_expert(folder)
+    raise UserError(f"{folder} holds no policy: name a folder below model/, model_col/ or student/ of a run")
+
+
+def _named(kind: str, task: str) -> Policy:
+    if kind == "scripted":
+        return ScriptedPolicy((task,))
+    return RandomPolicy(spec(task).action_dim, seed=0)
+
+
+def _missing(folder: Path) -> str:
+    if partial(folder).exists():
+        return f"{folder} is not finished (its stage was interrupted): run the stage again to go on"
+    if folder.is_dir():
+        return f"{folder} holds no finished policy: 'collectiverl run' makes one"
+    return (
+        f"there is no policy {str(folder)!r}: name a folder such as runs/quickstart or "
+        "runs/quickstart/model/reach-v3/seed_0, or a policy such as scripted:push or random:push"
+    )

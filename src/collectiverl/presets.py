@@ -1,0 +1,110 @@
+"""Whole configurations by name."""
+
+from dataclasses import replace
+
+from collectiverl.collective.online import OnlineConfig
+from collectiverl.collective.train import CollectiveConfig
+from collectiverl.evaluation.evaluate import EvaluateConfig
+from collectiverl.pipeline import RunConfig
+from collectiverl.representation.train import TransformerConfig
+from collectiverl.sac.agent import SACConfig
+from collectiverl.sac.train import SamplingConfig, TrainConfig
+from collectiverl.student.shaping import ShapingConfig
+
+
+def smoke() -> RunConfig:
+    """Every stage on two toy tasks, in under a minute."""
+    sac = SACConfig(width=64, batch_size=64, learning_rate=1e-3, gamma=0.9)
+    expert = TrainConfig(
+        steps=8_000,
+        num_envs=8,
+        updates_per_step=4,
+        warmup=400,
+        capacity=20_000,
+        eval_every=1_000,
+        eval_episodes=20,
+        checkpoint_every=2_000,
+        sampling=SamplingConfig(period=400, warmup=0, episodes=8),
+        sac=sac,
+    )
+    return RunConfig(
+        tasks=("toy-reach", "toy-mirror"),
+        student_tasks=("toy-mirror",),
+        expert=expert,
+        student=expert,
+        shaping=ShapingConfig(weight=2.0, constant_steps=1_000, decay_steps=1_000),
+        transformer=TransformerConfig(updates=600, batch_size=64, validation_every=200, checkpoint_every=200),
+        online=OnlineConfig(
+            random_episodes=8,
+            learner_rounds=2,
+            learner_episodes=16,
+            expert_episodes=16,
+            updates=300,
+            width=64,
+        ),
+        online_envs=8,
+        collective=CollectiveConfig(
+            actor_updates=1_500,
+            critic_updates=400,
+            batch_size=256,
+            sac=replace(sac, width=128, normalize_obs=True),
+        ),
+        evaluate=EvaluateConfig(num_envs=50),
+    )
+
+
+def quickstart() -> RunConfig:
+    """Three easy tasks, their experts learned from scratch, in minutes on two cores."""
+    expert = TrainConfig(
+        steps=120_000,
+        sampling=SamplingConfig(period=4_000, warmup=0, episodes=6),
+    )
+    return RunConfig(
+        tasks=("reach-v3", "window-close-v3", "drawer-close-v3"),
+        student_tasks=("window-close-v3",),
+        expert=expert,
+        student=expert,
+        transformer=TransformerConfig(updates=2_000),
+    )
+
+
+def mt10() -> RunConfig:
+    """The ten tasks of MT10: hours on two cores."""
+    expert = TrainConfig(steps=500_000, sampling=SamplingConfig(period=10_000, warmup=8_000, episodes=4))
+    return RunConfig(
+        tasks=("MT10",),
+        student_tasks=("window-open-v3",),
+        expert=expert,
+        student=expert,
+        transformer=TransformerConfig(updates=6_000),
+        online=OnlineConfig(learner_rounds=4, learner_episodes=8, expert_episodes=16),
+        collective=CollectiveConfig(actor_updates=20_000, critic_updates=5_000),
+    )
+
+
+def reference() -> RunConfig:
+    """The public predecessor's settings where they are known (SPEC, part 3), without its faults."""
+    sac = SACConfig(
+        layer_norm=False,
+        log_std_min=-20.0,
+        log_std_max=2.0,
+        n_step=1,
+        batch_size=512,
+        reward_scale=1.0,
+        temperature_learning_rate=1e-4,
+        initial_temperature=0.01,
+    )
+    expert = TrainConfig(
+        steps=1_000_000,
+        num_envs=1,
+        updates_per_step=1,
+        warmup=5_000,
+        capacity=140_000,
+        eval_every=20_000,
+        sampling=SamplingConfig(period=10_000, warmup=8_000, episodes=2),
+        sac=sac,
+    )
+    return replace(mt10(), expert=expert, student=expert, shaping=ShapingConfig(weight=1.0))
+
+
+PRESETS = {"smoke": smoke, "quickstart": quickstart, "mt10": mt10, "reference": reference}

@@ -1,0 +1,70 @@
+"""`distill-collective`: from all `online_buffer` and the encoder to the policy that knows all tasks."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from collectiverl.collective.embedding import embed, prepare
+from collectiverl.collective.policy import EMBEDDED, save_collective
+from collectiverl.collective.train import CollectiveConfig, Dataset, Distillation
+from collectiverl.data.episodes import EpisodeTable
+from collectiverl.envs.make import spec
+from collectiverl.stages.base import Stage, Work
+from collectiverl.stages.buffers import split_path
+from collectiverl.stages.representation import TRANSFORMER, encoder_of
+from collectiverl.store import verify
+
+COLLECTIVE = "model_col"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillCollective:
+    """The collective of a run."""
+
+    tasks: tuple[str, ...]
+    collective: CollectiveConfig = field(default_factory=CollectiveConfig)
+
+
+def distill_collective_stage(config: DistillCollective, seed: int) -> Stage:
+    buffers = tuple(split_path("online_buffer", task, seed) for task in config.tasks)
+    makes = {path: f"split-online-buffer {task}" for path, task in zip(buffers, config.tasks, strict=True)}
+    reads = config.collective.conditioning in EMBEDDED
+    return Stage(
+        "distill-collective",
+        f"{len(config.tasks)} tasks",
+        COLLECTIVE,
+        distill_collective,
+        config,
+        (*buffers, TRANSFORMER) if reads else buffers,
+        seed,
+        makes | {TRANSFORMER: "train-transformer"},
+    )
+
+
+def distill_collective(work: Work) -> dict[str, Any]:
+    config: DistillCollective = work.config
+    c, shapes = config.collective, spec(config.tasks[0])
+    folders = [work.run / split_path("online_buffer", task, work.seed) for task in config.tasks]
+    for folder in folders:
+        verify(folder)
+    training = EpisodeTable.open(*(folder / "train" for folder in folders))
+    held_out = EpisodeTable.open(*(folder / "validation" for folder in folders))
+    encoder, encoder_config = encoder_of(work.run) if c.conditioning in EMBEDDED else (None, None)
+    collective, z = prepare(training, encoder, c.conditioning, c.sac, shapes, seed=work.seed)
+    held_out_z = embed(
+        held_out, c.conditioning, encoder, collective.clusters, collective.tasks, shapes.state_index
+    )
+    window = encoder.window if encoder else 1
+    distillation = Distillation(
+        collective,
+        Dataset(training, z, shapes.state_index, window),
+        Dataset(held_out, held_out_z, shapes.state_index, window),
+        c,
+        seed=work.seed,
+        report=work.report,
+    )
+    save_collective(work.folder, distillation.run(work.folder), c.sac, encoder_config)
+    return {
+        "tasks": list(config.tasks),
+        "episodes": len(training) + len(held_out),
+        "validation_loss": distillation.best,
+    }

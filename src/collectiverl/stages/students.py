@@ -1,0 +1,98 @@
+"""`train-student` and `finetune-student`: one task, learned with the collective's help."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from collectiverl.collective.policy import check_shapes, load_collective, save_collective
+from collectiverl.envs.make import Backend, make_envs, spec
+from collectiverl.sac import agent as sac
+from collectiverl.sac.policy import save_agent
+from collectiverl.sac.train import TrainConfig, Trainer
+from collectiverl.stages.base import Stage, Work
+from collectiverl.stages.collective import COLLECTIVE
+from collectiverl.stages.experts import first, train_agent, training_summary
+from collectiverl.student.finetune import Embedded
+from collectiverl.student.shaping import LikelihoodShaping, ShapingConfig
+
+MAKES = {COLLECTIVE: "distill-collective"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainStudent:
+    """A student with a shaped reward; with `shaping.weight` 0 it is plain SAC and needs no collective."""
+
+    task: str
+    backend: Backend = "auto"
+    train: TrainConfig = field(default_factory=TrainConfig)
+    shaping: ShapingConfig = field(default_factory=ShapingConfig)
+
+
+def student_path(kind: str, task: str, seed: int) -> str:
+    return f"{kind}/{task}/seed_{seed}"
+
+
+def train_student_stage(config: TrainStudent, seed: int) -> Stage:
+    shaped = config.shaping.weight > 0
+    out = student_path("student" if shaped else "sac", config.task, seed)
+    inputs = (COLLECTIVE,) if shaped else ()
+    return Stage("train-student", config.task, out, train_student, config, inputs, seed, MAKES)
+
+
+def train_student(work: Work) -> dict[str, Any]:
+    config: TrainStudent = work.config
+    shaping = None
+    if config.shaping.weight > 0:
+        collective, *_ = load_collective(work.run / COLLECTIVE)
+        check_shapes(collective, spec(config.task))
+        shaping = LikelihoodShaping(collective, (config.task,) * config.train.num_envs, config.shaping)
+    result = train_agent(work, config.task, config.backend, config.train, shaping=shaping)
+    save_agent(work.folder, first(result.agents), config.train.sac, task=config.task)
+    return training_summary(config.task, result)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneStudent:
+    """SAC continued on the collective's own networks, whose sizes and scales it keeps."""
+
+    task: str
+    backend: Backend = "auto"
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def finetune_student_stage(config: FinetuneStudent, seed: int) -> Stage:
+    out = student_path("finetuned", config.task, seed)
+    return Stage("finetune-student", config.task, out, finetune_student, config, (COLLECTIVE,), seed, MAKES)
+
+
+def finetune_student(work: Work) -> dict[str, Any]:
+    """The result is a collective again: the same encoder, the networks now a specialist's."""
+    config: FinetuneStudent = work.config
+    collective, networks, encoder = load_collective(work.run / COLLECTIVE)
+    check_shapes(collective, spec(config.task))
+    learning = _learning_settings(config.train, networks)
+    state = sac.init_state(collective.agent, learning.sac)
+    state = jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, state)
+    envs, eval_envs = (
+        Embedded(make_envs(config.task, n, backend=config.backend, goals="fresh"), collective)
+        for n in (learning.num_envs, learning.eval_episodes)
+    )
+    try:
+        result = Trainer(state, learning, envs, eval_envs, seed=work.seed, report=work.report).run(
+            work.folder
+        )
+    finally:
+        envs.close()
+        eval_envs.close()
+    tuned = eqx.tree_at(lambda c: c.agent, collective, first(result.agents))
+    save_collective(work.folder, tuned, learning.sac, encoder)
+    return training_summary(config.task, result)
+
+
+def _learning_settings(train: TrainConfig, networks: sac.SACConfig) -> TrainConfig:
+    """The rates asked for, on the networks that are there; the normaliser stands still under a trained actor."""
+    kept = ("width", "depth", "layer_norm", "log_std_min", "log_std_max", "gamma", "reward_scale")
+    changes = {name: getattr(networks, name) for name in kept}
+    return replace(train, warmup=train.sac.batch_size, sac=replace(train.sac, normalize_obs=False, **changes))

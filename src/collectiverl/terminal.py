@@ -1,0 +1,110 @@
+"""What a run shows: a bar for every stage at work, and the table at the end."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from collectiverl import engine
+from collectiverl.stages.base import Stage
+
+console = Console()
+
+
+class Display:
+    """One line for the whole run and one for each stage at work; without a terminal, a line as each ends."""
+
+    def __init__(self, progress: Progress, stages: Sequence[Stage]):
+        self.progress = progress
+        self.labels = {stage.out: stage.label for stage in stages}
+        self.tasks: dict[str, TaskID] = {}
+        self.began: dict[str, float] = {}
+        self.overall = progress.add_task("[bold]all stages", total=len(stages), note="", rate="")
+
+    def __call__(self, update: engine.Progress) -> None:
+        if update.out not in self.tasks:
+            label = self.labels.setdefault(update.out, update.out)
+            self.tasks[update.out] = self.progress.add_task(label, total=1, note="", rate="")
+            self.began[update.out] = time.perf_counter()
+        task = self.tasks[update.out]
+        seconds = time.perf_counter() - self.began[update.out]
+        if not update.total:
+            self.progress.remove_task(task)
+            self.progress.advance(self.overall)
+            self.progress.console.print(f"[green]done[/] {self.labels[update.out]} [dim]({seconds:.0f} s)[/]")
+            return
+        rate = f"{update.done / seconds:,.0f}/s" if update.done > 1 and seconds > 0 else ""
+        self.progress.update(task, completed=update.done, total=update.total, note=update.note, rate=rate)
+
+
+@contextmanager
+def display(stages: Sequence[Stage]) -> Iterator[Display]:
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        TextColumn("[cyan]{task.fields[rate]}"),
+        TextColumn("[dim]{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as progress:
+        yield Display(progress, stages)
+
+
+def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Every policy on every task; success in per cent of the goals played."""
+    table = Table(title="success over Meta-World's goals, deterministic")
+    for name in ("policy", "task"):
+        table.add_column(name)
+    for name in ("any step", "95 % interval", "last step", "return", "env steps", "seconds"):
+        table.add_column(name, justify="right")
+    previous = None
+    for row in rows:
+        if previous and row["policy"] != previous:
+            table.add_section()
+        previous = row["policy"]
+        low, high = row["interval"]
+        table.add_row(
+            row["policy"],
+            row["task"],
+            f"{row['success_any']:.2f}",
+            f"{low:.2f} – {high:.2f}",
+            f"{row['success_last']:.2f}",
+            f"{row['return']:,.0f}",
+            f"{row['env_steps']:,}" if row["env_steps"] else "",
+            f"{row['seconds']:,.0f}" if row["seconds"] else "",
+        )
+    return table
+
+
+def probe_table(probe: Mapping[str, Any]) -> Table:
+    """How well a linear probe tells the tasks apart, by the number of steps seen."""
+    table = Table(title="which task is it? linear probe on held-out episodes")
+    table.add_column("steps seen", justify="right")
+    for name in probe:
+        table.add_column(name, justify="right")
+    for length in next(iter(probe.values())):
+        table.add_row(str(length), *(f"{column[length]:.3f}" for column in probe.values()))
+    return table
+
+
+def places(run: Path, names: Mapping[str, str]) -> Table:
+    table = Table(title="where things lie", show_header=False)
+    for what, path in names.items():
+        table.add_row(what, str(run / path))
+    return table

@@ -1,0 +1,160 @@
+"""What the commands do: read the settings, run the stages, say what happened and where it lies."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from collectiverl import checkpoints, engine, pipeline, store
+from collectiverl.commands import STAGES, Flat, Where
+from collectiverl.envs.tasks import resolve
+from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
+from collectiverl.evaluation.video import record_video
+from collectiverl.pipeline import RunConfig
+from collectiverl.policies import load_policy
+from collectiverl.stages.evaluation import row
+from collectiverl.terminal import console, display, places, policies_table, probe_table
+from collectiverl.types import UserError
+
+C = TypeVar("C")
+
+
+def _parse(verb: str, args: Sequence[str], default: C) -> C:
+    """Flags into a dataclass; what it refuses is the user's to mend."""
+    try:
+        return tyro.cli(type(default), args=args, default=default, prog=f"collectiverl {verb}")
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+# -- run ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The whole pipeline: experts, trajectory transformer, collective, student, evaluation.
+
+    Resumable: a second run of a finished folder does nothing, a killed one goes on where it was. The folder
+    is named after the preset unless --run says otherwise.
+    """
+
+    where: Annotated[Where, Flat] = field(default_factory=Where)
+    cores: int = 0  # stages side by side, one core each; 0: as many as there are cores
+    settings: Annotated[RunConfig, Flat] = field(default_factory=RunConfig)
+
+
+def run(args: Sequence[str]) -> int:
+    """`collectiverl run`."""
+    where = Where.read(args)
+    command = _parse("run", args, Run(where=where, settings=where.base()))
+    folder, config = command.where.folder, command.settings.resolved()
+    if command.cores < 0:
+        raise UserError(f"--cores={command.cores} must not be negative")
+    cores = command.cores or len(engine.available_cores())
+    with store.lock(folder):
+        pipeline.claim(folder, config, overwrite=where.overwrite)
+        every = pipeline.stages(config)
+        todo = pipeline.unfinished(folder, every, overwrite=where.overwrite)
+        if todo:
+            done = len(every) - len(todo)
+            console.print(
+                f"{done} of {len(every)} stages are done, {len(todo)} to do; logs in {folder / 'logs'}"
+            )
+            with display(todo) as watch:
+                engine.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=where.overwrite)
+        else:
+            console.print(f"all {len(every)} stages are done: nothing to do")
+        show(folder, pipeline.summarize(folder, config))
+    return 0
+
+
+def show(folder: Path, summary: dict[str, Any]) -> None:
+    """What happened, and where it lies."""
+    console.print(policies_table(summary["policies"]))
+    console.print(probe_table(summary["probe"]))
+    for label, steps in summary["solved_at"].items():
+        solved = f"solved after {steps:,} environment steps" if steps else "not solved in training"
+        console.print(f"{label}: {solved}")
+    names = {
+        "these figures": pipeline.SUMMARY,
+        "settings": pipeline.CONFIG,
+        "experts": "model",
+        "transformer": "trajectory_transformer",
+        "collective": "model_col",
+        "students": "student",
+    }
+    console.print(places(folder, names))
+
+
+# -- one stage ---------------------------------------------------------------------------------------------
+
+
+def stage(verb: str) -> Callable[[Sequence[str]], int]:
+    """The function of a command that does one stage."""
+    kind = STAGES[verb]
+
+    def command(args: Sequence[str]) -> int:
+        where = Where.read(args)
+        base = where.base().resolved()
+        required = {name: tyro.MISSING for name in ("task", "tasks") if _is_required(kind, name)}
+        parsed = _parse(verb, args, kind(where=where, **kind.defaults(base), **required))
+        made, folder = parsed.stage(base), parsed.where.folder
+        engine.limit_to(engine.available_cores())
+        with display([made]) as watch:
+            result = engine.run_here(folder, made, watch=watch, overwrite=parsed.where.overwrite)
+            watch(engine.Progress(made.out, 1, 0, ""))
+        console.print_json(data=result)
+        console.print(places(folder, {"result": made.out}))
+        return 0
+
+    return command
+
+
+def _is_required(kind: type, name: str) -> bool:
+    found = {f.name: f for f in fields(kind)}
+    return name in found and found[name].default is MISSING
+
+
+# -- evaluate ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Play a policy on Meta-World's protocol: deterministic, each goal once, the whole time limit.
+
+    POLICY is a folder (runs/demo for its collective, runs/demo/model/reach-v3/seed_0 for an expert) or a
+    name (scripted:push, random:push).
+    """
+
+    policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
+    tasks: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
+    json: str | None = None  # file for the figures
+    video: str | None = None  # folder for one video of each task
+    settings: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
+
+
+def evaluate_verb(args: Sequence[str]) -> int:
+    """`collectiverl evaluate`."""
+    command = _parse("evaluate", args, Evaluate(policy=tyro.MISSING, tasks=tyro.MISSING))
+    tasks = resolve(command.tasks)
+    if not tasks:
+        raise UserError("name at least one task to play, such as reach, or a benchmark such as MT10")
+    engine.limit_to(engine.available_cores())
+    rows = []
+    with display([]) as watch:
+        for task in tasks:
+            policy = load_policy(command.policy, task=task)
+
+            def report(done: int, total: int, note: str = "", task: str = task) -> None:
+                watch(engine.Progress(task, done, total, note))
+
+            rows.append(row(command.policy, evaluate(policy, task, command.settings, report=report)))
+            if command.video:
+                record_video(policy, task, Path(command.video) / f"{task}.mp4")
+    console.print(policies_table(rows))
+    if command.json:
+        store.make_writable(Path(command.json).parent)
+        checkpoints.write_json(Path(command.json), {"policies": rows})
+    return 0
