@@ -8,6 +8,7 @@ from functools import partial
 import gymnasium as gym
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 from rich.console import Console
 
 from collectiverl.envs.goals import goal_split
@@ -94,12 +95,18 @@ def test_other_environments_are_refused(task, goals, order, says):
 
 
 @pytest.mark.parametrize(
-    ("settings", "flag"),
-    [({"num_envs": 0}, "--num-envs"), ({"goals": "fresh"}, "--goals"), ({"goals": (1, 1)}, "--goals")],
+    ("settings", "flag"), [({"num_envs": 0}, "--num-envs"), ({"goals": (1, 1)}, "--goals")]
 )
 def test_nonsense_is_refused_by_name(settings, flag):
     with pytest.raises(ValueError, match=flag):
         EvaluateConfig(**settings)
+
+
+def test_fresh_goals_are_refused():
+    with pytest.raises(
+        (ValueError, TypeCheckError), match="goals"
+    ):  # by its type already, where types are checked
+        EvaluateConfig(goals="fresh")
 
 
 def test_progress_is_reported():
