@@ -70,9 +70,9 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Every policy on every task; success in per cent of the goals played."""
     table = Table(title="success over Meta-World's goals, deterministic")
     for name in ("policy", "task"):
-        table.add_column(name)
-    for name in ("any step", "95 % interval", "last step", "return", "env steps", "seconds"):
-        table.add_column(name, justify="right")
+        table.add_column(name, no_wrap=True)
+    for name in ("any", "95 %", "last", "return", "env steps", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
     previous = None
     for row in rows:
         if previous and row["policy"] != previous:
@@ -83,7 +83,7 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             row["policy"],
             row["task"],
             f"{row['success_any']:.2f}",
-            f"{low:.2f} – {high:.2f}",
+            f"{low:.2f}-{high:.2f}",
             f"{row['success_last']:.2f}",
             f"{row['return']:,.0f}",
             f"{row['env_steps']:,}" if row["env_steps"] else "",
@@ -96,10 +96,10 @@ def probe_table(probe: Mapping[str, Any]) -> Table:
     """How well a linear probe tells the tasks apart, by the number of steps seen."""
     table = Table(title="which task is it? linear probe on held-out episodes")
     table.add_column("steps seen", justify="right")
-    for name in probe:
-        table.add_column(name, justify="right")
-    for length in next(iter(probe.values())):
-        table.add_row(str(length), *(f"{column[length]:.3f}" for column in probe.values()))
+    table.add_column("embedding z", justify="right")
+    table.add_column("raw state", justify="right")
+    for length, accuracy in probe["linear_probe"].items():
+        table.add_row(length, f"{accuracy:.3f}", f"{probe['raw']['linear_probe'][length]:.3f}")
     return table
 
 

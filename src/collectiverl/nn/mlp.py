@@ -27,6 +27,26 @@ class LayerNorm(eqx.Module):
         return centred * jax.lax.rsqrt(centred**2 @ average + 1e-5) * self.weight + self.bias
 
 
+class Linear(eqx.Module):
+    """`x @ weight + bias`, initialised uniformly within 1/sqrt(inputs), as `equinox.nn.Linear` is.
+
+    That one multiplies from the left, `weight @ x`; mapped over a batch, XLA's CPU backend then transposes,
+    and the twin critics' gradient takes 5.4 ms in place of 3.7.
+    """
+
+    weight: Float[Array, "inputs outputs"]
+    bias: Float[Array, "outputs"]
+
+    def __init__(self, in_size: int, out_size: int, *, key: PRNGKeyArray):
+        k_weight, k_bias = jax.random.split(key)
+        limit = in_size**-0.5
+        self.weight = jax.random.uniform(k_weight, (in_size, out_size), minval=-limit, maxval=limit)
+        self.bias = jax.random.uniform(k_bias, (out_size,), minval=-limit, maxval=limit)
+
+    def __call__(self, x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
+        return x @ self.weight + self.bias
+
+
 class MLP(eqx.Module):
     """`depth` hidden layers of `width` ReLU units and a linear head, for one example.
 
@@ -34,7 +54,7 @@ class MLP(eqx.Module):
     extrapolating (Ball et al. 2023, RLPD).
     """
 
-    layers: list[eqx.nn.Linear]
+    layers: list[Linear]
     norms: list[LayerNorm]
 
     def __init__(
@@ -49,9 +69,7 @@ class MLP(eqx.Module):
     ):
         sizes = [in_size, *[width] * depth, out_size]
         keys = jax.random.split(key, depth + 1)
-        self.layers = [
-            eqx.nn.Linear(a, b, key=k) for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True)
-        ]
+        self.layers = [Linear(a, b, key=k) for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True)]
         self.norms = [LayerNorm(width) for _ in range(depth)] if layer_norm else []
 
     def __call__(self, x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:

@@ -79,43 +79,29 @@ class Block(eqx.Module):
 
 
 class Transformer(eqx.Module):
-    """`layers` blocks and a last normalisation. Tokens that the mask hides influence no other token.
+    """`layers` blocks and a last normalisation. Tokens that the mask hides influence no other token."""
 
-    The blocks are one stacked module that is scanned over: compiled once, however many there are.
-    """
-
-    blocks: Block  # leading axis: layers
+    blocks: list[Block]
     norm: LayerNorm
-    layers: int = eqx.field(static=True)
 
     def __init__(
         self, dim: int, layers: int, heads: int, feedforward: int, rate: float, *, key: PRNGKeyArray
     ):
         keys = jax.random.split(key, layers)
-        self.blocks = eqx.filter_vmap(lambda k: Block(dim, heads, feedforward, rate, key=k))(keys)
+        self.blocks = [Block(dim, heads, feedforward, rate, key=k) for k in keys]
         self.norm = LayerNorm(dim)
-        self.layers = layers
 
     def __call__(
         self, x: Float[Array, "n dim"], mask: Bool[Array, "n"], key: PRNGKeyArray | None = None
     ) -> Float[Array, "n dim"]:
         """The outputs of all tokens, with dropout if there is a key. At least one token must be shown."""
-        return jax.vmap(self.norm)(self._through(x, mask, key, self.layers))
+        keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
+        for block, k in zip(self.blocks, keys, strict=True):
+            x = block(x, mask, k, queries=len(x))
+        return jax.vmap(self.norm)(x)
 
     def first(self, x: Float[Array, "n dim"], mask: Bool[Array, "n"]) -> Float[Array, "dim"]:
         """The output of the first token alone, which saves the last block's work on the others."""
-        x = self._through(x, mask, None, self.layers - 1)
-        last = jax.tree.map(lambda leaf: leaf[-1], self.blocks)
-        return self.norm(last(x, mask, None, queries=1)[0])
-
-    def _through(self, x, mask, key: PRNGKeyArray | None, layers: int):
-        """The outputs of the first `layers` blocks."""
-        arrays, static = eqx.partition(self.blocks, eqx.is_array)
-        arrays = jax.tree.map(lambda leaf: leaf[:layers], arrays)
-        keys = None if key is None else jax.random.split(key, self.layers)[:layers]
-
-        def step(x, inputs):
-            weights, k = inputs
-            return eqx.combine(weights, static)(x, mask, k, queries=len(x)), None
-
-        return jax.lax.scan(step, x, (arrays, keys))[0]
+        for block in self.blocks[:-1]:
+            x = block(x, mask, None, queries=len(x))
+        return self.norm(self.blocks[-1](x, mask, None, queries=1)[0])
