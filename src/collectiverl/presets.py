@@ -86,6 +86,7 @@ def reference() -> RunConfig:
     """The public predecessor's settings where they are known (SPEC, part 3), without its faults."""
     sac = SACConfig(
         layer_norm=False,
+        normalize_obs=False,
         log_std_min=-20.0,
         log_std_max=2.0,
         n_step=1,

@@ -5,7 +5,7 @@ the next call ignores its action for that environment, returns the new episode's
 says so in `began`. Such a call is not a transition.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -26,6 +26,7 @@ class StepResult(NamedTuple):
         return self.terminated | self.truncated
 
 
+@runtime_checkable
 class VectorEnv(Protocol):
     """`N` environments stepped together; everything after `reset(seed)` follows from it and the actions."""
 

@@ -31,7 +31,7 @@ class SACConfig:
     layer_norm: bool = True  # in the critics
     log_std_min: float = -5.0
     log_std_max: float = 2.0
-    normalize_obs: bool = False  # standardise observations by their running mean and deviation
+    normalize_obs: bool = True  # standardise observations by their running mean and deviation
     gamma: float = 0.99
     n_step: int = 3  # steps of reward before the bootstrap
     tau: float = 0.005  # Polyak rate of the target critics

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
@@ -43,7 +42,7 @@ class AgentPolicy:
         self.experts = agents.normalizer.count.shape[0]
 
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        obs = jnp.asarray(observations, jnp.float32).reshape(self.experts, -1, observations.shape[-1])
+        obs = np.asarray(observations, np.float32).reshape(self.experts, -1, observations.shape[-1])
         return np.asarray(act(self.agents, obs)).reshape(len(observations), -1)
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:

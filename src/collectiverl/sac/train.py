@@ -194,9 +194,9 @@ class Trainer:
             metrics = self._learn()
             self._sample_episodes(step)
             self._evaluate(metrics, log)
-            if self.finished:
+            if left == 0 or self.finished:
+                self._store_last(step)
                 break
-        self._store_last(step)
         self.progress.segment += 1
 
     def _segment_length(self) -> int:
