@@ -99,6 +99,7 @@ def reference() -> RunConfig:
         steps=1_000_000,
         num_envs=1,
         updates_per_step=1,
+        horizon=400,
         warmup=5_000,
         capacity=140_000,
         eval_every=20_000,

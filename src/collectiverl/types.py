@@ -58,8 +58,8 @@ class Labels(NamedTuple):
 class Episode:
     """One episode, from its first observation to its true last one."""
 
+    action: Float[np.ndarray, "T A"]  # first, so that run-time checks know T when they come to T+1
     obs: Float[np.ndarray, "T+1 O"]
-    action: Float[np.ndarray, "T A"]
     reward: Float[np.ndarray, "T"]  # the environment's, unscaled
     success: Bool[np.ndarray, "T"]
     task: str
@@ -101,6 +101,7 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
 class Teacher(Protocol):
     """Labels the steps of an episode that anybody played."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -29,6 +29,7 @@ from collectiverl.types import Episode, Policy, Teacher
 UPDATES_PER_CALL = 50
 
 
+@runtime_checkable
 class TeachingPolicy(Policy, Teacher, Protocol):
     """Plays, and labels what others played."""
 

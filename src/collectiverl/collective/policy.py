@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -39,6 +39,7 @@ class Collective(eqx.Module):
         return self.agent.normalizer.mean.shape[-1] - len(self.state_index)
 
 
+@runtime_checkable
 class Conditioner(Protocol):
     """Says `z` for N running trajectories."""
 

@@ -5,12 +5,18 @@ the next call ignores its action for that environment, returns the new episode's
 says so in `began`. Such a call is not a transition.
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import replace
+from typing import NamedTuple, Protocol, runtime_checkable, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from collectiverl.types import EnvSpec
+
+
+def limited(spec: EnvSpec, horizon: int | None) -> EnvSpec:
+    """The same environment with its episodes cut after `horizon` steps, if that is sooner than its own limit."""
+    return spec if horizon is None else replace(spec, horizon=min(horizon, spec.horizon))
 
 
 class StepResult(NamedTuple):
@@ -26,6 +32,7 @@ class StepResult(NamedTuple):
         return self.terminated | self.truncated
 
 
+@runtime_checkable
 @runtime_checkable
 class VectorEnv(Protocol):
     """`N` environments stepped together; everything after `reset(seed)` follows from it and the actions."""

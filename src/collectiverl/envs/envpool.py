@@ -5,10 +5,10 @@ import warnings
 import numpy as np
 from jaxtyping import Float, Int
 
-from collectiverl.envs.core import StepResult
+from collectiverl.envs.core import StepResult, limited
 from collectiverl.envs.goals import FRESH, env_seeds
 from collectiverl.envs.sawyer import sawyer_spec
-from collectiverl.types import UserError
+from collectiverl.types import EnvSpec, UserError
 
 
 class EnvpoolVectorEnv:
@@ -18,9 +18,9 @@ class EnvpoolVectorEnv:
         UserError: EnvPool is not installed.
     """
 
-    def __init__(self, task: str, num_envs: int, num_threads: int = 1):
+    def __init__(self, task: str, num_envs: int, num_threads: int = 1, horizon: int | None = None):
         _library()
-        self.spec = sawyer_spec(task)
+        self.spec = limited(sawyer_spec(task), horizon)
         self.num_envs = num_envs
         self.tasks = (task,) * num_envs
         self._num_threads = num_threads
@@ -33,7 +33,7 @@ class EnvpoolVectorEnv:
     def reset(self, seed: int) -> Float[np.ndarray, "N O"]:
         """Starts a new pool, since EnvPool seeds a pool only when it is made: about 30 ms an environment."""
         self.close()
-        self._pool = _make_pool(self.spec.task, env_seeds(seed, self.num_envs), self._num_threads)
+        self._pool = _make_pool(self.spec, env_seeds(seed, self.num_envs), self._num_threads)
         self._done = np.zeros(self.num_envs, bool)
         obs, _ = self._pool.reset()
         return obs.astype(np.float32)
@@ -72,12 +72,13 @@ def _library():
     return envpool
 
 
-def _make_pool(task: str, seeds: list[int], num_threads: int):
-    *words, version = task.split("-")
+def _make_pool(spec: EnvSpec, seeds: list[int], num_threads: int):
+    *words, version = spec.task.split("-")
     return _library().make_gymnasium(
         f"MetaWorld/{''.join(map(str.capitalize, words))}-{version}",
         num_envs=len(seeds),
         seed=[seed >> 1 for seed in seeds],  # EnvPool's seeds are 31 bits
         partially_observable=False,
+        max_episode_steps=spec.horizon,
         num_threads=num_threads,
     )

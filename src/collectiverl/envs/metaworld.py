@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from jaxtyping import Float, Int
 
-from collectiverl.envs.core import StepResult
+from collectiverl.envs.core import StepResult, limited
 from collectiverl.envs.goals import FRESH, Goals, GoalSequence, Order, env_seeds
 from collectiverl.envs.sawyer import SawyerEnv, sawyer_spec
 
@@ -28,12 +28,13 @@ class MetaworldVectorEnv:
         goals: Goals = "all",
         order: Order = "random",
         processes: bool = False,
+        horizon: int | None = None,
     ):
-        self.spec = sawyer_spec(task)
+        self.spec = limited(sawyer_spec(task), horizon)
         self.num_envs = num_envs
         self.tasks = (task,) * num_envs
         sequences = [GoalSequence(task, goals, order, i, num_envs) for i in range(num_envs)]
-        makers = [partial(SawyerEnv, task, sequence) for sequence in sequences]
+        makers = [partial(SawyerEnv, task, sequence, self.spec.horizon) for sequence in sequences]
         vector: Any = AsyncVectorEnv if processes else SyncVectorEnv
         options = {"context": "spawn"} if processes else {}  # forking a process that runs JAX may hang
         self._envs: SyncVectorEnv | AsyncVectorEnv = vector(

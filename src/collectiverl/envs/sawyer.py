@@ -52,9 +52,10 @@ def sawyer_spec(task: str) -> EnvSpec:
 class SawyerEnv(gym.Env):
     """Observations are Meta-World's with `EXTRAS` appended, which spares a vector of them the info dicts."""
 
-    def __init__(self, task: str, sequence: GoalSequence):
+    def __init__(self, task: str, sequence: GoalSequence, horizon: int):
         self._sequence = sequence
         self._env = make_sawyer(task)
+        self._env.max_path_length = horizon  # where Meta-World truncates
         self._goal_index = FRESH
         size = self._env.sawyer_observation_space.shape[0] + EXTRAS
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float64)

@@ -9,7 +9,7 @@ at most 20 steps away. The observation is laid out like Meta-World's: this frame
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from collectiverl.envs.core import StepResult
+from collectiverl.envs.core import StepResult, limited
 from collectiverl.envs.goals import FRESH, Goals, GoalSequence, Order, env_seeds
 from collectiverl.types import EnvSpec
 
@@ -39,8 +39,15 @@ def optimal_action(task: str, obs: Float[np.ndarray, "*N 6"]) -> Float[np.ndarra
 class ToyVectorEnv:
     """`num_envs` copies of one toy task, stepped together; never terminates, only times out."""
 
-    def __init__(self, task: str, num_envs: int, goals: Goals = "all", order: Order = "random"):
-        self.spec = toy_spec(task)
+    def __init__(
+        self,
+        task: str,
+        num_envs: int,
+        goals: Goals = "all",
+        order: Order = "random",
+        horizon: int | None = None,
+    ):
+        self.spec = limited(toy_spec(task), horizon)
         self.num_envs = num_envs
         self.tasks = (task,) * num_envs
         self._matrix = MATRICES[task]
@@ -59,7 +66,7 @@ class ToyVectorEnv:
         return self._observe()
 
     def step(self, action: Float[np.ndarray, "N 2"]) -> StepResult:
-        began = self._elapsed == HORIZON
+        began = self._elapsed == self.spec.horizon
         self._previous = self._position
         moved = self._position + STEP * np.clip(action, -1, 1) @ self._matrix.T
         self._position = np.clip(moved, -1, 1)
@@ -71,7 +78,7 @@ class ToyVectorEnv:
             obs=self._observe(),
             reward=np.where(began, 0, reward).astype(np.float32),
             terminated=np.zeros(self.num_envs, bool),
-            truncated=self._elapsed == HORIZON,
+            truncated=self._elapsed == self.spec.horizon,
             success=(distance <= SUCCESS_RADIUS) & ~began,
             began=began,
         )

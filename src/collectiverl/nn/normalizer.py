@@ -29,9 +29,8 @@ class Normalizer(eqx.Module):
         """Takes in a batch of observations."""
         n = jnp.float32(obs.shape[0])
         total = self.count + n
-        batch_mean = jnp.mean(jnp.asarray(obs), axis=0)
-        delta = batch_mean - self.mean
-        batch_m2 = jnp.sum((obs - batch_mean) ** 2, axis=0)
+        delta = jnp.mean(jnp.asarray(obs), axis=0) - self.mean
+        batch_m2 = n * jnp.var(jnp.asarray(obs), axis=0)
         return Normalizer(
             count=total,
             mean=self.mean + delta * n / total,

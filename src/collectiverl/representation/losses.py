@@ -20,9 +20,7 @@ MASKED, ZEROED, REPLACED = (
 FAR = -1e9  # a logit that counts for nothing; minus infinity would make gradients of nothing at all
 
 
-def corrupt(
-    window: Standard, other: Standard, key: PRNGKeyArray
-) -> tuple[Standard, Bool[Array, "3 L"]]:
+def corrupt(window: Standard, other: Standard, key: PRNGKeyArray) -> tuple[Standard, Bool[Array, "3 L"]]:
     """The window with some parts hidden, and where: rows are action, reward, state.
 
     A replaced part is that of the same place in `other`, another random sample. Changes from and to a masked

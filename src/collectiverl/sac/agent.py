@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from collectiverl.nn.gaussian import Actor, Gaussian
 from collectiverl.nn.mlp import Critic
@@ -120,7 +120,7 @@ def init_state(agent: Agent, config: SACConfig) -> SACState:
     )
 
 
-def init(obs_dim: int, action_dim: int, config: SACConfig, keys: PRNGKeyArray) -> SACState:
+def init(obs_dim: int, action_dim: int, config: SACConfig, keys: Key[Array, "E"]) -> SACState:
     """E fresh learning states, one a key."""
     return eqx.filter_vmap(lambda key: init_state(init_agent(obs_dim, action_dim, config, key), config))(keys)
 

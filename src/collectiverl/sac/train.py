@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -52,6 +52,7 @@ class TrainConfig:
     steps: int = 200_000  # environment steps, at most
     num_envs: int = 16
     updates_per_step: int = 8  # after each vector step, which is `num_envs` environment steps
+    horizon: int | None = None  # steps of a training episode, at most; None: the environment's own limit
     warmup: int = 2_000  # random transitions before the first update
     capacity: int = 1_000_000  # transitions in the replay
     eval_every: int = 4_000  # environment steps
@@ -67,6 +68,8 @@ class TrainConfig:
         for name in (*names, "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
+        if self.horizon is not None and self.horizon < 1:
+            raise ValueError(f"--horizon={self.horizon} must be at least 1")
         if self.warmup > self.capacity:
             raise ValueError(f"--warmup={self.warmup} exceeds --capacity={self.capacity}")
         if not 0 <= self.stop_success <= 1 or self.stop_evaluations < 0:
@@ -81,6 +84,7 @@ def _take_in(normalizers: Normalizer, obs: Float[Array, "E N O"]) -> Normalizer:
     return jax.vmap(Normalizer.update)(normalizers, obs)
 
 
+@runtime_checkable
 class Shaping(Protocol):
     """What a student's reward gains: `weight(t) * bonus`, recomputed with the weight of the day."""
 

@@ -59,7 +59,7 @@ def train_agent(
     shapes = spec(task)
     key = jax.random.key(work.seed)
     state = sac.init(shapes.obs_dim, shapes.action_dim, train.sac, jax.random.split(key, 1))
-    envs = make_envs(task, train.num_envs, backend=backend, goals="fresh")
+    envs = make_envs(task, train.num_envs, backend=backend, goals="fresh", horizon=train.horizon)
     eval_envs = make_envs(task, train.eval_episodes, backend=backend, goals="fresh")
     try:
         trainer = Trainer(state, train, envs, eval_envs, seed=work.seed, shaping=shaping, report=work.report)
