@@ -1,4 +1,4 @@
-"""What each command takes: a dataclass that becomes flags, its defaults from a run, and the stage it stands for."""
+"""What each command takes: flags, their defaults from a run, and the stage that they stand for."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

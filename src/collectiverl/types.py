@@ -51,7 +51,7 @@ class Labels(NamedTuple):
     log_std: Float[np.ndarray, "T A"]  # of the Gaussian before tanh
     q: (
         Float[np.ndarray, "T"] | None
-    )  # min of the twin critics at the stored (s, a); None: the teacher has none
+    )  # the smaller critic at the stored (s, a); None: no critic
 
 
 @dataclass(frozen=True)

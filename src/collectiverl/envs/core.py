@@ -6,7 +6,7 @@ says so in `began`. Such a call is not a transition.
 """
 
 from dataclasses import replace
-from typing import NamedTuple, Protocol, runtime_checkable, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int

@@ -25,7 +25,6 @@ from collectiverl.representation.clusters import fit_clusters
 from collectiverl.representation.context import embed_all
 from collectiverl.representation.encoder import Encoder
 from collectiverl.representation.tokens import part_names, parts_of
-from collectiverl.types import Window
 
 CONTEXTS = (1, 2, 5, 10, 20)  # steps seen
 SAMPLES = 1_500  # windows, of each side of the split and each context

@@ -92,7 +92,7 @@ def finetune_student(work: Work) -> dict[str, Any]:
 
 
 def _learning_settings(train: TrainConfig, networks: sac.SACConfig) -> TrainConfig:
-    """The rates asked for, on the networks that are there; the normaliser stands still under a trained actor."""
+    """The rates asked for, on the networks that are there; a trained actor's normaliser stands still."""
     kept = ("width", "depth", "layer_norm", "log_std_min", "log_std_max", "gamma", "reward_scale")
     changes = {name: getattr(networks, name) for name in kept}
     return replace(train, warmup=train.sac.batch_size, sac=replace(train.sac, normalize_obs=False, **changes))

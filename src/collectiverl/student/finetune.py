@@ -1,4 +1,4 @@
-"""`finetune-student`: SAC continued on the collective's own networks, over `[z, state]`, the encoder frozen."""
+"""`finetune-student`: SAC continued on the collective's own networks; the encoder stays frozen."""
 
 import numpy as np
 from jaxtyping import Float, Int
