@@ -40,7 +40,7 @@ def goal_split() -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(sorted(order[HELD_OUT:].tolist())), tuple(sorted(order[:HELD_OUT].tolist()))
 
 
-def indices(chosen: Goals) -> tuple[int, ...]:
+def indices(chosen: Goals | str) -> tuple[int, ...]:
     """Goal indices that `chosen` stands for; none if each goal is drawn afresh.
 
     Raises:

@@ -38,10 +38,9 @@ class Linear(eqx.Module):
     bias: Float[Array, "outputs"]
 
     def __init__(self, in_size: int, out_size: int, *, key: PRNGKeyArray):
-        k_weight, k_bias = jax.random.split(key)
         limit = in_size**-0.5
-        self.weight = jax.random.uniform(k_weight, (in_size, out_size), minval=-limit, maxval=limit)
-        self.bias = jax.random.uniform(k_bias, (out_size,), minval=-limit, maxval=limit)
+        drawn = jax.random.uniform(key, (in_size + 1, out_size), minval=-limit, maxval=limit)
+        self.weight, self.bias = drawn[:-1], drawn[-1]
 
     def __call__(self, x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
         return x @ self.weight + self.bias
@@ -88,7 +87,8 @@ class Ensemble(eqx.Module):
     size: int = eqx.field(static=True)
 
     def __init__(self, make: Callable[[PRNGKeyArray], eqx.Module], size: int, *, key: PRNGKeyArray):
-        self.members = eqx.filter_vmap(make)(jax.random.split(key, size))
+        members = [make(k) for k in jax.random.split(key, size)]
+        self.members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
         self.size = size
 
     def __call__(self, x: Float[Array, "inputs"]) -> Float[Array, "size outputs"]:

@@ -120,9 +120,15 @@ def init_state(agent: Agent, config: SACConfig) -> SACState:
     )
 
 
+@eqx.filter_jit
+def _init_one(obs_dim: int, action_dim: int, config: SACConfig, key: PRNGKeyArray) -> SACState:
+    return init_state(init_agent(obs_dim, action_dim, config, key), config)
+
+
 def init(obs_dim: int, action_dim: int, config: SACConfig, keys: Key[Array, "E"]) -> SACState:
-    """E fresh learning states, one a key."""
-    return eqx.filter_vmap(lambda key: init_state(init_agent(obs_dim, action_dim, config, key), config))(keys)
+    """E fresh learning states, one a key; one by one, since random draws under `vmap` compile for seconds."""
+    states = [_init_one(obs_dim, action_dim, config, key) for key in keys]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
 def _descend(module: M, grads: M, opt: optax.OptState, rate: float) -> tuple[M, optax.OptState]:

@@ -1,0 +1,16 @@
+"""Set before JAX is imported: one CPU thread. Then shapes and types are checked at every call."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+
+from pathlib import Path
+
+import jax
+from jaxtyping import install_import_hook
+
+install_import_hook("collectiverl", "beartype.beartype")
+# what one run of the tests compiled, the next one need not
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
