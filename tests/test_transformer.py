@@ -15,7 +15,7 @@ MASK = jnp.array([False, True, True, False, True, True])
 
 @pytest.fixture(scope="module")
 def transformer():
-    return eqx.filter_jit(Transformer)(DIM, 2, 2, 16, 0.1, key=jax.random.key(0))
+    return Transformer(DIM, 2, 2, 16, 0.1, key=jax.random.key(0))
 
 
 def test_hidden_tokens_influence_no_other(transformer):
@@ -42,7 +42,7 @@ def test_tokens_carry_no_order_of_their_own(transformer):
 def test_attention_by_hand():
     attention = Attention(1, 1, key=jax.random.key(0))
     one, zero = jnp.ones((1, 1)), jnp.zeros(1)
-    attention = _with(attention, jnp.array([[1.0], [1.0], [2.0]]), jnp.zeros(3), one, zero)
+    attention = _with(attention, jnp.array([[1.0, 1.0, 2.0]]), jnp.zeros(3), one, zero)
     weight = np.exp([1.0, 2.0]) / np.exp([1.0, 2.0]).sum()
     found = attention(jnp.array([[1.0], [2.0]]), jnp.ones(2, bool), queries=1)
     np.testing.assert_allclose(found, [[weight @ [2.0, 4.0]]], rtol=1e-6)

@@ -12,7 +12,7 @@ from collectiverl.representation.encoder import Encoder, EncoderConfig
 from collectiverl.representation.train import TransformerConfig, train
 
 STATE_INDEX = spec("toy-reach").state_index
-SMALL = EncoderConfig(layers=1, heads=2)
+SMALL = EncoderConfig(layers=1, heads=2, dropout=0.0)
 CONFIG = TransformerConfig(
     updates=600, batch_size=64, learning_rate=5e-3, validation_every=100, checkpoint_every=300, encoder=SMALL
 )

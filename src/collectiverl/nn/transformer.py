@@ -5,13 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from collectiverl.nn.mlp import LayerNorm
-
-
-def project(linear: eqx.nn.Linear, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
-    """The layer on every row, as one matrix product: mapping it over rows would transpose twice."""
-    assert linear.bias is not None
-    return x @ linear.weight.T + linear.bias
+from collectiverl.nn.mlp import LayerNorm, Linear
 
 
 def dropout(x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "*shape"]:
@@ -29,25 +23,25 @@ def dropout(x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None) ->
 class Attention(eqx.Module):
     """Multi-head self-attention from the first `queries` tokens to all that the mask shows."""
 
-    qkv: eqx.nn.Linear
-    out: eqx.nn.Linear
+    qkv: Linear
+    out: Linear
     heads: int = eqx.field(static=True)
 
     def __init__(self, dim: int, heads: int, *, key: PRNGKeyArray):
         k_qkv, k_out = jax.random.split(key)
-        self.qkv = eqx.nn.Linear(dim, 3 * dim, key=k_qkv)
-        self.out = eqx.nn.Linear(dim, dim, key=k_out)
+        self.qkv = Linear(dim, 3 * dim, key=k_qkv)
+        self.out = Linear(dim, dim, key=k_out)
         self.heads = heads
 
     def __call__(
         self, x: Float[Array, "n dim"], mask: Bool[Array, "n"], queries: int
     ) -> Float[Array, "queries dim"]:
-        per_head = project(self.qkv, x).reshape(len(x), 3, self.heads, -1)  # (n, 3, heads, dim / heads)
+        per_head = jax.vmap(self.qkv)(x).reshape(len(x), 3, self.heads, -1)  # (n, 3, heads, dim / heads)
         query, key, value = per_head[:queries, 0], per_head[:, 1], per_head[:, 2]
         logits = jnp.einsum("qhc,khc->hqk", query, key) / jnp.sqrt(query.shape[-1])
-        weight = jax.nn.softmax(jnp.where(mask, logits, -jnp.inf), axis=-1)
+        weight = jax.nn.softmax(jnp.where(mask[None, None, :], logits, -jnp.inf), axis=-1)
         mixed = jnp.einsum("hqk,khc->qhc", weight, value)
-        return project(self.out, mixed.reshape(queries, -1))
+        return jax.vmap(self.out)(mixed.reshape(queries, -1))
 
 
 class Block(eqx.Module):
@@ -56,16 +50,16 @@ class Block(eqx.Module):
     norm_attention: LayerNorm
     attention: Attention
     norm_feedforward: LayerNorm
-    widen: eqx.nn.Linear
-    narrow: eqx.nn.Linear
+    widen: Linear
+    narrow: Linear
     rate: float = eqx.field(static=True)  # of dropout, on what is added
 
     def __init__(self, dim: int, heads: int, feedforward: int, rate: float, *, key: PRNGKeyArray):
         k_attention, k_widen, k_narrow = jax.random.split(key, 3)
         self.norm_attention, self.norm_feedforward = LayerNorm(dim), LayerNorm(dim)
         self.attention = Attention(dim, heads, key=k_attention)
-        self.widen = eqx.nn.Linear(dim, feedforward, key=k_widen)
-        self.narrow = eqx.nn.Linear(feedforward, dim, key=k_narrow)
+        self.widen = Linear(dim, feedforward, key=k_widen)
+        self.narrow = Linear(feedforward, dim, key=k_narrow)
         self.rate = rate
 
     def __call__(
@@ -74,8 +68,8 @@ class Block(eqx.Module):
         k_attention, k_feedforward = (None, None) if key is None else jax.random.split(key)
         attended = self.attention(jax.vmap(self.norm_attention)(x), mask, queries)
         x = x[:queries] + dropout(attended, self.rate, k_attention)
-        hidden = jax.nn.relu(project(self.widen, jax.vmap(self.norm_feedforward)(x)))
-        return x + dropout(project(self.narrow, hidden), self.rate, k_feedforward)
+        hidden = jax.nn.relu(jax.vmap(self.widen)(jax.vmap(self.norm_feedforward)(x)))
+        return x + dropout(jax.vmap(self.narrow)(hidden), self.rate, k_feedforward)
 
 
 class Transformer(eqx.Module):

@@ -26,7 +26,7 @@ class Clusters(eqx.Module):
 
     def log_likelihood(self, z: Float[Array, "Z"]) -> Float[Array, "K"]:
         """Of `z` with each cluster, up to a constant."""
-        whitened = jnp.einsum("kz,kzw->kw", z - self.mean, self.root)
+        whitened = jnp.einsum("kz,kzw->kw", z[None] - self.mean, self.root)
         half_log_det = jnp.log(jnp.diagonal(self.root, axis1=1, axis2=2)).sum(axis=1)
         return self.log_weight + half_log_det - 0.5 * jnp.sum(whitened**2, axis=1)
 

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from collectiverl import checkpoints, store
+from collectiverl.nn.mlp import Linear
 from collectiverl.nn.normalizer import Normalizer
 from collectiverl.nn.recurrent import Recurrent
-from collectiverl.nn.transformer import Transformer, project
+from collectiverl.nn.transformer import Transformer
 from collectiverl.representation.tokens import (
     InterleavedTokens,
     JointTokens,
@@ -83,15 +84,15 @@ class Encoder(eqx.Module):
     change_scale: Normalizer
     tokens: Tokens
     body: Reader | Recurrent
-    head: eqx.nn.Linear
-    decoders: list[eqx.nn.Linear]
+    head: Linear
+    decoders: list[Linear]
     rewards: bool = eqx.field(static=True)
     changes: bool = eqx.field(static=True)
     window: int = eqx.field(static=True)  # steps, at most
 
     @property
     def action_dim(self) -> int:
-        return int(self.decoders[0].out_features)
+        return len(self.decoders[0].bias)
 
     def __call__(self, window: Window, key: PRNGKeyArray | None = None) -> Float[Array, "Z"]:
         """The embedding of one raw window of any length up to the encoder's; with dropout if there is a key."""
@@ -124,7 +125,7 @@ class Encoder(eqx.Module):
         """Embedding and reconstruction of a standardised window, which may be masked in places."""
         summary, outputs = self.body(*self._tokens(standard), key)
         kinds = zip(self.decoders, self.tokens.outputs_of_parts(outputs), strict=True)
-        return Reading(self._embed(summary), tuple(project(decoder, o) for decoder, o in kinds))
+        return Reading(self._embed(summary), tuple(jax.vmap(decoder)(o) for decoder, o in kinds))
 
     def _tokens(self, standard: Standard):
         action_reward, state = parts_of(standard, self.rewards)[:-1], standard.state
@@ -158,8 +159,8 @@ def init_encoder(config: EncoderConfig, state_dim: int, action_dim: int, key: PR
         change_scale=Normalizer.identity(state_dim),
         tokens=tokens,
         body=body,
-        head=eqx.nn.Linear(config.dim, config.z_dim, key=k_head),
-        decoders=[eqx.nn.Linear(config.dim, size, key=k) for size, k in decoders],
+        head=Linear(config.dim, config.z_dim, key=k_head),
+        decoders=[Linear(config.dim, size, key=k) for size, k in decoders],
         rewards=config.rewards,
         changes=config.changes,
         window=config.window,

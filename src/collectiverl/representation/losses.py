@@ -26,10 +26,8 @@ def corrupt(window: Standard, other: Standard, key: PRNGKeyArray) -> tuple[Stand
     A replaced part is that of the same place in `other`, another random sample. Changes from and to a masked
     state are hidden with it.
     """
-    k_where, k_how = jax.random.split(key)
-    shape = (3, len(window.mask))
-    places = (jax.random.uniform(k_where, shape) < MASKED) & window.mask
-    how = jax.random.uniform(k_how, shape)
+    where, how = jax.random.uniform(key, (2, 3, len(window.mask)))
+    places = (where < MASKED) & window.mask[None]
 
     def hide(part: Float[Array, "L _"], others: Float[Array, "L _"], row: int) -> Float[Array, "L _"]:
         zeroed, replaced = places[row] & (how[row] < ZEROED), places[row] & (how[row] >= 1 - REPLACED)
@@ -88,7 +86,7 @@ def cross_entropy(logits: Float[Array, "classes"], label: Int[Array, ""]) -> Flo
 
 def spread(z: Float[Array, "batch Z"]) -> dict[str, Array]:
     """Signs of collapse: deviation of the entries (0 if all z agree), and dimensions in use (1 … Z)."""
-    centred = z - z.mean(axis=0)
+    centred = z - z.mean(axis=0, keepdims=True)
     covariance = centred.T @ centred / len(z)
     total = jnp.trace(covariance)
     return {

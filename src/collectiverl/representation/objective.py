@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from collectiverl.nn.mlp import MLP
+from collectiverl.nn.mlp import MLP, Linear
 from collectiverl.representation import losses
 from collectiverl.representation.batches import Draw, Positives, Rows, gather
 from collectiverl.representation.encoder import Encoder
@@ -50,19 +50,19 @@ class Model(eqx.Module):
 
     encoder: Encoder
     predictor: MLP | None  # (s, a, z) -> change of the standardised state, standardised reward
-    classifier: eqx.nn.Linear | None  # z -> buffer
+    classifier: Linear | None  # z -> buffer
 
 
 def init_model(
     encoder: Encoder, config: ObjectiveConfig, action_dim: int, buffers: int, key: PRNGKeyArray
 ) -> Model:
     k_predictor, k_classifier = jax.random.split(key)
-    state_dim, z_dim = encoder.state_scale.mean.shape[-1], encoder.head.out_features
-    inputs = state_dim + action_dim + int(z_dim)
+    state_dim, z_dim = encoder.state_scale.mean.shape[-1], len(encoder.head.bias)
+    inputs = state_dim + action_dim + z_dim
     return Model(
         encoder,
         MLP(inputs, state_dim + 1, PREDICTOR_WIDTH, 2, key=k_predictor) if config.bottleneck else None,
-        eqx.nn.Linear(z_dim, buffers, key=k_classifier) if config.supervised else None,
+        Linear(z_dim, buffers, key=k_classifier) if config.supervised else None,
     )
 
 

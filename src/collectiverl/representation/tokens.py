@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from collectiverl.nn.mlp import LayerNorm
-from collectiverl.nn.transformer import Transformer, project
+from collectiverl.nn.mlp import LayerNorm, Linear
+from collectiverl.nn.transformer import Transformer
 
 Parts = tuple[Float[Array, "L _"], ...]
 INITIAL_SCALE = 0.5
@@ -56,16 +56,16 @@ class Tokens(eqx.Module):
 class JointTokens(Tokens):
     """One token a step. The sum of the parts' linear embeddings is one linear map of them all."""
 
-    embed: eqx.nn.Linear
+    embed: Linear
     sizes: tuple[int, ...] = eqx.field(static=True)
     per_step: int = eqx.field(static=True)
 
     def __init__(self, sizes: Sequence[int], dim: int, *, key: PRNGKeyArray):
-        self.embed = eqx.nn.Linear(sum(sizes), dim, key=key)
+        self.embed = Linear(sum(sizes), dim, key=key)
         self.sizes, self.per_step = tuple(sizes), 1
 
     def __call__(self, parts: Parts) -> Float[Array, "n dim"]:
-        return project(self.embed, jnp.concatenate(parts, axis=1))
+        return jax.vmap(self.embed)(jnp.concatenate(parts, axis=1))
 
     def outputs_of_parts(self, outputs: Float[Array, "n dim"]) -> Parts:
         return (outputs,) * len(self.sizes)
@@ -74,19 +74,19 @@ class JointTokens(Tokens):
 class InterleavedTokens(Tokens):
     """One token a part: action, reward, state, action, …; each kind with its own embedding and LayerNorm."""
 
-    embeds: list[eqx.nn.Linear]
+    embeds: list[Linear]
     norms: list[LayerNorm]
     per_step: int = eqx.field(static=True)
 
     def __init__(self, sizes: Sequence[int], dim: int, *, key: PRNGKeyArray):
         keys = jax.random.split(key, len(sizes))
-        self.embeds = [eqx.nn.Linear(size, dim, key=k) for size, k in zip(sizes, keys, strict=True)]
+        self.embeds = [Linear(size, dim, key=k) for size, k in zip(sizes, keys, strict=True)]
         self.norms = [LayerNorm(dim) for _ in sizes]
         self.per_step = len(sizes)
 
     def __call__(self, parts: Parts) -> Float[Array, "n dim"]:
         kinds = zip(self.embeds, self.norms, parts, strict=True)
-        tokens = [jax.vmap(norm)(project(embed, part)) for embed, norm, part in kinds]
+        tokens = [jax.vmap(norm)(jax.vmap(embed)(part)) for embed, norm, part in kinds]
         return jnp.stack(tokens, axis=1).reshape(-1, tokens[0].shape[-1])
 
     def outputs_of_parts(self, outputs: Float[Array, "n dim"]) -> Parts:

@@ -140,7 +140,8 @@ class Trainer:
         rows = training.rows
         k_encoder, k_model = jax.random.split(jax.random.fold_in(self.key, TRAINING))
         sizes = rows.state.shape[1], rows.action.shape[1]
-        encoder = eqx.filter_jit(init_encoder)(config.encoder, *sizes, k_encoder)
+        once = eqx.filter_jit(init_encoder, compiler_options={"xla_backend_optimization_level": 0})
+        encoder = once(config.encoder, *sizes, k_encoder)
         encoder = fit_scales(encoder, np.asarray(rows.state), np.asarray(rows.reward), changes(training))
         model = objective.init_model(encoder, config.objective, sizes[1], len(training.count), k_model)
         self.state = TrainState(model, make_optimizer(config).init(eqx.filter(model, eqx.is_array)))
