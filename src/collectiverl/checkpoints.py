@@ -20,7 +20,14 @@ T = TypeVar("T")
 
 def _named_leaves(tree: Any) -> dict[str, Any]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    named = {_name(path): leaf for path, leaf in leaves}
+    if len(named) < len(leaves):
+        raise ValueError("two leaves of this tree would have the same name: no key may hold a dot")
+    return named
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _is_array(leaf: Any) -> bool:
@@ -61,15 +68,14 @@ def load_tree(path: Path, like: T) -> T:
                 f"{path} holds {name} as {saved[name].dtype}{saved[name].shape}, "
                 f"but {leaf.dtype}{leaf.shape} is needed: it was made with other settings"
             )
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(like)
-    names = [jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in leaves]
-    new = [
-        (saved[n] if isinstance(leaf, np.ndarray) else jax.numpy.asarray(saved[n]))
-        if _is_array(leaf)
-        else leaf
-        for n, (_, leaf) in zip(names, leaves, strict=True)
-    ]
-    return jax.tree_util.tree_unflatten(treedef, new)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: _restored(saved.get(_name(path)), leaf), like)
+
+
+def _restored(saved: np.ndarray | None, like: Any) -> Any:
+    """The saved array as the kind of leaf that `like` is; what is no array was not saved, and stays."""
+    if saved is None:
+        return like
+    return saved if isinstance(like, np.ndarray | np.generic) else jax.numpy.asarray(saved)
 
 
 @contextlib.contextmanager

@@ -58,16 +58,21 @@ def change(base: C, changes: Any, where: str) -> C:
 def _checked(value: Any, hint: Any, where: str) -> Any:
     if isinstance(value, list):
         value = tuple(value)
-    if (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        and _allows(float, hint)
-        and not _allows(int, hint)
-    ):
-        value = float(value)
+    if _allows(float, hint) and not _allows(int, hint):
+        value = _as_float(value)
     if not _fits(value, hint):
         raise UserError(f"{where}: {value!r} is not of type {getattr(hint, '__name__', hint)}")
     return value
+
+
+def _as_float(value: Any) -> Any:
+    """Whole numbers as floats; and `1e-3`, which YAML takes for a word."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def _options(hint: Any) -> tuple[Any, ...]:

@@ -1,12 +1,15 @@
 """Where numbers go: JSONL always, TensorBoard beside it, and a progress channel to whoever watches."""
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
+
+from collectiverl.store import write_atomically
 
 Report = Callable[[int, int, str], None]  # (done, total, note), called as a stage advances
 
@@ -30,11 +33,12 @@ class MetricsLog:
         lines = self.path.read_text().splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n")]
         kept = [line for line in whole if resume_at is not None and json.loads(line)["step"] <= resume_at]
-        self.path.write_text("".join(kept))
+        write_atomically(self.path, "".join(kept).encode())
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         numbers = {name: float(value) for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in numbers.items()}}) + "\n")
+        short = {name: float(f"{number:.7g}") for name, number in numbers.items()}  # float32 holds no more
+        self._file.write(json.dumps({"step": step, **short}) + "\n")
         self._file.flush()
         for name, number in numbers.items():
             self._board.add_scalar(name, number, step)
@@ -42,6 +46,16 @@ class MetricsLog:
     def close(self) -> None:
         self._file.close()
         self._board.close()
+
+
+@contextlib.contextmanager
+def metrics_log(folder: Path | None, *, resume_at: int | None = None) -> Iterator[MetricsLog | None]:
+    """A log in `folder`, closed however the block ends; none without a folder."""
+    if folder is None:
+        yield None
+        return
+    with contextlib.closing(MetricsLog(folder, resume_at=resume_at)) as log:
+        yield log
 
 
 class Stopwatch:

@@ -6,6 +6,7 @@ from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.pipeline import RunConfig
+from collectiverl.representation.encoder import EncoderConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.agent import SACConfig
 from collectiverl.sac.train import SamplingConfig, TrainConfig
@@ -33,7 +34,16 @@ def smoke() -> RunConfig:
         expert=expert,
         student=expert,
         shaping=ShapingConfig(weight=2.0, constant_steps=1_000, decay_steps=1_000),
-        transformer=TransformerConfig(updates=600, batch_size=64, validation_every=200, checkpoint_every=200),
+        transformer=TransformerConfig(
+            updates=600,
+            batch_size=64,
+            learning_rate=3e-3,
+            updates_per_call=20,
+            validation_every=200,
+            validation_batches=4,
+            checkpoint_every=200,
+            encoder=EncoderConfig(window=8, layers=1, dropout=0.0),
+        ),
         online=OnlineConfig(
             random_episodes=8,
             learner_rounds=2,

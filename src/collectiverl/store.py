@@ -66,7 +66,10 @@ def manifest(out: Path) -> dict[str, Any]:
     if not (out / MANIFEST).is_file():
         hint = f" ({partial(out).name} is there: the stage was interrupted)" if partial(out).exists() else ""
         raise UserError(f"{out} is not a finished result{hint}")
-    return read_json(out / MANIFEST)
+    record = read_json(out / MANIFEST)
+    if not isinstance(record, dict) or not {"config", "inputs", "files"} <= record.keys():
+        raise UserError(f"{out / MANIFEST} is no manifest: delete {out} and run its stage again")
+    return record
 
 
 def is_sealed(out: Path) -> bool:
@@ -172,15 +175,15 @@ def stage(
     An interrupted stage's folder of the same configuration is handed out again, checkpoints and all.
     """
     work, began = partial(out), time.time()
-    if overwrite:
-        for old in (out, work):
-            shutil.rmtree(old, ignore_errors=True)
     with lock(work):
         intent = work / ".intent.json"
+        if overwrite:
+            shutil.rmtree(out, ignore_errors=True)
+            _clear(work, but=(".lock",))
         if intent.is_file():
             check_fits(work, read_json(intent), config, inputs)
         record = {"stage": name, "config": plain(config), "inputs": dict(inputs), "seed": seed}
-        _clear_leftovers(work)
+        _clear(work, but=RESUMABLE)
         write_atomically(intent, json.dumps(record).encode())
         yield work
         seconds = time.time() - began
@@ -192,10 +195,10 @@ def stage(
         _seal(work, out, record)
 
 
-def _clear_leftovers(work: Path) -> None:
-    """Removes what an interrupted attempt left, but for what it can go on from."""
+def _clear(work: Path, but: tuple[str, ...]) -> None:
+    """Removes what an earlier attempt left, but for what this one can go on from."""
     for path in work.iterdir():
-        if path.name not in RESUMABLE:
+        if path.name not in but:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -206,6 +209,6 @@ def _seal(work: Path, out: Path, record: dict[str, Any]) -> None:
     files = sorted(p for p in work.rglob("*") if p.is_file() and p.name != ".lock")
     record["files"] = {str(p.relative_to(work)): sha256(p) for p in files}
     write_atomically(work / MANIFEST, json.dumps(record, indent=1).encode())
-    (work / ".lock").unlink(missing_ok=True)
     shutil.rmtree(out, ignore_errors=True)
     work.replace(out)
+    (out / ".lock").unlink(missing_ok=True)  # held until here: nobody else works in between

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -68,7 +69,7 @@ def display(stages: Sequence[Stage]) -> Iterator[Display]:
 
 def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Every policy on every task; success in per cent of the goals played."""
-    table = Table(title="success over Meta-World's goals, deterministic")
+    table = Table(title="success over a task's 50 goals, deterministic", box=SIMPLE_HEAD)
     for name in ("policy", "task"):
         table.add_column(name, no_wrap=True)
     for name in ("any", "95 %", "last", "return", "env steps", "seconds"):
@@ -94,7 +95,7 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def probe_table(probe: Mapping[str, Any]) -> Table:
     """How well a linear probe tells the tasks apart, by the number of steps seen."""
-    table = Table(title="which task is it? linear probe on held-out episodes")
+    table = Table(title="which task is it? linear probe, held-out episodes", box=SIMPLE_HEAD)
     table.add_column("steps seen", justify="right")
     table.add_column("embedding z", justify="right")
     table.add_column("raw state", justify="right")
@@ -104,7 +105,7 @@ def probe_table(probe: Mapping[str, Any]) -> Table:
 
 
 def places(run: Path, names: Mapping[str, str]) -> Table:
-    table = Table(title="where things lie", show_header=False)
+    table = Table(title="where things lie", show_header=False, box=SIMPLE_HEAD)
     for what, path in names.items():
         table.add_row(what, str(run / path))
     return table

@@ -22,7 +22,7 @@ from collectiverl.collective.policy import one_hot
 from collectiverl.data.episodes import EpisodeTable, paths, write
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import RandomPolicy, episodes
-from collectiverl.metrics import MetricsLog, Report, silent
+from collectiverl.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.nn.gaussian import Actor
 from collectiverl.types import Episode, Policy, Teacher
 
@@ -58,6 +58,8 @@ class OnlineConfig:
         for name in ("updates", "batch_size", "width", "depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"online.{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
+        if self.learning_rate <= 0:
+            raise ValueError(f"online.learning-rate={self.learning_rate} must be positive")
 
 
 class Team:
@@ -143,21 +145,23 @@ class OnlineDistillation:
     def run(self, work: Path | None = None) -> list[Episode]:
         """Plays all rounds; with a folder, checkpoints into it and logs metrics there."""
         self._restore(work)
-        log = MetricsLog(work, resume_at=self.done) if work else None
-        for number, (phase, per_task) in list(enumerate(self.rounds))[self.done :]:
-            metrics = self._train(number) if phase == "learner" else {}
-            played = self._play(number, phase, per_task)
-            self.collected += played
-            self.done = number + 1
-            success = float(np.mean([e.success.any() for e in played])) if played else 0.0
-            if log:
-                log.write(self.done, metrics | {f"{phase}/success": success})
-            self.report(self.done, len(self.rounds), f"{phase}: success {success:.2f}")
-            if work and self.done < len(self.rounds):
-                self._save(work)
-        if log:
-            log.close()
+        with metrics_log(work, resume_at=self.done) as log:
+            while self.done < len(self.rounds):
+                self._round(self.done, log)
+                if work and self.done < len(self.rounds):
+                    self._save(work)
         return self.collected
+
+    def _round(self, number: int, log: MetricsLog | None) -> None:
+        phase, per_task = self.rounds[number]
+        metrics = self._train(number) if phase == "learner" else {}
+        played = self._play(number, phase, per_task)
+        self.collected += played
+        self.done = number + 1
+        success = float(np.mean([e.success.any() for e in played])) if played else 0.0
+        if log:
+            log.write(self.done, metrics | {f"{phase}/success": success})
+        self.report(self.done, len(self.rounds), f"{phase}: success {success:.2f}")
 
     def _play(self, number: int, phase: str, per_task: int) -> list[Episode]:
         """`per_task` labelled episodes of every task."""
@@ -166,7 +170,7 @@ class OnlineDistillation:
             return []
         seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0] >> 1)
         policy = self._actor_of(phase, seed)
-        played = list(episodes(self.envs, policy, per_env=per_env, phase=phase, seed=self.seed))
+        played = list(episodes(self.envs, policy, per_env=per_env, phase=phase, seed=seed))
         kept = [e for task in self.tasks for e in [e for e in played if e.task == task][:per_task]]
         return [replace(e, labels=self.teachers[e.task].label(e.obs[:-1], e.action)) for e in kept]
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from collectiverl.collective import distill, losses
 from collectiverl.collective.policy import Collective, Conditioning
 from collectiverl.data.episodes import EpisodeTable
-from collectiverl.metrics import MetricsLog, Report, silent
+from collectiverl.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.nn.gaussian import Actor
 from collectiverl.nn.mlp import Critic
 from collectiverl.nn.normalizer import Normalizer
@@ -184,11 +184,9 @@ class Distillation:
         self.validation_index = rng.choice(len(validation), count, replace=False)
 
     def run(self, work: Path | None = None) -> Collective:
-        log = MetricsLog(work) if work else None
-        self._train_actor(log)
-        self._train_critic(log)
-        if log:
-            log.close()
+        with metrics_log(work) as log:
+            self._train_actor(log)
+            self._train_critic(log)
         return self.collective
 
     def _train_actor(self, log: MetricsLog | None) -> None:

@@ -44,8 +44,10 @@ def _write_shard(path: Path, episodes: Sequence[Episode], policy_hash: str) -> N
     if len(labels) not in (0, len(episodes)):
         raise ValueError("either all episodes of a shard are labelled, or none")
     for name in LABELS:
-        rows = [getattr(label, name) for label in labels]
-        if rows and all(row is not None for row in rows):
+        rows = [row for label in labels if (row := getattr(label, name)) is not None]
+        if len(rows) not in (0, len(episodes)):
+            raise ValueError(f"either all teachers of a shard say {name}, or none")
+        if rows:
             columns[f"teacher_{name}"] = np.concatenate(rows)
     about = [{k: getattr(e, k) for k in ("task", "phase", "seed", "goal", "terminated")} for e in episodes]
     buffer = io.BytesIO()

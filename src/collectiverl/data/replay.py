@@ -12,6 +12,9 @@ from jaxtyping import Bool, Float
 from collectiverl.types import Transition
 
 
+MIN_ROWS = 4  # at most two rows in a row are no transitions, and the newest cannot be used yet
+
+
 class Row(NamedTuple):
     """One step of E x N environments."""
 
@@ -28,7 +31,7 @@ class Replay:
     """A ring of rows in host memory."""
 
     def __init__(self, capacity: int, experts: int, envs: int, obs_dim: int, action_dim: int):
-        rows = max(2, capacity // envs)
+        rows = max(MIN_ROWS, capacity // envs)
         shape = (rows, experts, envs)
         self.data = Row(
             obs=np.zeros((*shape, obs_dim), np.float32),
@@ -46,6 +49,11 @@ class Replay:
             column[self.next] = values
         self.next = (self.next + 1) % len(self.data.reward)
         self.size = min(self.size + 1, len(self.data.reward))
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a transition whose next observation is stored."""
+        return self.size >= 2
 
     def sample(
         self,

@@ -22,7 +22,7 @@ def split(
     goals = {int(row["goal"]) for row in about}  # type: ignore[call-overload]
     if min(goals, default=-1) >= 0 and len(goals) >= MIN_GOALS:
         order = rng.permutation(sorted(goals))
-        held_out = set(order[: max(1, round(fraction * len(order)))].tolist())
+        held_out = set(order[: _count(fraction, len(order))].tolist())
         validation = [i for i, row in enumerate(about) if row["goal"] in held_out]
     else:
         validation = _by_phase(about, fraction, rng)
@@ -36,6 +36,10 @@ def _by_phase(about: Sequence[Mapping[str, object]], fraction: float, rng: np.ra
         phases[row["phase"]].append(i)
     validation = []
     for members in phases.values():
-        count = min(max(1, round(fraction * len(members))), len(members) - 1)
-        validation += rng.permutation(members)[:count].tolist()
+        validation += rng.permutation(members)[: _count(fraction, len(members))].tolist()
     return validation
+
+
+def _count(fraction: float, size: int) -> int:
+    """That fraction of `size`, leaving something on both sides where there are two."""
+    return min(max(1, round(fraction * size)), size - 1)

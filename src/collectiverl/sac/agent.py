@@ -225,15 +225,14 @@ def update(
 
     def body(carry, inputs):
         batch, k = inputs
-        one = lambda a, b, kk: _split_update(a, static, b, kk, config)
-        carry, metrics = jax.vmap(one)(carry, batch, jax.random.split(k, experts))
-        return carry, metrics
+        one = partial(_split_update, static=static, config=config)
+        return jax.vmap(one)(carry, batch, jax.random.split(k, experts))
 
     keys = jax.random.split(key, batches.reward.shape[0])
     arrays, metrics = jax.lax.scan(body, arrays, (batches, keys))
     return eqx.combine(arrays, static), jax.tree.map(lambda m: m[-1], metrics)
 
 
-def _split_update(arrays, static, batch, key, config):
+def _split_update(arrays, batch, key, *, static, config):
     state, metrics = update_one(eqx.combine(arrays, static), batch, key, config)
     return eqx.filter(state, eqx.is_array), metrics

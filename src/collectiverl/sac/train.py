@@ -20,7 +20,7 @@ from collectiverl.data import episodes as episode_files
 from collectiverl.data.replay import Replay, Row
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import EpisodeCollector, Step, first_success, steps
-from collectiverl.metrics import MetricsLog, Report, silent
+from collectiverl.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.nn.normalizer import Normalizer
 from collectiverl.sac.agent import Agent, SACConfig, SACState, update
 from collectiverl.sac.policy import AgentPolicy, explore
@@ -171,13 +171,11 @@ class Trainer:
     def run(self, work: Path | None = None) -> Result:
         """Trains to the end; with a folder, checkpoints into it and logs metrics there."""
         self.restore(work)
-        log = MetricsLog(work, resume_at=self.progress.env_steps) if work else None
-        while not self.finished:
-            self._segment(log)
-            if work and not self.finished:
-                self.save(work)
-        if log:
-            log.close()
+        with metrics_log(work, resume_at=self.progress.env_steps) as log:
+            while not self.finished:
+                self._segment(log)
+                if work and not self.finished:
+                    self.save(work)
         p = self.progress
         return Result(self.best, self.sampled, p.env_steps, self._seconds(), p.best, p.solved_at)
 
@@ -242,7 +240,7 @@ class Trainer:
 
     def _learn(self) -> dict[str, jax.Array]:
         config, p = self.config, self.progress
-        if p.env_steps < config.warmup:
+        if p.env_steps < config.warmup or not self.replay.ready:
             return {}
         batches = self.replay.sample(
             np.random.default_rng([self.seed, 1, p.vector_step]),
@@ -260,14 +258,15 @@ class Trainer:
         sampling, p = self.config.sampling, self.progress
         self.recent += [episode for _, episode in self.collector.add(step)]
         self.recent = self.recent[-max(sampling.episodes, 1) :]
-        if p.env_steps >= max(p.next_sampling, sampling.warmup) and self.recent:
+        due = p.env_steps >= max(p.next_sampling, sampling.warmup)
+        if due and len(self.recent) >= sampling.episodes:
             self.sampled += self.recent[: sampling.episodes]
             self.recent = []
             p.next_sampling = p.env_steps + sampling.period
 
     def _evaluate(self, metrics: dict[str, jax.Array], log: MetricsLog | None) -> None:
         config, p = self.config, self.progress
-        if not metrics or p.env_steps < p.next_evaluation:
+        if not metrics or p.env_steps < min(p.next_evaluation, config.steps):
             return
         p.next_evaluation = p.env_steps + config.eval_every
         policy = AgentPolicy(self.state.agent)

@@ -1,0 +1,219 @@
+"""Laws of the objectives, of what is drawn, and of training."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from collectiverl.representation import losses, objective
+from collectiverl.representation.batches import changes, draw, pack
+from collectiverl.representation.encoder import init_encoder
+from collectiverl.representation.objective import ObjectiveConfig
+from collectiverl.representation.tokens import Standard
+from collectiverl.representation.train import TransformerConfig, train
+from collectiverl.types import UserError
+from toy_buffers import CONFIG, SMALL, STATE_INDEX, buffers, trained
+
+Z = jnp.array([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [0.0, 1.0]])  # two pairs: rows 0 and 2, 1 and 3
+PAIRS = jnp.roll(jnp.eye(4, dtype=bool), 2, axis=1)
+BUFFER = jnp.array([0, 1, 0, 1])
+
+
+# -- objectives --------------------------------------------------------------------------------------------
+
+
+def test_info_nce_by_hand():
+    """Cosines are 1 in a pair and 0 across; each of the two negatives weighs exp(0)."""
+    expected = np.log(np.exp(1 / 0.5) + 2) - 1 / 0.5
+    for negatives in ("buffers", "all"):
+        assert losses.info_nce(Z, PAIRS, BUFFER, 0.5, negatives) == pytest.approx(expected, rel=1e-5)
+
+
+def test_windows_of_the_same_buffer_are_no_negatives_unless_asked_for():
+    z = jnp.concatenate([Z, Z])
+    buffer = jnp.array([0, 1, 0, 1, 2, 3, 2, 3])
+    pairs = jnp.zeros((8, 8), bool).at[0, 1].set(True)  # one pair to look at: anchor 0, positive 1
+    alone = lambda b: losses.info_nce(z, pairs, b, 0.5, "buffers")
+    same = buffer.at[jnp.array([4, 6])].set(0)  # windows 4 and 6 now are of the anchor's buffer
+    cosine = np.array([0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0])  # of the anchor with each
+    by_hand = lambda others: np.log(np.exp(2 * cosine[[1, *others]]).sum()) - 2 * cosine[1]
+    assert alone(buffer) == pytest.approx(by_hand([1, 3, 4, 5, 6, 7]), rel=1e-5)
+    assert alone(same) == pytest.approx(by_hand([1, 3, 5, 7]), rel=1e-5)
+    assert losses.info_nce(z, pairs, same, 0.5, "all") == pytest.approx(by_hand([2, 3, 4, 5, 6, 7]), rel=1e-5)
+
+
+def test_names_of_buffers_do_not_matter():
+    renamed = losses.info_nce(Z, PAIRS, jnp.array([7, 3, 7, 3]), 0.5, "buffers")
+    assert renamed == losses.info_nce(Z, PAIRS, BUFFER, 0.5, "buffers")
+
+
+def test_one_buffer_alone_has_nothing_to_learn_from_and_breaks_nothing():
+    value, grad = jax.value_and_grad(losses.info_nce)(Z, PAIRS, jnp.zeros(4, int), 0.5, "buffers")
+    assert value == 0
+    np.testing.assert_array_equal(grad, jnp.zeros_like(Z))
+
+
+def a_standard(batch=400, length=10, offset=0.0) -> Standard:
+    rng = np.random.default_rng(0)
+    column = lambda size: jnp.asarray(rng.normal(offset, 1, (batch, length, size)), jnp.float32)
+    mask = jnp.tile(jnp.arange(length) >= 4, (batch, 1))
+    return Standard(column(3), column(3), column(2), column(1), mask)
+
+
+def test_masking_is_berts():
+    windows, others = a_standard(), a_standard(offset=100.0)
+    keys = jax.random.split(jax.random.key(0), 400)
+    hidden, places = jax.vmap(losses.corrupt)(windows, others, keys)
+    assert not places[:, :, :4].any()
+    assert float(places[:, :, 4:].mean()) == pytest.approx(0.15, abs=0.015)
+    state = places[:, 2]
+    kept = (hidden.state == windows.state).all(axis=-1)
+    assert kept[~state].all()
+    of_masked = [(hidden.state == x).all(axis=-1)[state].mean() for x in (0.0, others.state, windows.state)]
+    np.testing.assert_allclose(of_masked, [0.8, 0.1, 0.1], atol=0.06)
+
+
+def test_a_masked_state_cannot_be_read_from_the_changes_beside_it():
+    windows = a_standard()
+    hidden, places = jax.vmap(losses.corrupt)(windows, windows, jax.random.split(jax.random.key(0), 400))
+    masked = np.asarray(places[:, 2])
+    before = np.roll(masked, 1, axis=1)
+    shown = np.asarray((hidden.change != 0).any(axis=-1))
+    np.testing.assert_array_equal(shown, ~masked & ~before)
+
+
+def test_reconstruction_counts_masked_places_only():
+    truth = (jnp.zeros((1, 2, 2)), jnp.zeros((1, 2, 1)), jnp.zeros((1, 2, 3)))
+    guess = (jnp.ones((1, 2, 2)), jnp.full((1, 2, 1), 2.0), jnp.full((1, 2, 3), 3.0))
+    places = jnp.array([[[True, False], [False, False], [True, True]]])
+    np.testing.assert_array_equal(losses.reconstruction_errors(guess, truth, places), [1, 0, 9])
+
+
+def test_collapse_shows():
+    same = losses.spread(jnp.ones((10, 3)))
+    assert same["z/std"] == 0
+    line = losses.spread(jnp.arange(10.0)[:, None] * jnp.ones((1, 3)))
+    assert line["z/dimensions"] == pytest.approx(1, rel=1e-4)
+
+
+# -- what is drawn -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("positives", ["views", "episode", "buffer"])
+def test_pairs_are_what_they_are_called(positives):
+    data = pack(buffers()[0], STATE_INDEX)
+    drawn = draw(data, np.random.default_rng(0), 200, 20, 0.25, positives)
+    one, other = ({k: v[s] for k, v in drawn._asdict().items()} for s in (slice(200), slice(200, None)))
+    same = lambda name: np.mean(one[name] == other[name])
+    assert same("buffer") == same("kin") == 1
+    assert (same("first") == 1) is (positives != "buffer")
+    assert (same("end") == 1) is (positives == "views")
+    assert len(np.unique(drawn.kin)) == {"views": 200, "buffer": 4}.get(positives, len(np.unique(drawn.first)))
+
+
+def test_windows_are_of_every_length_and_stay_in_their_episode():
+    data = pack(buffers()[0], STATE_INDEX)
+    drawn = draw(data, np.random.default_rng(0), 2000, 20, 0.25, "buffer")
+    length = dict(zip(data.first, data.length, strict=True))
+    step = drawn.end - drawn.first
+    assert (step >= 0).all()
+    assert all(s <= length[f] for s, f in zip(step, drawn.first, strict=True))
+    assert (drawn.other > drawn.first).all()
+    assert set(np.minimum(step + 1, drawn.context)) == set(range(1, 21))
+
+
+def test_changes_do_not_cross_episodes():
+    tables = buffers()[0]
+    found = changes(pack(tables, STATE_INDEX))
+    by_episode = [np.diff(e.obs[:, list(STATE_INDEX)], axis=0) for table in tables for e in table]
+    np.testing.assert_array_equal(found, np.concatenate(by_episode))
+
+
+def test_an_empty_buffer_is_refused():
+    with pytest.raises(UserError, match="without episodes"):
+        pack([buffers()[0][0].subset([])], STATE_INDEX)
+
+
+# -- training ----------------------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(tmp_path):
+    def kill(done, total, note):
+        if done == 400:  # the last checkpoint is of update 300
+            raise Killed
+
+    run = lambda report: train(
+        *buffers(), CONFIG, state_index=STATE_INDEX, seed=0, work=tmp_path, report=report
+    )
+    with pytest.raises(Killed):
+        run(kill)
+    done = []
+    resumed = run(lambda step, total, note: done.append(step))
+    assert done == [400, 500, 600]
+    assert eqx.tree_equal(resumed, trained())
+    log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [100, 200, 300, 400, 500, 600]
+    assert log[-1]["validation/loss"] < 0.9 * log[0]["validation/loss"]
+    assert log[-1]["validation/contrast"] < 0.6 * log[0]["validation/contrast"]
+
+
+def test_the_optional_objectives_reach_the_encoder():
+    data = pack(buffers()[0], STATE_INDEX)
+    config = ObjectiveConfig(reconstruction=0, contrast=0, bottleneck=1.0, supervised=1.0, positives="views")
+    encoder = init_encoder(SMALL, 4, 2, jax.random.key(0))
+    model = objective.init_model(encoder, config, 2, 4, jax.random.key(1))
+    batch = objective.load(encoder, data.rows, draw(data, np.random.default_rng(0), 8, 20, 0.5, "views"), 20)
+
+    @eqx.filter_jit
+    @eqx.filter_grad(has_aux=True)
+    def grad(model: Any):
+        return objective.loss(model, batch, jax.random.key(2), config, dropout=False)
+
+    grads, metrics = grad(model)
+    assert {"bottleneck", "supervised", "reconstruction", "contrast"} <= metrics.keys()
+    assert float(metrics["loss"]) == pytest.approx(float(metrics["bottleneck"] + metrics["supervised"]))
+    assert jnp.abs(grads.encoder.tokens.embed.weight).max() > 0
+    assert not any(jnp.abs(leaf).max() for leaf in jax.tree.leaves(grads.encoder.state_scale))
+
+
+@pytest.mark.parametrize(
+    ("setting", "flag"),
+    [
+        ({"updates": 0}, "--updates=0"),
+        ({"updates": 105, "validation_every": 10}, "--updates=105 is not a multiple"),
+        ({"batch_size": 7}, "--batch-size=7"),
+        ({"starts": 1.5}, "--starts=1.5"),
+        ({"warmup": 5_000}, "--warmup=5000"),
+        ({"learning_rate": 0.0}, "--learning-rate=0.0"),
+    ],
+)
+def test_nonsense_is_refused_by_name(setting, flag):
+    with pytest.raises(ValueError, match=flag):
+        replace(TransformerConfig(), **setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "flag"),
+    [
+        ({"temperature": 0.0}, "objective.temperature=0.0"),
+        ({"contrast": -1.0}, "objective.contrast=-1.0"),
+        ({"reconstruction": 0.0, "contrast": 0.0}, "nothing would be learned"),
+    ],
+)
+def test_a_senseless_objective_is_refused_by_name(setting, flag):
+    with pytest.raises(ValueError, match=flag):
+        ObjectiveConfig(**setting)
+
+
+def test_the_frozen_statistics_stay_what_the_data_say():
+    rows = pack(buffers()[0], STATE_INDEX).rows
+    scale = trained().state_scale
+    np.testing.assert_allclose(scale.mean, np.asarray(rows.state).mean(axis=0), atol=1e-4)
