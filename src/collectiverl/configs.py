@@ -56,13 +56,19 @@ def change(base: C, changes: Any, where: str) -> C:
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
-    if isinstance(value, list):
-        value = tuple(value)
-    if _allows(float, hint) and not _allows(int, hint):
-        value = _as_float(value)
+    value = _read(value, hint)
     if not _fits(value, hint):
-        raise UserError(f"{where}: {value!r} is not of type {getattr(hint, '__name__', hint)}")
+        raise UserError(f"{where}: {value!r} is not of type {hint.__name__ if type(hint) is type else hint}")
     return value
+
+
+def _read(value: Any, hint: Any) -> Any:
+    """What YAML says, in the types that configs have: lists are tuples, and numbers may be floats."""
+    options = _options(hint)
+    if isinstance(value, list):
+        item = next((typing.get_args(o)[0] for o in options if typing.get_origin(o) is tuple), Any)
+        return tuple(_read(element, item) for element in value)
+    return _as_float(value) if float in options and int not in options and str not in options else value
 
 
 def _as_float(value: Any) -> Any:
@@ -78,10 +84,6 @@ def _as_float(value: Any) -> Any:
 def _options(hint: Any) -> tuple[Any, ...]:
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return tuple(o for arg in typing.get_args(hint) for o in _options(arg)) if union else (hint,)
-
-
-def _allows(kind: type, hint: Any) -> bool:
-    return kind in _options(hint)
 
 
 def _fits(value: Any, hint: Any) -> bool:
