@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from collectiverl.data.episodes import EpisodeTable, write
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import EpisodeCollector, RandomPolicy, steps

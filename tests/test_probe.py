@@ -3,7 +3,9 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
 from collectiverl.representation.clusters import Clusters, fit_clusters
 from collectiverl.representation.probe import linear_probe, probe
 from toy_buffers import STATE_INDEX, buffers, trained
@@ -37,12 +39,13 @@ def test_the_mixture_finds_how_many_clusters_there_are():
 
 
 def test_the_likelihood_of_a_cluster_by_hand():
-    clusters = Clusters(np.log([0.5, 0.5]), np.zeros((2, 1)), np.array([[[1.0]], [[0.5]]]))  # sigma 1 and 2
-    found = clusters.log_likelihood(np.array([2.0]))
+    roots = jnp.array([[[1.0]], [[0.5]]])  # sigma 1 and 2
+    clusters = Clusters(jnp.log(jnp.array([0.5, 0.5])), jnp.zeros((2, 1)), roots)
+    found = clusters.log_likelihood(jnp.array([2.0]))
     normal = lambda sigma: np.log(0.5) - np.log(sigma) - 0.5 * (2 / sigma) ** 2
     np.testing.assert_allclose(found, [normal(1), normal(2)], rtol=1e-6)
-    assert clusters.index(np.array([2.0])) == 1
-    assert clusters.index(np.array([0.5])) == 0
+    assert clusters.index(jnp.array([2.0])) == 1
+    assert clusters.index(jnp.array([0.5])) == 0
 
 
 def test_the_trajectory_tells_the_task_and_the_state_does_not():

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from collectiverl.representation import losses, objective
 from collectiverl.representation.batches import changes, draw, pack
 from collectiverl.representation.encoder import init_encoder
@@ -108,7 +109,7 @@ def test_pairs_are_what_they_are_called(positives):
     data = pack(buffers()[0], STATE_INDEX)
     drawn = draw(data, np.random.default_rng(0), 200, 20, 0.25, positives)
     one, other = ({k: v[s] for k, v in drawn._asdict().items()} for s in (slice(200), slice(200, None)))
-    same = lambda name: np.mean(one[name] == other[name])
+    same = lambda name: float(np.mean(one[name] == other[name]))
     assert same("buffer") == same("kin") == 1
     assert (same("first") == 1) is (positives != "buffer")
     assert (same("end") == 1) is (positives == "views")
@@ -162,12 +163,12 @@ def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(tmp_path):
     log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [100, 200, 300, 400, 500, 600]
     assert log[-1]["validation/loss"] < 0.9 * log[0]["validation/loss"]
-    assert log[-1]["validation/contrast"] < 0.6 * log[0]["validation/contrast"]
+    assert log[-1]["validation/contrast"] < 0.8 * log[0]["validation/contrast"]
 
 
 def test_the_optional_objectives_reach_the_encoder():
     data = pack(buffers()[0], STATE_INDEX)
-    config = ObjectiveConfig(reconstruction=0, contrast=0, bottleneck=1.0, supervised=1.0, positives="views")
+    config = ObjectiveConfig(reconstruction=0.0, contrast=0.0, bottleneck=1.0, supervised=1.0, positives="views")
     encoder = init_encoder(SMALL, 4, 2, jax.random.key(0))
     model = objective.init_model(encoder, config, 2, 4, jax.random.key(1))
     batch = objective.load(encoder, data.rows, draw(data, np.random.default_rng(0), 8, 20, 0.5, "views"), 20)

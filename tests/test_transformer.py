@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from collectiverl.nn.recurrent import Recurrent
 from collectiverl.nn.transformer import Attention, Transformer, dropout
 

@@ -77,9 +77,9 @@ class Context:
 def embed_rows(
     encoder: Encoder,
     rows: Rows,
-    first: Int[np.ndarray, "B"],
-    end: Int[np.ndarray, "B"],
-    context: Int[np.ndarray, "B"],
+    first: Int[Array, "B"],
+    end: Int[Array, "B"],
+    context: Int[Array, "B"],
     read: Read = "cls",
 ) -> Float[Array, "B Z"]:
     """The embeddings of windows given by row numbers."""

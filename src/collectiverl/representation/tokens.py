@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from collectiverl.nn.mlp import LayerNorm, Linear
 from collectiverl.nn.transformer import Transformer
 
-Parts = tuple[Float[Array, "L _"], ...]
+Parts = tuple[Float[Array, "*batch L _"], ...]
 INITIAL_SCALE = 0.5
 
 

@@ -4,6 +4,7 @@ Update `i` depends on the seed and `i` alone, beside the state: a training that 
 checkpoint to the very result it would have had.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Key
 
 from collectiverl import checkpoints, store
 from collectiverl.data.episodes import EpisodeTable
@@ -96,7 +97,7 @@ def make_optimizer(config: TransformerConfig) -> optax.GradientTransformation:
 
 @eqx.filter_jit
 def update(
-    state: TrainState, rows: Rows, draws: Draw, keys: PRNGKeyArray, config: TransformerConfig
+    state: TrainState, rows: Rows, draws: Draw, keys: Key[Array, "updates"], config: TransformerConfig
 ) -> tuple[TrainState, dict[str, Array]]:
     """As many updates as there are draws, in one compiled call; metrics are averages over them."""
     arrays, static = eqx.partition(state, eqx.is_array)
@@ -119,7 +120,7 @@ def update(
 
 @eqx.filter_jit
 def validate(
-    model: Model, rows: Rows, draws: Draw, keys: PRNGKeyArray, config: TransformerConfig
+    model: Model, rows: Rows, draws: Draw, keys: Key[Array, "updates"], config: TransformerConfig
 ) -> dict[str, Array]:
     """The objectives without dropout, averaged over the draws."""
 
@@ -152,14 +153,13 @@ class Trainer:
         """Trains to the end; with a folder, checkpoints into it and logs metrics there."""
         self._restore(work)
         log = MetricsLog(work, resume_at=self.progress.updates) if work else None
-        while self.progress.updates < self.config.updates:
-            metrics = self._advance()
-            if self._due(self.config.validation_every):
-                self._validate(metrics, log, report)
-            if work and self._due(self.config.checkpoint_every):
-                self._save(work)
-        if log:
-            log.close()
+        with contextlib.closing(log) if log else contextlib.nullcontext():
+            while self.progress.updates < self.config.updates:
+                metrics = self._advance()
+                if self._due(self.config.validation_every):
+                    self._validate(metrics, log, report)
+                if work and self._due(self.config.checkpoint_every):
+                    self._save(work)
         return self.best
 
     def _due(self, every: int) -> bool:
@@ -172,7 +172,7 @@ class Trainer:
         self.progress.updates += count
         return metrics
 
-    def _draws(self, data: Pack, stream: int, begin: int, count: int) -> tuple[Draw, PRNGKeyArray]:
+    def _draws(self, data: Pack, stream: int, begin: int, count: int) -> tuple[Draw, Key[Array, "updates"]]:
         c = self.config
         pairs, places = c.batch_size // 2, (c.encoder.window, c.starts, c.objective.positives)
         numbers = range(begin, begin + count)
