@@ -39,17 +39,19 @@ class StageFailed(Exception):
     """A defect in a stage, with its traceback in a log file."""
 
 
-def available_cores() -> list[int]:
-    return sorted(os.sched_getaffinity(0))
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
-def limit_to(cores: Sequence[int]) -> None:
-    """Keeps this process and its linear algebra on `cores`. Must come before the first computation."""
-    os.sched_setaffinity(0, cores)
-    threads = len(cores)
-    flags = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
+def use_threads(count: int) -> None:
+    """Gives this process's linear algebra `count` threads. Must come before the first computation.
+
+    Processes are not pinned: the scheduler keeps one thread each on its core, and XLA's compiler may borrow
+    a core that has nothing to do.
+    """
+    flags = f"--xla_cpu_multi_thread_eigen={str(count > 1).lower()} intra_op_parallelism_threads={count}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = str(count)
     use_compilation_cache()
 
 
@@ -82,16 +84,13 @@ def run_in_processes(
         UserError: a stage has one; those that run beside it are ended and go on with the next run.
         StageFailed: a stage has a defect.
     """
-    chosen = available_cores()[:cores]
     context = multiprocessing.get_context("spawn")
-    free, channel = context.Queue(), context.Queue()
-    for core in chosen:
-        free.put(core)
+    channel = context.Queue()
     executor = ProcessPoolExecutor(
-        len(chosen), mp_context=context, initializer=_start_worker, initargs=(free, channel, os.getpid())
+        cores, mp_context=context, initializer=_start_worker, initargs=(channel, os.getpid())
     )
     try:
-        _schedule(executor, partial(_work, run, overwrite), list(todo), len(chosen), channel, watch)
+        _schedule(executor, partial(_work, run, overwrite), list(todo), cores, channel, watch)
     except BaseException:
         for process in list((executor._processes or {}).values()):
             process.kill()
@@ -137,15 +136,15 @@ def _drain(channel: Any, watch: Watch) -> None:
 # -- in a worker -------------------------------------------------------------------------------------------
 
 
-def _start_worker(free: Any, channel: Any, parent: int) -> None:
-    """Takes a core for itself, and will not outlive the parent."""
+def _start_worker(channel: Any, parent: int) -> None:
+    """Keeps to one thread, and will not outlive the parent."""
     global _progress
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
     _progress = channel
-    limit_to([free.get()])
+    use_threads(1)
 
 
 def _work(run: Path, overwrite: bool, stage: Stage) -> dict[str, Any]:

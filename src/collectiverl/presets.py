@@ -42,7 +42,7 @@ def smoke() -> RunConfig:
             validation_every=200,
             validation_batches=4,
             checkpoint_every=200,
-            encoder=EncoderConfig(window=8, layers=1, dropout=0.0),
+            encoder=EncoderConfig(window=8, layers=2, dropout=0.0),
         ),
         online=OnlineConfig(
             random_episodes=8,

@@ -52,7 +52,7 @@ def run(args: Sequence[str]) -> int:
     folder, config = command.where.folder, command.settings.resolved()
     if command.cores < 0:
         raise UserError(f"--cores={command.cores} must not be negative")
-    cores = command.cores or len(engine.available_cores())
+    cores = command.cores or engine.available_cores()
     with store.lock(folder):
         pipeline.claim(folder, config, overwrite=where.overwrite)
         every = pipeline.stages(config)
@@ -101,7 +101,7 @@ def stage(verb: str) -> Callable[[Sequence[str]], int]:
         required = {name: tyro.MISSING for name in ("task", "tasks") if _is_required(kind, name)}
         parsed = _parse(verb, args, kind(where=where, **kind.defaults(base), **required))
         made, folder = parsed.stage(base), parsed.where.folder
-        engine.limit_to(engine.available_cores())
+        engine.use_threads(engine.available_cores())
         with display([made]) as watch:
             result = engine.run_here(folder, made, watch=watch, overwrite=parsed.where.overwrite)
             watch(engine.Progress(made.out, 1, 0, ""))
@@ -141,7 +141,7 @@ def evaluate_verb(args: Sequence[str]) -> int:
     tasks = resolve(command.tasks)
     if not tasks:
         raise UserError("name at least one task to play, such as reach, or a benchmark such as MT10")
-    engine.limit_to(engine.available_cores())
+    engine.use_threads(engine.available_cores())
     rows = []
     with display([]) as watch:
         for task in tasks:
