@@ -141,7 +141,7 @@ class EpisodeTable:
             setattr(table, name, getattr(self, name)[np.asarray(ids, int)])
         return table
 
-    def __getitem__(self, i: int) -> Episode:
+    def __getitem__(self, i: int | np.integer) -> Episode:
         shard, start, steps = self.shards[self._shard[i]], self._start[i], self.length[i]
         rows = slice(start, start + steps)
         first = start + self._row[i]

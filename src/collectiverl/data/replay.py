@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float
 
 from collectiverl.types import Transition
 
-
 MIN_ROWS = 4  # at most two rows in a row are no transitions, and the newest cannot be used yet
 
 

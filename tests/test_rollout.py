@@ -1,0 +1,111 @@
+"""The one episode loop: episodes are whole, and policies are told what they need."""
+
+import numpy as np
+import pytest
+
+from collectiverl.envs.concat import Concatenated
+from collectiverl.envs.goals import goals
+from collectiverl.envs.make import make_envs
+from collectiverl.envs.rollout import EpisodeCollector, RandomPolicy, episodes, first_success, steps
+from collectiverl.envs.scripted import ScriptedPolicy
+from collectiverl.envs.toy import HORIZON, optimal_action
+
+
+class Diary(RandomPolicy):
+    """Acts at random and notes what it is told."""
+
+    def __init__(self):
+        super().__init__(2, 0)
+        self.told = []
+
+    def eval_action(self, observations):
+        self.told.append(("act", observations.copy()))
+        return super().eval_action(observations)
+
+    def reset(self, env_mask):
+        self.told.append(("reset", env_mask.copy()))
+
+    def observe(self, rewards):
+        self.told.append(("observe", rewards.copy()))
+
+
+def collected(num_envs=3, per_env=2, seed=0, **kwargs):
+    envs = make_envs("toy-turn", num_envs, **kwargs)
+    return list(episodes(envs, RandomPolicy(2, seed), per_env=per_env, phase="random", seed=seed))
+
+
+def test_episodes_are_whole_and_of_one_goal():
+    played = collected()
+    assert len(played) == 6
+    for episode in played:
+        assert len(episode) == HORIZON
+        assert len(episode.obs) == HORIZON + 1
+        assert episode.obs.dtype == episode.action.dtype == episode.reward.dtype == np.float32
+        assert (episode.task, episode.phase, episode.terminated) == ("toy-turn", "random", False)
+        assert np.all(episode.obs[:, 4:] == episode.obs[0, 4:])  # never another episode's observation
+        assert np.array_equal(episode.obs[1:, 2:4], episode.obs[:-1, :2])  # each follows from the one before
+        assert np.array_equal(episode.obs[0, :2], episode.obs[0, 2:4])  # the first is a first
+
+
+def test_an_episode_says_which_goal_it_played():
+    for episode in collected(goals=[3, 8, 5, 9], order="sequential"):
+        assert episode.obs[0, [0, 1, 4, 5]] == pytest.approx(goals("toy-turn")[episode.goal], abs=1e-6)
+
+
+def test_every_environment_gives_its_share():
+    envs = Concatenated([make_envs(task, 2, goals="fresh") for task in ("toy-reach", "toy-swap")])
+    played = list(episodes(envs, RandomPolicy(2, 0), per_env=2, phase="random", seed=0))
+    assert sorted(e.task for e in played) == ["toy-reach"] * 4 + ["toy-swap"] * 4
+
+
+def test_episodes_follow_from_the_seed():
+    one, two, other = collected(seed=1), collected(seed=1), collected(seed=2)
+    assert all(np.array_equal(a.obs, b.obs) for a, b in zip(one, two, strict=True))
+    assert not np.array_equal(one[0].obs, other[0].obs)
+
+
+def test_a_policy_is_told_of_each_reward_and_of_each_new_episode_before_it_acts_there():
+    policy, envs = Diary(), make_envs("toy-turn", 2, goals="fresh")
+    played = [step for _, step in zip(range(HORIZON + 3), steps(envs, policy, 0), strict=False)]
+    kinds = [kind for kind, _ in policy.told]
+    assert kinds[0] == "reset"
+    assert policy.told[0][1].all()
+    assert kinds[1:] == ["act", "observe"] * (HORIZON + 1) + ["reset"] + ["act", "observe"] * 2
+    rewards = [told for kind, told in policy.told if kind == "observe"]
+    assert all(np.array_equal(a, b.result.reward) for a, b in zip(rewards, played, strict=True))
+    seen = [told for kind, told in policy.told if kind == "act"]
+    assert np.array_equal(seen[0], played[0].obs)
+    assert all(np.array_equal(a, b.result.obs) for a, b in zip(seen[1:], played[:-1], strict=True))
+
+
+def test_a_restarted_collector_forgets_what_was_running():
+    envs = make_envs("toy-reach", 1, goals="fresh")
+    collector = EpisodeCollector(envs, "random", 0)
+    for _, step in zip(range(10), steps(envs, RandomPolicy(2, 0), 0), strict=False):
+        collector.add(step)
+    collector.restart()
+    ended = []
+    for _, step in zip(range(HORIZON), steps(envs, RandomPolicy(2, 0), 1), strict=False):
+        ended += collector.add(step)
+    assert [(owner, len(episode)) for owner, episode in ended] == [(0, HORIZON)]
+
+
+def test_the_scripted_policy_succeeds_at_first():
+    envs = make_envs("toy-reach", 20, goals="fresh")
+    success, returns = first_success(envs, ScriptedPolicy(("toy-reach",)), 0)
+    assert success.all()
+    assert (returns > 0).all()
+
+
+def test_returns_are_counted_until_the_first_success():
+    envs = make_envs("toy-reach", 5, goals="fresh")
+    success, returns = first_success(envs, ScriptedPolicy(("toy-reach",)), 3)
+    by_hand, over = np.zeros(5, np.float32), np.zeros(5, bool)
+    obs = envs.reset(3)
+    while not over.all():
+        result = envs.step(optimal_action("toy-reach", obs))
+        by_hand += np.where(over, 0, result.reward)
+        over |= result.success
+        obs = result.obs
+    np.testing.assert_allclose(returns, by_hand)
+    assert success.all()
