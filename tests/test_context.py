@@ -10,8 +10,8 @@ from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import EpisodeCollector, RandomPolicy, steps
 from collectiverl.representation.batches import gather, pack
 from collectiverl.representation.context import Context, encode
-from collectiverl.representation.encoder import EncoderConfig, fit_scales, init_encoder
-from toy_buffers import STATE_INDEX, buffers
+from collectiverl.representation.encoder import EncoderConfig
+from toy_buffers import STATE_INDEX, any_encoder, buffers
 
 NUM_ENVS = 3
 CONFIG = EncoderConfig(window=6, dim=8, layers=2, heads=2, feedforward=16)
@@ -19,9 +19,7 @@ CONFIG = EncoderConfig(window=6, dim=8, layers=2, heads=2, feedforward=16)
 
 @pytest.fixture(scope="module")
 def encoder():
-    rng = np.random.default_rng(0)
-    encoder = init_encoder(CONFIG, len(STATE_INDEX), 2, jax.random.key(0))
-    return fit_scales(encoder, *(rng.normal(size=s).astype(np.float32) for s in ((50, 4), (50,), (50, 4))))
+    return any_encoder(CONFIG)
 
 
 class Watching(RandomPolicy):

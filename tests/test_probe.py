@@ -42,7 +42,10 @@ def test_the_likelihood_of_a_cluster_by_hand():
     roots = jnp.array([[[1.0]], [[0.5]]])  # sigma 1 and 2
     clusters = Clusters(jnp.log(jnp.array([0.5, 0.5])), jnp.zeros((2, 1)), roots)
     found = clusters.log_likelihood(jnp.array([2.0]))
-    normal = lambda sigma: np.log(0.5) - np.log(sigma) - 0.5 * (2 / sigma) ** 2
+
+    def normal(sigma):
+        return np.log(0.5) - np.log(sigma) - 0.5 * (2 / sigma) ** 2
+
     np.testing.assert_allclose(found, [normal(1), normal(2)], rtol=1e-6)
     assert clusters.index(jnp.array([2.0])) == 1
     assert clusters.index(jnp.array([0.5])) == 0

@@ -15,29 +15,28 @@ from collectiverl.representation.encoder import (
     WEIGHTS,
     EncoderConfig,
     fit_scales,
-    init_encoder,
     load_encoder,
     save_encoder,
 )
 from collectiverl.representation.tokens import InterleavedTokens, JointTokens, Standard, parts_of
 from collectiverl.types import UserError, Window
+from toy_buffers import any_encoder
 
 L, S, A = 6, 4, 2
 CONFIG = EncoderConfig(window=L, dim=8, layers=1, heads=2, feedforward=16)
 BARE = replace(CONFIG, rewards=False, changes=False)
-KINDS = [CONFIG, replace(CONFIG, layout="interleaved"), BARE, replace(CONFIG, kind="gru"), replace(BARE, kind="lstm")]
+KINDS = [
+    CONFIG,
+    replace(CONFIG, layout="interleaved"),
+    BARE,
+    replace(CONFIG, kind="gru"),
+    replace(BARE, kind="lstm"),
+]
 IDS = ["joint", "interleaved", "bare", "gru", "lstm"]
-RNG = np.random.default_rng(0)
 
 
-@cache
 def an_encoder(config=CONFIG):
-    """Weights of any kind will do, and initialising takes seconds to compile."""
-    like = eqx.filter_eval_shape(init_encoder, config, S, A, jax.random.key(0))
-    weights = lambda leaf: jnp.asarray(RNG.normal(0, 0.4, leaf.shape), leaf.dtype)
-    encoder = jax.tree.map(weights, like)
-    draws = [np.float32(RNG.normal(2.0, 3.0, shape)) for shape in ((50, S), (50,), (50, S))]
-    return fit_scales(encoder, *draws)
+    return any_encoder(config, S, A)
 
 
 @cache
@@ -60,7 +59,10 @@ def test_padding_never_changes_z(config):
     window = a_window(seen=3)
     z = encode(window)
     np.testing.assert_allclose(encode(a_window(seen=3, size=4)), z, atol=1e-5)
-    shown = lambda column: window.mask.reshape(-1, *[1] * (column.ndim - 1))
+
+    def shown(column):
+        return window.mask.reshape(-1, *[1] * (column.ndim - 1))
+
     for garbage in (1e6, jnp.nan):
         dirty = [jnp.where(shown(column), column, garbage) for column in window[:3]]
         np.testing.assert_array_equal(encode(Window(*dirty, window.mask)), z)

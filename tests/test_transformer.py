@@ -50,7 +50,9 @@ def test_attention_by_hand():
 
 
 def _with(attention, qkv, qkv_bias, out, out_bias):
-    places = lambda a: (a.qkv.weight, a.qkv.bias, a.out.weight, a.out.bias)
+    def places(a):
+        return (a.qkv.weight, a.qkv.bias, a.out.weight, a.out.bias)
+
     return eqx.tree_at(places, attention, (qkv, qkv_bias, out, out_bias))
 
 

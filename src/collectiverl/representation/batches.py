@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from collectiverl.data.episodes import EpisodeTable
-from collectiverl.types import UserError, Window
+from collectiverl.types import Episode, UserError, Window
 
 Positives = Literal["views", "episode", "buffer"]
 
@@ -56,10 +55,10 @@ def pack(tables: Sequence[EpisodeTable], state_index: Sequence[int]) -> Pack:
     return Pack(Rows(*columns), np.cumsum(length + 1) - length - 1, length, np.cumsum(count) - count, count)
 
 
-def _episode_rows(episode, state_index: Sequence[int]) -> Rows:
+def _episode_rows(episode: Episode, state_index: Sequence[int]) -> tuple[np.ndarray, ...]:
     action = np.concatenate([np.zeros_like(episode.action[:1]), episode.action])
     reward = np.concatenate([np.zeros_like(episode.reward[:1]), episode.reward])
-    return Rows(episode.obs[:, list(state_index)], action, reward)
+    return episode.obs[:, list(state_index)], action, reward
 
 
 def changes(data: Pack) -> Float[np.ndarray, "steps S"]:
@@ -106,5 +105,6 @@ def gather(
     age = jnp.arange(size)[::-1]
     at = end - age
     mask = (at >= first) & (age < context)
-    seen = jax.tree.map(lambda column: column[jnp.maximum(at, 0)], rows)
-    return Window(*(jnp.where(mask.reshape(-1, *[1] * (c.ndim - 1)), c, 0) for c in seen), mask)
+    state, action, reward = (column[jnp.maximum(at, 0)] for column in rows)
+    across = mask[:, None]
+    return Window(jnp.where(across, state, 0), jnp.where(across, action, 0), jnp.where(mask, reward, 0), mask)

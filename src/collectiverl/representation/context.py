@@ -41,15 +41,15 @@ class Context:
     """
 
     def __init__(self, encoder: Encoder, state_index: Sequence[int], num_envs: int, *, read: Read = "cls"):
-        self.encoder, self.state_index, self.read = encoder, list(state_index), read
+        self.encoder, self.state_index = encoder, list(state_index)
+        self.read: Read = read
         size, action_dim = encoder.window, encoder.action_dim
-        empty = Window(
-            np.zeros((num_envs, size, len(state_index)), np.float32),
-            np.zeros((num_envs, size, action_dim), np.float32),
-            np.zeros((num_envs, size), np.float32),
-            np.zeros((num_envs, size), bool),
+        self._windows = Window(
+            jnp.zeros((num_envs, size, len(state_index))),
+            jnp.zeros((num_envs, size, action_dim)),
+            jnp.zeros((num_envs, size)),
+            jnp.zeros((num_envs, size), bool),
         )
-        self._windows = jax.tree.map(jnp.asarray, empty)
         self._began = np.ones(num_envs, bool)
         self._action = np.zeros((num_envs, action_dim), np.float32)
         self._reward = np.zeros(num_envs, np.float32)
@@ -61,8 +61,9 @@ class Context:
     def embed(self, obs: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
         """Takes in the observations, and embeds the windows that end with them."""
         state = np.asarray(obs, np.float32)[:, self.state_index]
-        latest = Window(state, self._action, self._reward, np.ones(len(state), bool))
-        self._windows, z = _step(self.encoder, self._windows, self._began, latest, self.read)
+        latest = Window(*map(jnp.asarray, (state, self._action, self._reward, np.ones(len(state), bool))))
+        began = jnp.asarray(self._began)
+        self._windows, z = _step(self.encoder, self._windows, began, latest, self.read)
         self._began = np.zeros(len(state), bool)
         return z
 
@@ -104,5 +105,6 @@ def embed_all(
     places = np.stack([first, end, context]).astype(np.int32)
     chunks = (places[:, i : i + batch] for i in range(0, places.shape[1], batch))
     filled = (np.pad(chunk, ((0, 0), (0, batch - chunk.shape[1])), mode="edge") for chunk in chunks)
-    embedded = [np.asarray(embed_rows(encoder, rows, *chunk, read)) for chunk in filled]
+    numbers = (map(jnp.asarray, chunk) for chunk in filled)
+    embedded = [np.asarray(embed_rows(encoder, rows, f, e, c, read)) for f, e, c in numbers]
     return np.concatenate(embedded)[: places.shape[1]]

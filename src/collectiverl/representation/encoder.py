@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -28,16 +28,17 @@ from collectiverl.types import UserError, Window
 
 WEIGHTS = "encoder.safetensors"
 ABOUT = "encoder.json"
+Kind = Literal["transformer", "gru", "lstm"]
+Layout = Literal["joint", "interleaved"]
+Read = Literal["cls", "last_state"]  # whose output becomes `z`
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """What reads the trajectory; the default sizes are the predecessor's."""
 
-    kind: Literal["transformer", "gru", "lstm"] = "transformer"
-    layout: Literal["joint", "interleaved"] = (
-        "joint"  # one token a step, or one each for action, reward, state
-    )
+    kind: Kind = "transformer"
+    layout: Layout = "joint"  # one token a step, or one each for action, reward, state
     rewards: bool = True  # read the rewards too
     changes: bool = True  # read beside a state how it differs from the one before, in its own scale
     window: int = 20  # steps, at most
@@ -56,13 +57,9 @@ class EncoderConfig:
             raise ValueError(f"encoder.dim={self.dim} is not a multiple of encoder.heads={self.heads}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"encoder.dropout={self.dropout} is not in [0, 1)")
-        if self.kind not in ("transformer", "gru", "lstm"):
-            raise ValueError(f"encoder.kind={self.kind} is none of transformer, gru, lstm")
-        if self.layout not in ("joint", "interleaved"):
-            raise ValueError(f"encoder.layout={self.layout} is neither joint nor interleaved")
-
-
-Read = Literal["cls", "last_state"]
+        for name, known in (("kind", get_args(Kind)), ("layout", get_args(Layout))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"encoder.{name}={getattr(self, name)} is none of {', '.join(known)}")
 
 
 class Reading(NamedTuple):
@@ -174,16 +171,16 @@ def fit_scales(
     changes: Float[np.ndarray, "steps S"],
 ) -> Encoder:
     """The encoder with the statistics of its training data, which no training changes."""
-    # a change is small, and centred already: a state that rests must read as zero
-    still = np.concatenate([changes, -changes])
-    scales = (_normalizer(states), _normalizer(rewards[:, None]), _normalizer(still))
+    still = np.zeros((1, states.shape[1]))  # changes are not centred: a state that rests must read as zero
+    rows = states, rewards[:, None]
+    scales = [_scale(column, column.mean(0, np.float64, keepdims=True)) for column in rows]
+    scales.append(_scale(changes, still))
     return eqx.tree_at(lambda e: (e.state_scale, e.reward_scale, e.change_scale), encoder, scales)
 
 
-def _normalizer(rows: Float[np.ndarray, "rows size"]) -> Normalizer:
-    wide = rows.astype(np.float64)  # a float32 sum over millions of rows would lose digits
-    mean, variance = wide.mean(0).astype(np.float32), wide.var(0).astype(np.float32)
-    return Normalizer(jnp.ones(()), jnp.asarray(mean), jnp.asarray(variance))
+def _scale(rows: Float[np.ndarray, "rows size"], centre: Float[np.ndarray, "1 size"]) -> Normalizer:
+    variance = np.mean((rows - centre) ** 2, axis=0)  # in float64: millions of rows would cost float32 digits
+    return Normalizer(jnp.ones(()), jnp.asarray(centre[0], jnp.float32), jnp.asarray(variance, jnp.float32))
 
 
 def save_encoder(folder: Path, encoder: Encoder, config: EncoderConfig, **about: object) -> None:

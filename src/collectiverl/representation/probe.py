@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from sklearn.cluster import KMeans
@@ -69,7 +70,7 @@ def probe(
         "linear_probe": by_context | {"anywhere": anywhere},
         "clustering": _clustering(z, chosen.task, seed) | {"mixture": _mixture(z, chosen.task, seed)},
         "reconstruction": _reconstruction(encoder, held_out.rows, chosen, seed),
-        "z": {name: float(value) for name, value in losses.spread(jax.numpy.asarray(z)).items()},
+        "z": {name: float(value) for name, value in losses.spread(jnp.asarray(z)).items()},
         "raw": {
             "linear_probe": raw_by_context | {"anywhere": raw_anywhere},
             "clustering": _clustering(raw, chosen.task, seed),
@@ -135,7 +136,7 @@ def _clustering(x: np.ndarray, task: np.ndarray, seed: int) -> dict[str, float]:
     kinds = len(set(task))
     with warnings.catch_warnings():  # fewer distinct points than tasks: a collapse, which the numbers show
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = KMeans(kinds, n_init=4, random_state=seed).fit_predict(x)
+        found = KMeans(kinds, random_state=seed).fit_predict(x)
     apart = silhouette_score(x, task) if 1 < kinds < len(x) else 0.0
     return _agreement(found, task) | {"silhouette": float(apart)}
 
@@ -154,7 +155,7 @@ def _agreement(found: np.ndarray, task: np.ndarray) -> dict[str, float]:
 def _mixture(z: np.ndarray, task: np.ndarray, seed: int) -> dict[str, float]:
     """The same agreement for clusters whose number nobody gave."""
     clusters = fit_clusters(z, most=2 * len(set(task)) + 10, seed=seed)
-    found = np.asarray(jax.vmap(clusters.index)(z))
+    found = np.asarray(jax.vmap(clusters.index)(jnp.asarray(z)))
     return _agreement(found, task) | {"clusters": len(clusters.mean)}
 
 
@@ -168,17 +169,17 @@ def _errors(
     """Mean squared error at masked places, of each part, and of the last state when that alone is hidden."""
     gathered = jax.vmap(lambda f, e, c: gather(rows, f, e, c, encoder.window))(first, end, context)
     windows = jax.vmap(encoder.standardize)(gathered)
-    others = jax.tree.map(lambda x: jax.numpy.roll(x, 1, axis=0), windows)
+    others = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), windows)
     hidden, places = jax.vmap(losses.corrupt)(windows, others, jax.random.split(key, len(first)))
     truth = jax.vmap(lambda w: parts_of(w, encoder.rewards))(windows)
     errors = losses.reconstruction_errors(jax.vmap(encoder.read)(hidden).parts, truth, places)
     blind = windows._replace(state=windows.state.at[:, -1].set(0))
     last = jax.vmap(encoder.read)(blind).parts[-1][:, -1]
-    return errors, jax.numpy.mean((last - windows.state[:, -1]) ** 2)
+    return errors, jnp.mean((last - windows.state[:, -1]) ** 2)
 
 
 def _reconstruction(encoder: Encoder, rows: Rows, sample: Sample, seed: int) -> dict[str, float]:
-    masked, last = _errors(encoder, rows, *sample[:3], jax.random.key(seed))
+    masked, last = _errors(encoder, rows, *map(jnp.asarray, sample[:3]), key=jax.random.key(seed))
     names = part_names(encoder.rewards)
     by_part = {f"masked_{name}": float(error) for name, error in zip(names, masked, strict=True)}
     return {"masked": float(masked.mean()), **by_part, "last_state": float(last)}

@@ -1,0 +1,112 @@
+"""The settings of the encoder's training, and its updates: several in one compiled call."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Key
+
+from collectiverl.representation import objective
+from collectiverl.representation.batches import Draw, Rows
+from collectiverl.representation.encoder import EncoderConfig
+from collectiverl.representation.objective import Model, ObjectiveConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """How the trajectory encoder is trained."""
+
+    updates: int = 4_000
+    batch_size: int = 128  # windows; half of them are the others' positives
+    starts: float = 0.25  # share of windows that are an episode's first steps, the others lie anywhere
+    learning_rate: float = 1e-3  # AdamW's peak
+    warmup: int = 100  # updates until it is reached; then down a cosine
+    weight_decay: float = 0.01  # of matrices
+    clip: float = 1.0  # of the gradient's norm
+    updates_per_call: int = 10  # in one compiled call
+    validation_every: int = 200  # updates
+    validation_batches: int = 8  # the same ones each time
+    checkpoint_every: int = 1_000  # updates
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+    def __post_init__(self) -> None:
+        counts = ("updates", "updates_per_call", "validation_every", "validation_batches", "checkpoint_every")
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
+        for name in ("updates", "validation_every", "checkpoint_every"):
+            if getattr(self, name) % self.updates_per_call:
+                raise ValueError(
+                    f"--{name.replace('_', '-')}={getattr(self, name)} is not a multiple of "
+                    f"--updates-per-call={self.updates_per_call}"
+                )
+        if self.batch_size < 4 or self.batch_size % 2:
+            raise ValueError(
+                f"--batch-size={self.batch_size} must be even and at least 4: windows come in pairs"
+            )
+        if not 0 <= self.starts <= 1:
+            raise ValueError(f"--starts={self.starts} is not in [0, 1]")
+        if not 0 <= self.warmup < self.updates:
+            raise ValueError(f"--warmup={self.warmup} must lie below --updates={self.updates}")
+        if self.learning_rate <= 0 or self.clip <= 0 or self.weight_decay < 0:
+            raise ValueError(
+                f"--learning-rate={self.learning_rate} and --clip={self.clip} must be positive, "
+                f"--weight-decay={self.weight_decay} not negative"
+            )
+
+
+class TrainState(eqx.Module):
+    """Everything that learning changes."""
+
+    model: Model
+    optimizer: optax.OptState
+
+
+def make_optimizer(config: TransformerConfig) -> optax.GradientTransformation:
+    rate = optax.warmup_cosine_decay_schedule(0, config.learning_rate, config.warmup, config.updates)
+    matrices = partial(jax.tree.map, lambda x: x.ndim > 1)
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        optax.adamw(rate, weight_decay=config.weight_decay, mask=matrices),
+    )
+
+
+@eqx.filter_jit
+def update(
+    state: TrainState, rows: Rows, draws: Draw, keys: Key[Array, "updates"], config: TransformerConfig
+) -> tuple[TrainState, dict[str, Array]]:
+    """As many updates as there are draws, in one compiled call; metrics are averages over them."""
+    arrays, static = eqx.partition(state, eqx.is_array)
+
+    def one(carry, inputs):
+        chosen, key = inputs
+        state = eqx.combine(carry, static)
+        batch = objective.load(state.model.encoder, rows, chosen, config.encoder.window)
+        value = eqx.filter_grad(objective.loss, has_aux=True)
+        grads, metrics = value(state.model, batch, key, config.objective, dropout=True)
+        steps, optimizer = make_optimizer(config).update(
+            grads, state.optimizer, eqx.filter(state.model, eqx.is_array)
+        )
+        state = TrainState(eqx.apply_updates(state.model, steps), optimizer)
+        return eqx.filter(state, eqx.is_array), metrics
+
+    arrays, metrics = jax.lax.scan(one, arrays, (draws, keys))
+    return eqx.combine(arrays, static), jax.tree.map(jnp.mean, metrics)
+
+
+@eqx.filter_jit
+def validate(
+    model: Model, rows: Rows, draws: Draw, keys: Key[Array, "updates"], config: TransformerConfig
+) -> dict[str, Array]:
+    """The objectives without dropout, averaged over the draws."""
+
+    def one(inputs):
+        chosen, key = inputs
+        batch = objective.load(model.encoder, rows, chosen, config.encoder.window)
+        return objective.loss(model, batch, key, config.objective, dropout=False)[1]
+
+    return jax.tree.map(jnp.mean, jax.lax.map(one, (draws, keys)))
