@@ -10,7 +10,9 @@ from pathlib import Path
 import jax
 from jaxtyping import install_import_hook
 
-install_import_hook("collectiverl", "beartype.beartype")
+CHECKED = ("nn", "envs", "data", "sac", "representation", "collective", "student", "evaluation", "store", "checkpoints")
+# not the command line: its defaults are placeholders until the flags are read
+install_import_hook([f"collectiverl.{room}" for room in CHECKED], "beartype.beartype")
 # what one run of the tests compiled, the next one need not
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

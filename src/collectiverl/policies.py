@@ -20,7 +20,8 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     Args:
         path_or_name: `runs/demo` (its collective), `runs/demo/model/reach-v3/seed_0` (any sealed model),
             `scripted:push` or `random:push`.
-        task: which task is played; read only by a collective conditioned on the task id.
+        task: which task will be played: the shapes are checked against it. Told to the policy only if that is
+            a collective conditioned on the task id.
 
     Returns:
         A `Policy`: `eval_action(observations [N, O]) -> actions [N, A]`, `reset(env_mask [N])`,
@@ -37,11 +38,17 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
         folder = folder / RUN_COLLECTIVE
     if not is_sealed(folder):
         raise UserError(_missing(folder))
+    task = canonical(task) if task else None
     if (folder / collective.ABOUT).is_file():
         known = collective.load_collective(folder)[0]
-        return collective.CollectivePolicy(known, task=canonical(task) if task else None)
+        if task:
+            collective.check_shapes(known, spec(task))
+        return collective.CollectivePolicy(known, task=task)
     if (folder / expert.ABOUT).is_file():
-        return expert.load_expert(folder)
+        loaded = expert.load_expert(folder)
+        if task:
+            expert.check_shapes(loaded.agent, spec(task))
+        return loaded
     raise UserError(f"{folder} holds no policy: name a folder below model/, model_col/ or student/ of a run")
 
 

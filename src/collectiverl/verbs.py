@@ -1,6 +1,7 @@
 """What the commands do: read the settings, run the stages, say what happened and where it lies."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -21,12 +22,19 @@ from collectiverl.types import UserError
 C = TypeVar("C")
 
 
-def _parse(verb: str, args: Sequence[str], default: C) -> C:
-    """Flags into a dataclass; what it refuses is the user's to mend."""
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What a configuration refuses is the user's to mend."""
     try:
-        return tyro.cli(type(default), args=args, default=default, prog=f"collectiverl {verb}")
+        yield
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def _parse(verb: str, args: Sequence[str], default: C) -> C:
+    """Flags into a dataclass."""
+    with _refusals():
+        return tyro.cli(type(default), args=args, default=default, prog=f"collectiverl {verb}")
 
 
 # -- run ---------------------------------------------------------------------------------------------------
@@ -100,7 +108,8 @@ def stage(verb: str) -> Callable[[Sequence[str]], int]:
         base = where.base().resolved()
         required = {name: tyro.MISSING for name in ("task", "tasks") if _is_required(kind, name)}
         parsed = _parse(verb, args, kind(where=where, **kind.defaults(base), **required))
-        made, folder = parsed.stage(base), parsed.where.folder
+        with _refusals():
+            made, folder = parsed.stage(base), parsed.where.folder
         engine.use_threads(engine.available_cores())
         with display([made]) as watch:
             result = engine.run_here(folder, made, watch=watch, overwrite=parsed.where.overwrite)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from collectiverl import checkpoints, store
 from collectiverl.sac.agent import Agent, SACConfig, init_agent
-from collectiverl.types import Labels, UserError
+from collectiverl.types import EnvSpec, Labels, UserError
 
 WEIGHTS = "agent.safetensors"
 ABOUT = "agent.json"
@@ -86,3 +86,13 @@ def load_agent(folder: Path) -> tuple[Agent, SACConfig]:
 
 def load_expert(folder: Path) -> Expert:
     return Expert(load_agent(folder)[0])
+
+
+def check_shapes(agent: Agent, spec: EnvSpec) -> None:
+    """Raises if the agent cannot play in environments of these shapes."""
+    found = agent.normalizer.mean.shape[-1], agent.actor.action_dim
+    if found != (spec.obs_dim, spec.action_dim):
+        raise UserError(
+            f"this agent was trained on observations of {found[0]} entries and {found[1]} actions, "
+            f"{spec.task} has {spec.obs_dim} and {spec.action_dim}"
+        )

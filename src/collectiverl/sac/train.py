@@ -50,12 +50,12 @@ class TrainConfig:
     """How one expert is trained."""
 
     steps: int = 200_000  # environment steps, at most
-    num_envs: int = 16
-    updates_per_step: int = 8  # after each vector step, which is `num_envs` environment steps
+    num_envs: int = 32
+    updates_per_step: int = 4  # after each vector step, which is `num_envs` environment steps
     horizon: int | None = None  # steps of a training episode, at most; None: the environment's own limit
     warmup: int = 2_000  # random transitions before the first update
     capacity: int = 1_000_000  # transitions in the replay
-    eval_every: int = 4_000  # environment steps
+    eval_every: int = 8_000  # environment steps
     eval_episodes: int = 20
     stop_success: float = 0.95  # stop when an evaluation has reached this …
     stop_evaluations: int = 2  # … this many times in a row; 0: never

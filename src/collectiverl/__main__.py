@@ -1,0 +1,6 @@
+"""`python -m collectiverl`."""
+
+from collectiverl.cli import main
+
+if __name__ == "__main__":
+    main()

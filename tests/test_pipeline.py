@@ -1,0 +1,199 @@
+"""The whole pipeline on the toy task, run once by its command and then looked at from all sides."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import collectiverl
+from collectiverl import cli
+from collectiverl.envs.make import make_envs
+from collectiverl.envs.rollout import episodes
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ("policy", "task", "success_any", "success_last", "interval", "return", "env_steps")
+CONFIG = """
+tasks: [toy-reach, toy-mirror]
+student_tasks: [toy-mirror]
+expert: {steps: 800, warmup: 200, eval_every: 400, stop_evaluations: 0, checkpoint_every: 200}
+student: {steps: 600, warmup: 200, eval_every: 300, stop_evaluations: 0, checkpoint_every: 200}
+transformer: {updates: 120, validation_every: 60, checkpoint_every: 60, warmup: 10}
+collective: {actor_updates: 100, critic_updates: 100}
+"""
+
+
+def command(root: Path, *args: str) -> list[str]:
+    return [sys.executable, "-m", "collectiverl", "run", "--preset", "smoke", "--root", str(root), *args]
+
+
+def environment(cache: Path) -> dict[str, str]:
+    return {**os.environ, "XDG_CACHE_HOME": str(cache), "XLA_FLAGS": ""}
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """Compiled programs, shared by all runs of the tests."""
+    return ROOT / ".pytest_cache" / "xdg"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, cache) -> Path:
+    """The folder of a finished run, smaller still than the preset."""
+    root = tmp_path_factory.mktemp("runs")
+    (root / "small.yaml").write_text(CONFIG)
+    done = subprocess.run(
+        command(root, "--config", str(root / "small.yaml")), env=environment(cache), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root / "smoke"
+
+
+def figures(run: Path) -> list[dict]:
+    rows = json.loads((run / "summary.json").read_text())["policies"]
+    return [{name: row[name] for name in FIGURES} for row in rows]
+
+
+def test_the_summary_has_a_row_for_every_policy(finished):
+    rows = json.loads((finished / "summary.json").read_text())["policies"]
+    assert [(row["policy"], row["task"]) for row in rows] == [
+        ("scripted", "toy-reach"),
+        ("scripted", "toy-mirror"),
+        ("expert", "toy-reach"),
+        ("expert", "toy-mirror"),
+        ("collective", "toy-reach"),
+        ("collective", "toy-mirror"),
+        ("student", "toy-mirror"),
+        ("sac", "toy-mirror"),
+    ]
+    for row in rows:
+        low, high = row["interval"]
+        assert 0 <= low <= row["success_any"] <= high <= 1
+        assert row["success_last"] <= row["success_any"]
+        assert (row["env_steps"] > 0) == (row["policy"] != "scripted")
+    assert rows[0]["success_any"] == 1
+
+
+def test_every_stage_is_sealed_and_says_what_it_was_made_from(finished):
+    for name in ("model/toy-reach/seed_0", "trajectory_transformer", "model_col", "student/toy-mirror/seed_1"):
+        manifest = json.loads((finished / name / "manifest.json").read_text())
+        assert manifest["files"]
+        assert {"stage", "config", "inputs", "versions", "seed", "seconds"} <= manifest.keys()
+    assert not list(finished.rglob("*.partial"))
+
+
+def test_a_second_run_does_nothing(finished, cache):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("manifest.json")}
+    args = command(finished.parent, "--config", str(finished.parent / "small.yaml"))
+    done = subprocess.run(args, env=environment(cache), capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "nothing to do" in done.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("manifest.json")}
+
+
+def test_a_folder_of_another_configuration_is_refused(finished, capsys):
+    assert cli.dispatch(["run", "--preset", "smoke", "--root", str(finished.parent)]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "belongs to another configuration" in message
+    assert "--overwrite" in message
+
+
+def test_a_corrupt_file_is_named(finished, tmp_path, capsys):
+    copy = tmp_path / "seed_0"
+    shutil.copytree(finished / "model/toy-reach/seed_0", copy)
+    weights = copy / "agent.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert cli.dispatch(["evaluate", str(copy), "toy-reach"]) == 2
+    message = capsys.readouterr().err
+    assert "agent.safetensors is corrupt" in message
+
+
+def test_a_policy_for_other_shapes_is_refused(finished, capsys):
+    assert cli.dispatch(["evaluate", str(finished / "model/toy-reach/seed_0"), "reach"]) == 2
+    assert "entries" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["", "model/toy-mirror/seed_0", "student/toy-mirror/seed_1"])
+def test_any_policy_is_loaded_by_its_path_and_plays_any_number_of_environments(finished, path):
+    policy = collectiverl.load_policy(finished / path)
+    for count in (1, 3):
+        envs = make_envs("toy-mirror", count)
+        played = list(episodes(envs, policy, per_env=1, phase="expert", seed=0))
+        assert len(played) == count
+        assert all(np.abs(e.action).max() <= 1 for e in played)
+
+
+def test_a_loaded_policy_is_deterministic_and_forgets_between_episodes(finished):
+    policy = collectiverl.load_policy(finished)
+    envs = make_envs("toy-mirror", 2, goals=[0, 1], order="sequential")
+    first, second = (list(episodes(envs, policy, per_env=1, phase="expert", seed=0)) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        assert np.array_equal(a.action, b.action)
+
+
+@pytest.mark.parametrize("verb", ["train-student", "finetune-student"])
+def test_students_learn_by_their_own_commands(finished, tmp_path, verb):
+    root = tmp_path / "runs"
+    shutil.copytree(finished, root / "smoke")
+    args = [verb, "toy-reach", "400", "--run", "smoke", "--root", str(root), "--eval-every", "200"]
+    assert cli.dispatch(args) == 0
+    kind = {"train-student": "student", "finetune-student": "finetuned"}[verb]
+    policy = collectiverl.load_policy(root / "smoke" / kind / "toy-reach" / "seed_1")
+    assert policy.eval_action(np.zeros((2, 6), np.float32)).shape == (2, 2)
+
+
+@pytest.mark.parametrize("conditioning", ["last_state", "cluster", "task_id", "zeros"])
+def test_every_conditioning_gives_a_policy(finished, tmp_path, conditioning):
+    root = tmp_path / "runs"
+    shutil.copytree(finished, root / "smoke")
+    shutil.rmtree(root / "smoke" / "model_col")
+    args = ["distill-collective", "--run", "smoke", "--root", str(root), "--conditioning", conditioning]
+    assert cli.dispatch(args) == 0
+    policy = collectiverl.load_policy(root / "smoke", task="toy-reach")
+    assert policy.eval_action(np.zeros((2, 6), np.float32)).shape == (2, 2)
+
+
+def test_the_encoder_can_be_fine_tuned_with_the_collective(finished, tmp_path):
+    root = tmp_path / "runs"
+    shutil.copytree(finished, root / "smoke")
+    shutil.rmtree(root / "smoke" / "model_col")
+    args = ["distill-collective", "--run", "smoke", "--root", str(root), "--finetune-encoder"]
+    assert cli.dispatch(args) == 0
+    assert collectiverl.load_policy(root / "smoke").eval_action(np.zeros((2, 6), np.float32)).shape == (2, 2)
+
+
+def killed_until_done(root: Path, cache: Path, kills: int, seed: int) -> int:
+    """Runs the pipeline, killing it `kills` times at random moments; returns how many kills hit it at work."""
+    rng, hits = random.Random(seed), 0
+    args = command(root, "--config", str(root / "small.yaml"))
+    for _ in range(kills):
+        process = subprocess.Popen(
+            args, env=environment(cache), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(rng.uniform(4, 14))
+        hits += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(args, env=environment(cache), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return hits
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_a_run_ends_with_the_same_figures(finished, tmp_path, cache):
+    shutil.copy(finished.parent / "small.yaml", tmp_path)
+    assert killed_until_done(tmp_path, cache, kills=10, seed=0) >= 3
+    assert figures(tmp_path / "smoke") == figures(finished)
+
+
+def test_killed_twice_a_run_ends_with_the_same_figures(finished, tmp_path, cache):
+    shutil.copy(finished.parent / "small.yaml", tmp_path)
+    assert killed_until_done(tmp_path, cache, kills=2, seed=1)
+    assert figures(tmp_path / "smoke") == figures(finished)
