@@ -87,7 +87,7 @@ def test_nonsense_is_refused_by_name(tmp_path, text, message):
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(UserError, match="cannot read --config .*nothing.yaml"):
+    with pytest.raises(UserError, match=r"cannot read --config .*nothing\.yaml"):
         configs.load(tmp_path / "nothing.yaml", Outer())
 
 

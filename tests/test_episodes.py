@@ -153,7 +153,7 @@ def test_a_truncated_shard_is_named(tmp_path, share):
 
 
 def test_a_folder_without_episodes_is_named(tmp_path):
-    with pytest.raises(UserError, match="no episodes in .*nothing"):
+    with pytest.raises(UserError, match=r"no episodes in .*nothing"):
         EpisodeTable.open(tmp_path / "nothing")
 
 

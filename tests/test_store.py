@@ -41,18 +41,23 @@ def test_a_sealed_stage_is_whole_and_says_how_it_was_made(sealed):
 
 
 def test_nothing_unsealed_is_read(out):
-    with pytest.raises(UserError, match="not a finished result$"):
+    with pytest.raises(UserError, match=r"not a finished result$"):
         store.verify(out)
     with stage(out), pytest.raises(UserError, match=r"seed_0\.partial is there: the stage was interrupted"):
         store.verify(out)
 
 
-def test_a_stage_that_raises_is_not_sealed_and_is_handed_out_again(out):
-    with pytest.raises(ZeroDivisionError), stage(out) as folder:
+def interrupt(out):
+    with stage(out) as folder:
         (folder / "checkpoint").mkdir()
         (folder / "half").write_text("half")
         (folder / "metrics.jsonl").write_text("1\n")
         raise ZeroDivisionError
+
+
+def test_a_stage_that_raises_is_not_sealed_and_is_handed_out_again(out):
+    with pytest.raises(ZeroDivisionError):
+        interrupt(out)
     assert not store.is_sealed(out)
     with stage(out) as folder:
         assert {p.name for p in folder.iterdir()} == {"checkpoint", "metrics.jsonl", ".intent.json", ".lock"}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,11 +48,16 @@ def scheduled_weight(config: ShapingConfig, env_steps: int) -> float:
     return config.weight * float(np.clip(left, 0, 1))
 
 
-@jax.jit
-def _bonus(agent: Agent, seen: Array, action: Array, sigma_floor: float) -> Array:
+@eqx.filter_jit
+def _bonus(
+    agent: Agent,
+    seen: Float[Array, "N F"],
+    action: Float[np.ndarray, "N A"] | Float[Array, "N A"],
+    floor: float,
+) -> Float[Array, "N"]:
     def one(f: Array, a: Array) -> Array:
         gaussian = agent.policy(f)
-        return likelihood(a, gaussian.mode, jnp.maximum(jnp.exp(gaussian.log_std), sigma_floor))
+        return likelihood(a, gaussian.mode, jnp.maximum(jnp.exp(gaussian.log_std), floor))
 
     return jax.vmap(one)(seen, action)
 

@@ -1,0 +1,194 @@
+"""Distillation: its losses by hand; and online, that labels are the teacher's, and that resuming changes nothing."""
+
+from dataclasses import replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from collectiverl.collective import distill, losses
+from collectiverl.collective.online import OnlineConfig, OnlineDistillation, Team
+from collectiverl.collective.policy import one_hot
+from collectiverl.envs.concat import Concatenated
+from collectiverl.envs.make import make_envs
+from collectiverl.envs.rollout import RandomPolicy
+from collectiverl.envs.scripted import ScriptedPolicy
+from collectiverl.nn.gaussian import Gaussian, kl
+from collectiverl.sac.policy import Expert
+from training import fresh, same
+
+TASKS = ("toy-reach", "toy-swap")
+CONFIG = OnlineConfig(
+    random_episodes=4,
+    learner_rounds=2,
+    learner_episodes=8,
+    expert_episodes=3,
+    updates=400,
+    batch_size=64,
+    learning_rate=3e-3,
+    width=16,
+)
+QUICK = replace(CONFIG, updates=50)  # of one call
+
+
+# -- losses ------------------------------------------------------------------------------------------------
+
+STUDENT = Gaussian(jnp.array([0.5, -1.0]), jnp.array([-1.0, -3.0]))
+MEAN, LOG_STD = jnp.array([0.2, -0.9]), jnp.array([-1.5, -4.0])
+
+
+def test_mse_by_hand():
+    error = (np.tanh([0.5, -1.0]) - [0.2, -0.9]) ** 2
+    spread = 0.2 * np.array([2 / 2, 2 / 4]) * np.array([0.5, 1.0]) ** 2
+    assert losses.distill_mse(STUDENT, MEAN, LOG_STD) == pytest.approx(np.mean(error + spread), rel=1e-5)
+
+
+def test_kl_is_from_the_teacher_to_the_student():
+    teacher = Gaussian(jnp.arctanh(MEAN), LOG_STD)
+    assert losses.distill_kl(STUDENT, MEAN, LOG_STD) == pytest.approx(float(kl(teacher, STUDENT)), rel=1e-5)
+    assert losses.distill_kl(teacher, MEAN, LOG_STD) == pytest.approx(0, abs=1e-6)
+
+
+def test_kl_stays_finite_for_a_teacher_at_the_bounds():
+    value, slope = jax.value_and_grad(
+        lambda m: losses.distill_kl(Gaussian(m, LOG_STD), jnp.array([1.0, -1.0]), LOG_STD)
+    )(jnp.zeros(2))
+    assert np.isfinite(value)
+    assert np.isfinite(slope).all()
+
+
+def test_critic_regression_by_hand():
+    assert losses.critic_regression(jnp.array([1.0, 4.0]), jnp.float32(2)) == (1 + 4) / 2
+
+
+def test_draws_are_a_function_of_seed_and_step():
+    one, two, other = (distill.draw(0, step, (3, 4), 10) for step in (5, 5, 6))
+    assert one.shape == (3, 4)
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, other)
+
+
+def test_descending_finds_the_least_squares():
+    class Point(eqx.Module):
+        x: jax.Array
+
+    opt = distill.optimizer(0.1, 200)
+    point = Point(jnp.zeros(()))
+    batches = jnp.asarray(np.random.default_rng(0).normal(3, 0.1, (200, 8)), jnp.float32)
+    state = opt.init(eqx.filter(point, eqx.is_inexact_array))
+    point, _, _ = distill.descend(
+        point, state, batches, lambda p, b, c: jnp.mean((p.x - b - c) ** 2), opt, 1.0
+    )
+    assert point.x == pytest.approx(4, abs=0.05)
+
+
+# -- online ------------------------------------------------------------------------------------------------
+
+
+def make(config=CONFIG, teachers=None, seed=0, **kwargs):
+    envs = Concatenated([make_envs(task, 4, goals="fresh") for task in TASKS])
+    teachers = teachers or {task: ScriptedPolicy((task,)) for task in TASKS}
+    return OnlineDistillation(envs, teachers, config, seed=seed, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def collected():
+    return make().run()
+
+
+def of(episodes, phase):
+    return [e for e in episodes if e.phase == phase]
+
+
+def test_each_phase_has_its_episodes_of_each_task(collected):
+    for task in TASKS:
+        mine = [e for e in collected if e.task == task]
+        assert [len(of(mine, phase)) for phase in ("random", "learner", "expert")] == [4, 16, 3]
+
+
+def test_labels_are_what_the_teacher_does_in_the_stored_states(collected):
+    for episode in collected:
+        by_hand = ScriptedPolicy((episode.task,)).eval_action(episode.obs[:-1])
+        np.testing.assert_array_equal(episode.labels.mean, by_hand)
+        assert episode.labels.q is None
+        if episode.phase == "expert":
+            np.testing.assert_array_equal(episode.action, by_hand)
+
+
+def test_no_start_is_played_twice(collected):
+    starts = {(e.task, e.obs[0].tobytes()) for e in collected}
+    assert len(starts) == len(collected)
+
+
+def test_the_learner_improves(collected):
+    success = {
+        phase: np.mean([e.success.any() for e in of(collected, phase)]) for phase in ("random", "expert")
+    }
+    rounds = of(collected, "learner")
+    first, last = (np.mean([e.reward.sum() for e in part]) for part in (rounds[:16], rounds[16:]))
+    random = np.mean([e.reward.sum() for e in of(collected, "random")])
+    assert success["expert"] == 1
+    assert last > first > random
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("when", [1, 2, 3])
+def test_killed_and_resumed_it_ends_as_uninterrupted(tmp_path, when):
+    def kill(done, total, note=""):
+        if done == when:
+            raise Killed
+
+    whole = make(QUICK)
+    wanted = whole.run()
+    with pytest.raises(Killed):
+        make(QUICK, report=kill).run(tmp_path)
+    resumed = make(QUICK)
+    found = resumed.run(tmp_path)
+    assert same(resumed.actor, whole.actor)
+    assert [e.task for e in found] == [e.task for e in wanted]
+    for one, two in zip(found, wanted, strict=True):
+        for name in ("obs", "action", "reward", "success"):
+            assert np.array_equal(getattr(one, name), getattr(two, name))
+        assert np.array_equal(one.labels.mean, two.labels.mean)
+        assert (one.phase, one.seed, one.goal) == (two.phase, two.seed, two.goal)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_learned_teachers_labels_are_its_own_at_the_stored_state_and_action():
+    agents = fresh(experts=3).agent
+    teachers = {task: Expert(jax.tree.map(lambda leaf, i=i: leaf[i], agents)) for i, task in enumerate(TASKS)}
+    for episode in make(replace(QUICK, learner_rounds=0), teachers).run():
+        wanted = teachers[episode.task].label(episode.obs[:-1], episode.action)
+        for mine, other in zip(episode.labels, wanted, strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
+def test_a_team_plays_each_environment_by_the_teacher_of_its_task():
+    tasks = ("toy-swap", "toy-reach", "toy-swap")
+    obs = np.random.default_rng(0).uniform(-1, 1, (3, 6)).astype(np.float32)
+    action = Team({task: ScriptedPolicy((task,)) for task in TASKS}, tasks).eval_action(obs)
+    np.testing.assert_array_equal(action, ScriptedPolicy(tasks).eval_action(obs))
+    assert Team({"toy-swap": RandomPolicy(2, 0)}, ("toy-swap",)).eval_action(obs[:1]).shape == (1, 2)
+
+
+def test_an_unknown_task_has_no_place():
+    assert one_hot(["toy-swap", "toy-turn"], TASKS).tolist() == [[0, 1], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"random_episodes": 0}, r"online\.random-episodes=0: the learner needs"),
+        ({"expert_episodes": -1}, r"online\.expert-episodes=-1 is negative"),
+        ({"updates": 0}, r"online\.updates=0"),
+        ({"learning_rate": 0.0}, r"online\.learning-rate=0\.0"),
+    ],
+)
+def test_nonsense_is_refused_by_name(setting, message):
+    with pytest.raises(ValueError, match=message):
+        OnlineConfig(**setting)

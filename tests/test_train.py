@@ -1,0 +1,160 @@
+"""The trainer: killed and resumed it ends as if it had never been killed."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from collectiverl.checkpoints import latest_checkpoint
+from collectiverl.envs.toy import HORIZON
+from collectiverl.sac.train import SamplingConfig, TrainConfig
+from training import TRAIN, same, trainer
+
+
+class Killed(Exception):
+    pass
+
+
+class Kill:
+    """A report that raises at its `when`-th call."""
+
+    def __init__(self, when):
+        self.left = when
+
+    def __call__(self, done, total, note=""):
+        self.left -= 1
+        if not self.left:
+            raise Killed
+
+
+def lines(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def assert_same_result(one, two):
+    assert same(one.agents, two.agents)
+    assert (one.env_steps, one.success, one.solved_at) == (two.env_steps, two.success, two.solved_at)
+    assert len(one.episodes) == len(two.episodes)
+    for a, b in zip(one.episodes, two.episodes, strict=True):
+        for name in ("obs", "action", "reward", "success"):
+            assert np.array_equal(getattr(a, name), getattr(b, name))
+        assert (a.phase, a.seed, a.goal) == (b.phase, b.seed, b.goal)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    one = trainer()
+    result = one.run(folder)
+    return result, one.state, lines(folder)
+
+
+@pytest.mark.parametrize("kills", [(2,), (3, 2), (8,)])
+def test_killed_and_resumed_it_ends_as_uninterrupted(tmp_path, uninterrupted, kills):
+    for when in kills:
+        with pytest.raises(Killed):
+            trainer(report=Kill(when)).run(tmp_path)
+    last = trainer()
+    result = last.run(tmp_path)
+    assert_same_result(result, uninterrupted[0])
+    assert same(last.state, uninterrupted[1])
+    assert lines(tmp_path) == uninterrupted[2]
+
+
+def test_a_checkpoint_was_there_to_resume_from(tmp_path):
+    with pytest.raises(Killed):
+        trainer(report=Kill(5)).run(tmp_path)
+    resumed = trainer()
+    resumed.restore(tmp_path)
+    assert latest_checkpoint(tmp_path)
+    assert 0 < resumed.progress.env_steps < TRAIN.steps
+    assert resumed.progress.env_steps % (HORIZON * TRAIN.num_envs) == 0  # between episodes
+
+
+def test_a_training_follows_from_its_seed_and_needs_no_folder(uninterrupted):
+    assert_same_result(trainer().run(), uninterrupted[0])
+
+
+def test_it_learns_the_toy_task(uninterrupted):
+    config = replace(TRAIN, steps=4_000, updates_per_step=2, num_envs=2, capacity=4_000)
+    config = replace(config, stop_success=0.8, stop_evaluations=1, eval_every=500)
+    one = trainer(config)
+    result = one.run()
+    assert result.success >= 0.8
+    assert result.solved_at == result.env_steps == one.progress.env_steps
+
+
+def test_the_end_is_evaluated(uninterrupted):
+    result, _, rows = uninterrupted
+    assert rows[-1]["step"] == result.env_steps == TRAIN.steps
+    late = trainer(replace(TRAIN, steps=300, eval_every=10_000))
+    late.run()
+    assert late.progress.next_evaluation == 300 + 10_000
+
+
+def test_the_agent_of_the_best_evaluation_is_kept(uninterrupted):
+    result, _, rows = uninterrupted
+    assert result.success == pytest.approx(max(row["eval/success"] for row in rows))
+
+
+def test_episodes_are_sampled_at_their_times(uninterrupted):
+    """Each time the last three complete ones: at 100, and then 150 steps after the time before."""
+    episodes = uninterrupted[0].episodes
+    assert len(episodes) == 3 * 5  # at 100, 252, 404, 556 and 708
+    assert all(len(e) == HORIZON and e.phase == "training" for e in episodes)
+    assert len({e.obs.tobytes() for e in episodes}) == len(episodes)
+
+
+def test_no_episodes_are_sampled_if_none_are_wanted():
+    config = replace(TRAIN, steps=300, sampling=SamplingConfig(episodes=0, warmup=0, period=1))
+    assert trainer(config).run().episodes == []
+
+
+def test_learning_may_begin_with_the_first_transitions():
+    one = trainer(replace(TRAIN, warmup=1, steps=100, num_envs=4))
+    one.run()
+    assert int(one.state.updates[0]) == 2 * (100 // 4 - 1)  # all but the first, which has nothing behind it
+
+
+def test_updates_wait_for_the_warm_up():
+    one = trainer(replace(TRAIN, warmup=100, steps=200))
+    one.run()
+    assert int(one.state.updates[0]) == 2 * (1 + 1 + 25)  # at 100, at the step between, and after
+
+
+def test_what_the_replay_holds_is_what_was_played():
+    """Row for row: the next row's observation follows from this one's action, or this one ended."""
+    one = trainer(replace(TRAIN, steps=400))
+    one.run()
+    data, size = one.replay.data, one.replay.size
+    assert size < len(data.reward)
+    for row in range(size - 1):
+        valid = data.valid[row, 0]
+        moved = data.obs[row, 0, :, :2] + 0.1 * np.clip(data.action[row, 0], -1, 1)
+        np.testing.assert_allclose(
+            data.obs[row + 1, 0, :, :2][valid], np.clip(moved, -1, 1)[valid], atol=1e-6
+        )
+        assert np.all(data.obs[row + 1, 0, :, 4:][valid] == data.obs[row, 0, :, 4:][valid])
+    assert data.valid[:size].sum() == 400
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"num_envs": 0}, "--num-envs=0"),
+        ({"warmup": 2_000_000}, "--warmup=2000000 exceeds --capacity"),
+        ({"stop_success": 1.5}, r"--stop-success=1\.5"),
+        ({"checkpoint_every": 0}, "--checkpoint-every=0"),
+        ({"horizon": 0}, "--horizon=0"),
+    ],
+)
+def test_nonsense_is_refused_by_name(setting, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**setting)
+
+
+def test_nonsense_sampling_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"sampling\.period=0"):
+        SamplingConfig(period=0)
