@@ -77,8 +77,8 @@ def test_a_training_follows_from_its_seed_and_needs_no_folder(uninterrupted):
     assert_same_result(trainer().run(), uninterrupted[0])
 
 
-def test_it_learns_the_toy_task(uninterrupted):
-    config = replace(TRAIN, steps=4_000, updates_per_step=2, num_envs=2, capacity=4_000)
+def test_it_learns_the_toy_task():
+    config = replace(TRAIN, steps=6_000, capacity=6_000)
     config = replace(config, stop_success=0.8, stop_evaluations=1, eval_every=500)
     one = trainer(config)
     result = one.run()

@@ -30,7 +30,7 @@ def partial(out: Path) -> Path:
 
 def plain(config: Any) -> Any:
     """A config as JSON sees it, for comparing and saving."""
-    value = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config
+    value = dataclasses.asdict(config) if dataclasses.is_dataclass(type(config)) else config
     return json.loads(json.dumps(value, default=str))
 
 

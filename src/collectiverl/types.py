@@ -6,10 +6,15 @@ Axis names used throughout: `T` steps of an episode, `N` environments of a vecto
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Bool, Float
+
+if TYPE_CHECKING:
+    AnyArray = Any  # a union would not be let into what a compiled function calls
+else:
+    AnyArray = Array | np.ndarray  # what compiled functions take: on the device, or still on the host
 
 Metrics = dict[str, float]
 PHASES = ("training", "random", "learner", "expert", "scripted", "mixed")
@@ -37,11 +42,11 @@ class EnvSpec:
 class Transition(NamedTuple):
     """An n-step transition as SAC sees it; leading axes are the caller's."""
 
-    obs: Float[Array, "*batch O"]
-    action: Float[Array, "*batch A"]
-    reward: Float[Array, "*batch"]  # discounted sum over the n steps
-    discount: Float[Array, "*batch"]  # gamma^n, 0 at a termination: weight of the next value
-    next_obs: Float[Array, "*batch O"]
+    obs: Float[AnyArray, "*batch O"]
+    action: Float[AnyArray, "*batch A"]
+    reward: Float[AnyArray, "*batch"]  # discounted sum over the n steps
+    discount: Float[AnyArray, "*batch"]  # gamma^n, 0 at a termination: weight of the next value
+    next_obs: Float[AnyArray, "*batch O"]
 
 
 class Labels(NamedTuple):
@@ -80,10 +85,10 @@ class Window(NamedTuple):
     state `t` knows all of step `t`. At an episode's first step both are zero.
     """
 
-    state: Float[Array, "*batch L S"]
-    action: Float[Array, "*batch L A"]
-    reward: Float[Array, "*batch L"]
-    mask: Bool[Array, "*batch L"]  # False: padding
+    state: Float[AnyArray, "*batch L S"]
+    action: Float[AnyArray, "*batch L A"]
+    reward: Float[AnyArray, "*batch L"]
+    mask: Bool[AnyArray, "*batch L"]  # False: padding
 
 
 @runtime_checkable

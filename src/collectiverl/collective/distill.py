@@ -5,7 +5,7 @@ Batches are drawn by a counter, so that a resumed training equals an uninterrupt
 
 from collections.abc import Callable
 from functools import cache
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -15,23 +15,22 @@ from jaxtyping import Array, Float, Int
 
 from collectiverl.collective import losses
 from collectiverl.nn.gaussian import Gaussian
+from collectiverl.types import AnyArray
 
 DistillLoss = Literal["mse", "kl"]
 LOSSES: dict[str, Callable[[Gaussian, Array, Array], Array]] = {
     "mse": losses.distill_mse,
     "kl": losses.distill_kl,
 }
-M = TypeVar("M", bound=eqx.Module)
-Batch = TypeVar("Batch")
-Constants = TypeVar("Constants")
+M = TypeVar("M")  # a module, or a tuple of them
 
 
 class Labelled(NamedTuple):
     """Steps as supervised examples."""
 
-    features: Float[Array, "B F"]  # what the network sees
-    mean: Float[Array, "B A"]
-    log_std: Float[Array, "B A"]
+    features: Float[AnyArray, "B F"]  # what the network sees
+    mean: Float[AnyArray, "B A"]
+    log_std: Float[AnyArray, "B A"]
 
 
 @cache  # one object a setting, so that `descend` compiles once
@@ -45,10 +44,10 @@ def optimizer(learning_rate: float, updates: int) -> optax.GradientTransformatio
 def descend(
     module: M,
     opt_state: optax.OptState,
-    batches: Batch,
-    loss: Callable[[M, Batch, Constants], Float[Array, ""]],
+    batches: Any,
+    loss: Callable[[M, Any, Any], Float[Array, ""]],
     opt: optax.GradientTransformation,
-    constants: Constants = None,
+    constants: Any = None,
 ) -> tuple[M, optax.OptState, Float[Array, ""]]:
     """One gradient step a batch along the leading axis of `batches`; returns the mean loss.
 
@@ -63,7 +62,7 @@ def descend(
         return (optax.apply_updates(arrays, updates), opt_state), value
 
     (arrays, opt_state), values = jax.lax.scan(body, (arrays, opt_state), batches)
-    return eqx.combine(arrays, static), opt_state, values.mean()
+    return cast(M, eqx.combine(arrays, static)), opt_state, values.mean()
 
 
 def draw(seed: int, step: int, shape: tuple[int, int], size: int) -> Int[np.ndarray, "U B"]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -35,7 +36,7 @@ def embed(
         return np.zeros((int(table.length.sum()), ZEROS_DIM), np.float32)
     assert encoder is not None
     z = encode(encoder, table, state_index, read="last_state" if conditioning == "last_state" else "cls")
-    return z if clusters is None else np.asarray(jax.vmap(clusters)(z))
+    return z if clusters is None else np.asarray(jax.vmap(clusters)(jnp.asarray(z)))
 
 
 def prepare(

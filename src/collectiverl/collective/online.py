@@ -24,7 +24,7 @@ from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import RandomPolicy, episodes
 from collectiverl.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.nn.gaussian import Actor
-from collectiverl.types import Episode, Policy, Teacher
+from collectiverl.types import AnyArray, Episode, Policy, Teacher
 
 UPDATES_PER_CALL = 50
 
@@ -87,7 +87,7 @@ class Team:
 
 
 @eqx.filter_jit
-def _sample(actor: Actor, features: Array, key: Array) -> Array:
+def _sample(actor: Actor, features: Float[AnyArray, "N F"], key: Array) -> Float[Array, "N A"]:
     return jax.vmap(actor)(features).sample(key)[0]
 
 

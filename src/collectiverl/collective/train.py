@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,7 +21,7 @@ from collectiverl.nn.mlp import Critic
 from collectiverl.nn.normalizer import Normalizer
 from collectiverl.representation.encoder import Encoder
 from collectiverl.sac.agent import Agent, SACConfig
-from collectiverl.types import Window
+from collectiverl.types import AnyArray, Window
 
 UPDATES_PER_CALL = 50
 VALIDATION_ROWS = 4_096
@@ -55,16 +55,16 @@ class CollectiveConfig:
 class Rows(NamedTuple):
     """Labelled steps as columns."""
 
-    z: Float[Array, "B Z"]
-    state: Float[Array, "B S"]
-    mean: Float[Array, "B A"]
-    log_std: Float[Array, "B A"]
-    action: Float[Array, "B A"]
-    reward: Float[Array, "B"]
-    next_z: Float[Array, "B Z"]
-    next_state: Float[Array, "B S"]
-    has_next: Float[Array, "B"]  # 0 at an episode's last step
-    teacher_q: Float[Array, "B"]  # nan: the teacher has none
+    z: Float[AnyArray, "B Z"]
+    state: Float[AnyArray, "B S"]
+    mean: Float[AnyArray, "B A"]
+    log_std: Float[AnyArray, "B A"]
+    action: Float[AnyArray, "B A"]
+    reward: Float[AnyArray, "B"]
+    next_z: Float[AnyArray, "B Z"]
+    next_state: Float[AnyArray, "B S"]
+    has_next: Float[AnyArray, "B"]  # 0 at an episode's last step
+    teacher_q: Float[AnyArray, "B"]  # nan: the teacher has none
 
     @property
     def features(self) -> Float[Array, "B F"]:
@@ -193,7 +193,7 @@ class Distillation:
         config, agent = self.config, self.collective.agent
         joint = config.finetune_encoder
         loss = (JOINT_LOSSES if joint else FROZEN_LOSSES)[config.loss]
-        learned = (self.collective.encoder, agent.actor) if joint else agent.actor
+        learned: Any = (self.collective.encoder, agent.actor) if joint else agent.actor
         best = learned
         opt = distill.optimizer(config.learning_rate, config.actor_updates)
         opt_state = opt.init(eqx.filter(learned, eqx.is_inexact_array))

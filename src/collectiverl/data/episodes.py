@@ -77,7 +77,8 @@ class Shard:
     def open(cls, path: Path) -> "Shard":
         try:
             with h5py.File(path, "r") as file:
-                columns = {k: _map(path, file[k]) for k in file if k != "length"}
+                found = {str(name): data for name, data in file.items() if isinstance(data, h5py.Dataset)}
+                columns = {name: _map(path, data) for name, data in found.items() if name != "length"}
                 length = np.asarray(file["length"])
                 about = json.loads(str(file.attrs["episodes"]))
         except (OSError, KeyError, ValueError) as error:
@@ -208,7 +209,7 @@ class EpisodeTable:
         """
         parts = []
         for shard, start, steps in zip(self._shard, self._start, self.length, strict=True):
-            columns = self.shards[shard].columns
+            columns = self.shards[int(shard)].columns
             if name in columns:
                 parts.append(columns[name][start : start + steps])
             elif missing is not None:

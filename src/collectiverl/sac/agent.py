@@ -5,7 +5,7 @@ Every array of an `Agent` or `SACState` made by `init` has a leading axis of exp
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -131,7 +131,7 @@ def init(obs_dim: int, action_dim: int, config: SACConfig, keys: Key[Array, "E"]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
-def _descend(module: M, grads: M, opt: optax.OptState, rate: float) -> tuple[M, optax.OptState]:
+def _descend(module: M, grads: Any, opt: optax.OptState, rate: float) -> tuple[M, optax.OptState]:
     updates, opt = optax.adam(rate).update(grads, opt)
     return eqx.apply_updates(module, updates), opt
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from collectiverl.collective.policy import Collective, conditioner, features
 from collectiverl.envs.rollout import Step
 from collectiverl.sac.agent import Agent
+from collectiverl.types import AnyArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def scheduled_weight(config: ShapingConfig, env_steps: int) -> float:
 def _bonus(
     agent: Agent,
     seen: Float[Array, "N F"],
-    action: Float[np.ndarray, "N A"] | Float[Array, "N A"],
+    action: Float[AnyArray, "N A"],
     floor: float,
 ) -> Float[Array, "N"]:
     def one(f: Array, a: Array) -> Array:
