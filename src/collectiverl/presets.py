@@ -15,7 +15,7 @@ from collectiverl.student.shaping import ShapingConfig
 
 def smoke() -> RunConfig:
     """Every stage on two toy tasks, in under a minute."""
-    sac = SACConfig(width=64, batch_size=64, learning_rate=1e-3, gamma=0.9)
+    sac = SACConfig(width=64, batch_size=64, gamma=0.9)
     expert = TrainConfig(
         steps=8_000,
         num_envs=8,
@@ -65,22 +65,19 @@ def smoke() -> RunConfig:
 
 def quickstart() -> RunConfig:
     """Three easy tasks, their experts learned from scratch, in minutes on two cores."""
-    expert = TrainConfig(
-        steps=120_000,
-        sampling=SamplingConfig(period=4_000, warmup=0, episodes=6),
-    )
+    expert = TrainConfig(steps=160_000, sampling=SamplingConfig(period=16_000, warmup=0, episodes=16))
     return RunConfig(
         tasks=("reach-v3", "window-close-v3", "drawer-close-v3"),
         student_tasks=("window-close-v3",),
         expert=expert,
         student=expert,
-        transformer=TransformerConfig(updates=2_000),
+        transformer=TransformerConfig(updates=1_600),
     )
 
 
 def mt10() -> RunConfig:
     """The ten tasks of MT10: hours on two cores."""
-    expert = TrainConfig(steps=500_000, sampling=SamplingConfig(period=10_000, warmup=8_000, episodes=4))
+    expert = TrainConfig(steps=500_000, sampling=SamplingConfig(period=16_000, warmup=8_000, episodes=8))
     return RunConfig(
         tasks=("MT10",),
         student_tasks=("window-open-v3",),
@@ -95,6 +92,8 @@ def mt10() -> RunConfig:
 def reference() -> RunConfig:
     """The public predecessor's settings where they are known (SPEC, part 3), without its faults."""
     sac = SACConfig(
+        tau=0.005,
+        learning_rate=3e-4,
         layer_norm=False,
         normalize_obs=False,
         log_std_min=-20.0,

@@ -54,9 +54,7 @@ class Labels(NamedTuple):
 
     mean: Float[np.ndarray, "T A"]  # tanh(mu(s)): in action space
     log_std: Float[np.ndarray, "T A"]  # of the Gaussian before tanh
-    q: (
-        Float[np.ndarray, "T"] | None
-    )  # the smaller critic at the stored (s, a); None: no critic
+    q: Float[np.ndarray, "T"] | None  # the smaller critic at the stored (s, a); None: no critic
 
 
 @dataclass(frozen=True)

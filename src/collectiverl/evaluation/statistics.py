@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.95
 ENOUGH_SEEDS = 3  # with two, the t interval (12.7 standard errors) says nothing
@@ -24,6 +23,8 @@ def success_interval(successes: int, episodes: int) -> Interval:
     Raises:
         ValueError: `successes` is not among 0 to `episodes`, or there are no episodes.
     """
+    from scipy import stats  # here: a second to import, for every command line
+
     found = stats.binomtest(int(successes), int(episodes)).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(float(found.low), float(found.high))
 
@@ -36,6 +37,8 @@ def mean_interval(values: Sequence[float]) -> Interval:
     """
     if len(values) < 2:
         raise ValueError(f"the interval of a mean needs at least two values, not {len(values)}")
+    from scipy import stats
+
     mean, error = float(np.mean(values)), float(stats.sem(values))
     margin = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
     return Interval(mean - margin, mean + margin)

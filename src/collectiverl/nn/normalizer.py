@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-STD_FLOOR = 0.01  # Meta-World's unit is the metre: entries that never moved would else blow up when they do
+# Meta-World's unit is the metre. An entry that has not moved yet, a window's handle, must neither blow up nor
+# run into the clip once it does: with a floor of 1 cm, all of its way but the first 10 cm would look alike.
+STD_FLOOR = 0.05
 CLIP = 10.0  # standard deviations
 
 
@@ -15,13 +17,14 @@ class Normalizer(eqx.Module):
     count: Float[Array, "*experts"]
     mean: Float[Array, "*experts O"]
     m2: Float[Array, "*experts O"]  # sum of squared deviations
+    floor: float = eqx.field(static=True, default=STD_FLOOR)  # least standard deviation
 
     @classmethod
-    def identity(cls, dim: int) -> "Normalizer":
-        return cls(jnp.zeros(()), jnp.zeros(dim), jnp.zeros(dim))
+    def identity(cls, dim: int, floor: float = STD_FLOOR) -> "Normalizer":
+        return cls(jnp.zeros(()), jnp.zeros(dim), jnp.zeros(dim), floor)
 
     def __call__(self, obs: Float[Array, "O"]) -> Float[Array, "O"]:
-        std = jnp.maximum(jnp.sqrt(self.m2 / jnp.maximum(self.count, 1.0)), STD_FLOOR)
+        std = jnp.maximum(jnp.sqrt(self.m2 / jnp.maximum(self.count, 1.0)), self.floor)
         standard = jnp.clip((obs - self.mean) / std, -CLIP, CLIP)
         return jnp.where(self.count > 0, standard, obs)
 
@@ -35,4 +38,5 @@ class Normalizer(eqx.Module):
             count=total,
             mean=self.mean + delta * n / total,
             m2=self.m2 + batch_m2 + delta**2 * self.count * n / total,
+            floor=self.floor,
         )

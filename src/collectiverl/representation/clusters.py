@@ -6,8 +6,6 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import BayesianGaussianMixture
 
 MIN_WEIGHT = 0.01  # components below this share of the data are not counted as clusters
 
@@ -39,6 +37,9 @@ class Clusters(eqx.Module):
 
 def fit_clusters(z: Float[np.ndarray, "B Z"], *, most: int, seed: int) -> Clusters:
     """At most `most` clusters; how many there are, the mixture decides (Blei and Jordan 2006)."""
+    from sklearn.exceptions import ConvergenceWarning  # here: a second to import, for every command line
+    from sklearn.mixture import BayesianGaussianMixture
+
     mixture = BayesianGaussianMixture(
         n_components=min(most, len(z)),
         weight_concentration_prior_type="dirichlet_process",

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from collectiverl import checkpoints, store
 from collectiverl.nn.mlp import Linear
-from collectiverl.nn.normalizer import Normalizer
+from collectiverl.nn.normalizer import STD_FLOOR, Normalizer
 from collectiverl.nn.recurrent import Recurrent
 from collectiverl.nn.transformer import Transformer
 from collectiverl.representation.tokens import (
@@ -28,6 +28,7 @@ from collectiverl.types import UserError, Window
 
 WEIGHTS = "encoder.safetensors"
 ABOUT = "encoder.json"
+CHANGE_FLOOR = 0.002  # metres: a step moves the hand by at most 1 cm
 Kind = Literal["transformer", "gru", "lstm"]
 Layout = Literal["joint", "interleaved"]
 Read = Literal["cls", "last_state"]  # whose output becomes `z`
@@ -153,7 +154,7 @@ def init_encoder(config: EncoderConfig, state_dim: int, action_dim: int, key: PR
     return Encoder(
         state_scale=Normalizer.identity(state_dim),
         reward_scale=Normalizer.identity(1),
-        change_scale=Normalizer.identity(state_dim),
+        change_scale=Normalizer.identity(state_dim, CHANGE_FLOOR),
         tokens=tokens,
         body=body,
         head=Linear(config.dim, config.z_dim, key=k_head),
@@ -174,13 +175,17 @@ def fit_scales(
     still = np.zeros((1, states.shape[1]))  # changes are not centred: a state that rests must read as zero
     rows = states, rewards[:, None]
     scales = [_scale(column, column.mean(0, np.float64, keepdims=True)) for column in rows]
-    scales.append(_scale(changes, still))
+    scales.append(_scale(changes, still, CHANGE_FLOOR))
     return eqx.tree_at(lambda e: (e.state_scale, e.reward_scale, e.change_scale), encoder, scales)
 
 
-def _scale(rows: Float[np.ndarray, "rows size"], centre: Float[np.ndarray, "1 size"]) -> Normalizer:
+def _scale(
+    rows: Float[np.ndarray, "rows size"], centre: Float[np.ndarray, "1 size"], floor: float = STD_FLOOR
+) -> Normalizer:
     variance = np.mean((rows - centre) ** 2, axis=0)  # in float64: millions of rows would cost float32 digits
-    return Normalizer(jnp.ones(()), jnp.asarray(centre[0], jnp.float32), jnp.asarray(variance, jnp.float32))
+    return Normalizer(
+        jnp.ones(()), jnp.asarray(centre[0], jnp.float32), jnp.asarray(variance, jnp.float32), floor
+    )
 
 
 def save_encoder(folder: Path, encoder: Encoder, config: EncoderConfig, **about: object) -> None:

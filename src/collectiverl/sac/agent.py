@@ -34,12 +34,12 @@ class SACConfig:
     normalize_obs: bool = True  # standardise observations by their running mean and deviation
     gamma: float = 0.99
     n_step: int = 3  # steps of reward before the bootstrap
-    tau: float = 0.005  # Polyak rate of the target critics
+    tau: float = 0.01  # Polyak rate of the target critics
     batch_size: int = 256
     reward_scale: float = 0.1  # Meta-World's rewards reach 10 a step
-    learning_rate: float = 3e-4  # Adam, actor and critics
+    learning_rate: float = 1e-3  # Adam, actor and critics
     temperature_learning_rate: float = 3e-4
-    initial_temperature: float = 0.1
+    initial_temperature: float = 0.03
     entropy_per_action: float = (
         -1.0
     )  # target entropy per action dimension (Haarnoja et al. 2018b, appendix D)

@@ -29,7 +29,9 @@ def explore(agents: Agent, obs: Float[AnyArray, "E N O"], key: PRNGKeyArray) -> 
 
 
 @eqx.filter_jit
-def _label(agent: Agent, obs: Float[AnyArray, "T O"], action: Float[AnyArray, "T A"]) -> tuple[Array, Array, Array]:
+def _label(
+    agent: Agent, obs: Float[AnyArray, "T O"], action: Float[AnyArray, "T A"]
+) -> tuple[Array, Array, Array]:
     gaussian = jax.vmap(agent.policy)(obs)
     return gaussian.mode, gaussian.log_std, jax.vmap(agent.q)(obs, action)
 

@@ -193,13 +193,19 @@ class Trainer:
         for left in reversed(range(self._segment_length())):
             step = next(stream)
             self._store(step, cut=left == 0)
-            metrics = self._learn()
+            if not self.finished:
+                self._evaluate(self._learn(), log)
             self._sample_episodes(step)
-            self._evaluate(metrics, log)
-            if left == 0 or self.finished:
+            if left == 0 or (self.finished and self._played_out(step)):
                 self._store_last(step)
                 break
         self.progress.segment += 1
+
+    def _played_out(self, step: Step) -> bool:
+        """A solved task's episodes under way are played to their end: the skilled ones are worth sampling."""
+        config = self.config
+        unwanted = not config.sampling.episodes or self.progress.env_steps >= config.steps
+        return unwanted or bool(step.result.done.all())
 
     def _segment_length(self) -> int:
         """Vector steps; between two episodes lies one that is no transition."""
@@ -258,7 +264,7 @@ class Trainer:
         sampling, p = self.config.sampling, self.progress
         self.recent += [episode for _, episode in self.collector.add(step)]
         self.recent = self.recent[-max(sampling.episodes, 1) :]
-        due = p.env_steps >= max(p.next_sampling, sampling.warmup)
+        due = self.finished or p.env_steps >= max(p.next_sampling, sampling.warmup)
         if due and len(self.recent) >= sampling.episodes:
             self.sampled += self.recent[: sampling.episodes]
             self.recent = []

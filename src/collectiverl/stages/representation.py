@@ -7,7 +7,6 @@ from typing import Any
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import spec
 from collectiverl.representation.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
-from collectiverl.representation.probe import probe
 from collectiverl.representation.train import TransformerConfig, train
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.buffers import split_path
@@ -32,6 +31,8 @@ def train_transformer_stage(config: TrainTransformer, seed: int) -> Stage:
 
 
 def train_transformer(work: Work) -> dict[str, Any]:
+    from collectiverl.representation.probe import probe  # here: scikit-learn takes a second to import
+
     config: TrainTransformer = work.config
     state_index = spec(config.tasks[0]).state_index
     folders = [work.run / split_path("buffer_distill", task, work.seed) for task in config.tasks]
