@@ -83,7 +83,7 @@ def test_it_learns_the_toy_task():
     one = trainer(config)
     result = one.run()
     assert result.success >= 0.8
-    assert result.solved_at == result.env_steps == one.progress.env_steps
+    assert result.solved_at <= result.env_steps == one.progress.env_steps
 
 
 def test_the_end_is_evaluated(uninterrupted):
@@ -100,9 +100,9 @@ def test_the_agent_of_the_best_evaluation_is_kept(uninterrupted):
 
 
 def test_episodes_are_sampled_at_their_times(uninterrupted):
-    """Each time the last three complete ones: at 100, and then 150 steps after the time before."""
+    """Each time the last three complete ones: at 100, then 150 steps after the time before, and at the end."""
     episodes = uninterrupted[0].episodes
-    assert len(episodes) == 3 * 5  # at 100, 252, 404, 556 and 708
+    assert len(episodes) == 3 * 6  # at 100, 252, 404, 556, 708 and 800
     assert all(len(e) == HORIZON and e.phase == "training" for e in episodes)
     assert len({e.obs.tobytes() for e in episodes}) == len(episodes)
 

@@ -8,7 +8,9 @@ from collectiverl.sac import agent as sac
 from collectiverl.sac.train import SamplingConfig, TrainConfig, Trainer
 
 OBS, ACTION, EXPERTS = 6, 2, 1
-SAC = sac.SACConfig(width=16, batch_size=16, learning_rate=1e-3, gamma=0.9)
+SAC = sac.SACConfig(
+    width=16, batch_size=16, learning_rate=1e-3, gamma=0.9, tau=0.005, initial_temperature=0.1
+)
 TRAIN = TrainConfig(
     steps=800,
     num_envs=4,

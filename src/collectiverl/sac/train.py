@@ -180,10 +180,13 @@ class Trainer:
         return Result(self.best, self.sampled, p.env_steps, self._seconds(), p.best, p.solved_at)
 
     @property
+    def solved(self) -> bool:
+        wanted = self.config.stop_evaluations
+        return bool(wanted) and self.progress.streak >= wanted
+
+    @property
     def finished(self) -> bool:
-        config, p = self.config, self.progress
-        solved = config.stop_evaluations and p.streak >= config.stop_evaluations
-        return bool(solved or p.env_steps >= config.steps)
+        return self.solved or self.progress.env_steps >= self.config.steps
 
     def _segment(self, log: MetricsLog | None) -> None:
         """One reset, then whole episodes in step until it is time for a checkpoint."""
@@ -193,7 +196,7 @@ class Trainer:
         for left in reversed(range(self._segment_length())):
             step = next(stream)
             self._store(step, cut=left == 0)
-            if not self.finished:
+            if not self.solved:
                 self._evaluate(self._learn(), log)
             self._sample_episodes(step)
             if left == 0 or (self.finished and self._played_out(step)):
