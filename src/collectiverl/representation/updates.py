@@ -69,9 +69,11 @@ class TrainState(eqx.Module):
 def make_optimizer(config: TransformerConfig) -> optax.GradientTransformation:
     rate = optax.warmup_cosine_decay_schedule(0, config.learning_rate, config.warmup, config.updates)
     matrices = partial(jax.tree.map, lambda x: x.ndim > 1)
+    # one flat vector for Adam: a kernel for each of dozens of small arrays takes long to compile
     return optax.chain(
-        optax.clip_by_global_norm(config.clip),
-        optax.adamw(rate, weight_decay=config.weight_decay, mask=matrices),
+        optax.flatten(optax.chain(optax.clip_by_global_norm(config.clip), optax.scale_by_adam())),
+        optax.add_decayed_weights(config.weight_decay, mask=matrices),
+        optax.scale_by_learning_rate(rate),
     )
 
 
