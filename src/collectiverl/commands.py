@@ -108,7 +108,7 @@ class OnlineDistill(Command):
     seed: int = 0
     teacher: buffers.TeacherKind = "sac"  # the run's experts, or Meta-World's scripted policies
     backend: Backend = "auto"
-    num_envs: int = 4  # a task
+    num_envs: int = 16  # a task
     online: Annotated[OnlineConfig, Flat] = field(default_factory=OnlineConfig)
 
     @staticmethod

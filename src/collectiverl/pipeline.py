@@ -42,7 +42,7 @@ class RunConfig:
     teacher: TeacherKind = "sac"  # who labels for the collective
     student_tasks: tuple[str, ...] = ("window-close",)
     validation_fraction: float = 0.2  # of the episodes of each buffer
-    online_envs: int = 4  # a task, in online distillation
+    online_envs: int = 16  # a task, in online distillation
     expert: TrainConfig = field(default_factory=TrainConfig)
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)

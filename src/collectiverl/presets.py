@@ -65,13 +65,18 @@ def smoke() -> RunConfig:
 
 def quickstart() -> RunConfig:
     """Three easy tasks, their experts learned from scratch, in minutes on two cores."""
-    expert = TrainConfig(steps=160_000, sampling=SamplingConfig(period=16_000, warmup=0, episodes=16))
+    expert = TrainConfig(
+        steps=160_000,
+        eval_every=6_000,
+        stop_evaluations=3,
+        sampling=SamplingConfig(period=16_000, warmup=0, episodes=16),
+    )
     return RunConfig(
         tasks=("reach-v3", "window-close-v3", "drawer-close-v3"),
         student_tasks=("window-close-v3",),
         expert=expert,
         student=expert,
-        transformer=TransformerConfig(updates=1_600),
+        transformer=TransformerConfig(updates=1_000),
     )
 
 
@@ -84,7 +89,7 @@ def mt10() -> RunConfig:
         expert=expert,
         student=expert,
         transformer=TransformerConfig(updates=6_000),
-        online=OnlineConfig(learner_rounds=4, learner_episodes=8, expert_episodes=16),
+        online=OnlineConfig(learner_rounds=6),
         collective=CollectiveConfig(actor_updates=20_000, critic_updates=5_000),
     )
 

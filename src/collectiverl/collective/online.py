@@ -38,10 +38,10 @@ class TeachingPolicy(Policy, Teacher, Protocol):
 class OnlineConfig:
     """How `online_buffer` is collected."""
 
-    random_episodes: int = 2  # a task
-    learner_rounds: int = 3  # rounds of DAgger
-    learner_episodes: int = 4  # a task and round
-    expert_episodes: int = 8  # a task
+    random_episodes: int = 4  # a task
+    learner_rounds: int = 4  # rounds of DAgger
+    learner_episodes: int = 16  # a task and round
+    expert_episodes: int = 16  # a task
     updates: int = 1_000  # of the learner, before each round
     batch_size: int = 256
     learning_rate: float = 1e-3

@@ -27,7 +27,7 @@ class OnlineDistill:
     tasks: tuple[str, ...]
     teacher: TeacherKind = "sac"
     backend: Backend = "auto"
-    num_envs: int = 4  # a task
+    num_envs: int = 16  # a task
     online: OnlineConfig = field(default_factory=OnlineConfig)
 
     def __post_init__(self) -> None:

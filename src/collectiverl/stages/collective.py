@@ -40,6 +40,12 @@ def distill_collective_stage(config: DistillCollective, seed: int) -> Stage:
     )
 
 
+def played(table: EpisodeTable) -> EpisodeTable:
+    """Without the random phase: nobody cares how well states are imitated that no policy visits."""
+    wanted = [i for i, row in enumerate(table.about) if row["phase"] != "random"]
+    return table.subset(wanted) if wanted else table
+
+
 def distill_collective(work: Work) -> dict[str, Any]:
     config: DistillCollective = work.config
     c, shapes = config.collective, spec(config.tasks[0])
@@ -47,7 +53,7 @@ def distill_collective(work: Work) -> dict[str, Any]:
     for folder in folders:
         verify(folder)
     training = EpisodeTable.open(*(folder / "train" for folder in folders))
-    held_out = EpisodeTable.open(*(folder / "validation" for folder in folders))
+    held_out = played(EpisodeTable.open(*(folder / "validation" for folder in folders)))
     encoder, encoder_config = encoder_of(work.run) if c.conditioning in EMBEDDED else (None, None)
     collective, z = prepare(training, encoder, c.conditioning, c.sac, shapes, seed=work.seed)
     held_out_z = embed(
