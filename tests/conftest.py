@@ -10,7 +10,18 @@ from pathlib import Path
 import jax
 from jaxtyping import install_import_hook
 
-CHECKED = ("nn", "envs", "data", "sac", "representation", "collective", "student", "evaluation", "store", "checkpoints")
+CHECKED = (
+    "nn",
+    "envs",
+    "data",
+    "sac",
+    "representation",
+    "collective",
+    "student",
+    "evaluation",
+    "store",
+    "checkpoints",
+)
 # not the command line: its defaults are placeholders until the flags are read
 install_import_hook([f"collectiverl.{room}" for room in CHECKED], "beartype.beartype")
 # what one run of the tests compiled, the next one need not

@@ -76,7 +76,9 @@ def test_a_missing_input_names_the_command_that_makes_it(capsys, tmp_path):
     assert "collectiverl train-task toy-reach" in message
     assert "--teacher scripted" in message
     for verb in ("train-student", "finetune-student"):
-        assert "collectiverl distill-collective" in refused(capsys, verb, "toy-reach", "--root", str(tmp_path))
+        assert "collectiverl distill-collective" in refused(
+            capsys, verb, "toy-reach", "--root", str(tmp_path)
+        )
 
 
 def test_an_unwritable_folder_is_named(capsys, tmp_path):

@@ -50,7 +50,10 @@ def finished(tmp_path_factory, cache) -> Path:
     root = tmp_path_factory.mktemp("runs")
     (root / "small.yaml").write_text(CONFIG)
     done = subprocess.run(
-        command(root, "--config", str(root / "small.yaml")), env=environment(cache), capture_output=True, text=True
+        command(root, "--config", str(root / "small.yaml")),
+        env=environment(cache),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return root / "smoke"
@@ -82,7 +85,12 @@ def test_the_summary_has_a_row_for_every_policy(finished):
 
 
 def test_every_stage_is_sealed_and_says_what_it_was_made_from(finished):
-    for name in ("model/toy-reach/seed_0", "trajectory_transformer", "model_col", "student/toy-mirror/seed_1"):
+    for name in (
+        "model/toy-reach/seed_0",
+        "trajectory_transformer",
+        "model_col",
+        "student/toy-mirror/seed_1",
+    ):
         manifest = json.loads((finished / name / "manifest.json").read_text())
         assert manifest["files"]
         assert {"stage", "config", "inputs", "versions", "seed", "seconds"} <= manifest.keys()

@@ -8,7 +8,7 @@ import pytest
 
 from collectiverl.checkpoints import latest_checkpoint
 from collectiverl.envs.toy import HORIZON
-from collectiverl.sac.train import SamplingConfig, TrainConfig
+from collectiverl.sac.settings import SamplingConfig, TrainConfig
 from training import TRAIN, same, trainer
 
 

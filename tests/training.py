@@ -5,7 +5,8 @@ import numpy as np
 
 from collectiverl.envs.make import make_envs
 from collectiverl.sac import agent as sac
-from collectiverl.sac.train import SamplingConfig, TrainConfig, Trainer
+from collectiverl.sac.settings import SamplingConfig, TrainConfig
+from collectiverl.sac.train import Trainer
 
 OBS, ACTION, EXPERTS = 6, 2, 1
 SAC = sac.SACConfig(

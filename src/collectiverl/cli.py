@@ -14,6 +14,7 @@ VERBS = {
     "train-task": "one SAC expert, from scratch",
     "split-buffer": "its sampled episodes, into training and validation",
     "train-transformer": "the encoder that reads which task is being played",
+    "probe": "how well that encoder tells tasks apart",
     "online-distill": "episodes labelled by the experts",
     "split-online-buffer": "these, into training and validation",
     "distill-collective": "one policy from all experts",

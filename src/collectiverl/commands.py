@@ -1,63 +1,23 @@
 """What each command takes: flags, their defaults from a run, and the stage that they stand for."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from collectiverl import configs
 from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.envs.make import Backend
 from collectiverl.envs.tasks import canonical, resolve
-from collectiverl.pipeline import CONFIG, RunConfig
-from collectiverl.presets import PRESETS
+from collectiverl.pipeline import RunConfig
 from collectiverl.representation.train import TransformerConfig
-from collectiverl.sac.train import TrainConfig
+from collectiverl.sac.settings import TrainConfig
 from collectiverl.stages import buffers, collective, experts, representation, students
 from collectiverl.stages.base import Stage
 from collectiverl.student.shaping import ShapingConfig
 from collectiverl.types import UserError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Where:
-    """Which run, and where its settings start from."""
-
-    run: str | None = None  # the run's name; its folder is <root>/<run>
-    root: str = "runs"  # the folder that holds all runs
-    preset: str | None = None  # smoke, quickstart, mt10 or reference
-    config: str | None = None  # YAML file with changes to the preset's settings
-    overwrite: bool = False  # make results anew, in place of those with other settings
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.root) / (self.run or self.preset or "default")
-
-    def base(self) -> RunConfig:
-        """The settings before flags: those of the run's folder, unless a preset is named; then the file's."""
-        if self.preset is not None and self.preset not in PRESETS:
-            raise UserError(f"there is no preset {self.preset!r}: choose one of {', '.join(PRESETS)}")
-        saved = self.folder / CONFIG
-        if self.preset:
-            base = PRESETS[self.preset]()
-        else:
-            base = configs.load(saved, RunConfig()) if saved.is_file() else RunConfig()
-        return configs.load(Path(self.config), base) if self.config else base
-
-    @classmethod
-    def read(cls, args: Sequence[str]) -> "Where":
-        """From a command line, before its other flags can be parsed: their defaults depend on this."""
-        found: dict[str, Any] = {"overwrite": "--overwrite" in args}
-        for i, arg in enumerate(args):
-            name, _, value = arg.partition("=")
-            if name in ("--run", "--root", "--preset", "--config"):
-                found[name[2:]] = value or (args[i + 1] if i + 1 < len(args) else None)
-        return cls(**found)
-
+from collectiverl.where import Where
 
 Task = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
 Tasks = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
@@ -180,6 +140,23 @@ class TrainTransformer(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probe(Command):
+    """Judge the trajectory transformer on held-out episodes: probes, clusterings, reconstruction."""
+
+    tasks: tuple[str, ...] = ()  # tasks or benchmarks; none: those of the run
+    seed: int = 0
+
+    @staticmethod
+    def defaults(run: RunConfig) -> dict[str, Any]:
+        return {"seed": run.seed}
+
+    def stage(self, run: RunConfig) -> Stage:
+        return representation.probe_stage(
+            representation.Probe(tasks=_some(self.tasks or run.tasks)), self.seed
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class DistillCollective(Command):
     """Distil all experts of the run into one policy, conditioned on what the transformer reads."""
 
@@ -271,6 +248,7 @@ STAGES: dict[str, type[Command]] = {
     "train-task": TrainTask,
     "split-buffer": SplitBuffer,
     "train-transformer": TrainTransformer,
+    "probe": Probe,
     "online-distill": OnlineDistill,
     "split-online-buffer": SplitOnlineBuffer,
     "distill-collective": DistillCollective,

@@ -11,7 +11,7 @@ from collectiverl.envs.make import Backend
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.representation.train import TransformerConfig
-from collectiverl.sac.train import TrainConfig
+from collectiverl.sac.settings import TrainConfig
 from collectiverl.stages.base import SUMMARY, Stage, is_done, summary
 from collectiverl.stages.buffers import (
     OnlineDistill,
@@ -24,7 +24,13 @@ from collectiverl.stages.buffers import (
 from collectiverl.stages.collective import COLLECTIVE, DistillCollective, distill_collective_stage
 from collectiverl.stages.evaluation import Evaluate, evaluate_stage
 from collectiverl.stages.experts import TrainTask, model_path, train_task_stage
-from collectiverl.stages.representation import TRANSFORMER, TrainTransformer, train_transformer_stage
+from collectiverl.stages.representation import (
+    PROBE,
+    Probe,
+    TrainTransformer,
+    probe_stage,
+    train_transformer_stage,
+)
 from collectiverl.stages.students import TrainStudent, train_student_stage
 from collectiverl.student.shaping import ShapingConfig
 from collectiverl.types import UserError
@@ -91,6 +97,7 @@ def stages(config: RunConfig) -> list[Stage]:
         *splits,
         collective,
         *_students(c),
+        probe_stage(Probe(tasks=c.tasks), seed),
         *_evaluations(c),
     ]
 
@@ -172,7 +179,7 @@ def summarize(run: Path, config: RunConfig) -> dict[str, Any]:
         "tasks": list(config.tasks),
         "seed": config.seed,
         "policies": rows,
-        "probe": summary(run / TRANSFORMER)["probe"],
+        "probe": summary(run / PROBE),
         "solved_at": {
             f"{s.subject} ({s.out.split('/')[0]})": summary(run / s.out)["solved_at"]
             for s in _students(config)

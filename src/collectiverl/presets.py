@@ -9,7 +9,7 @@ from collectiverl.pipeline import RunConfig
 from collectiverl.representation.encoder import EncoderConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.agent import SACConfig
-from collectiverl.sac.train import SamplingConfig, TrainConfig
+from collectiverl.sac.settings import SamplingConfig, TrainConfig
 from collectiverl.student.shaping import ShapingConfig
 
 
@@ -32,16 +32,16 @@ def smoke() -> RunConfig:
         tasks=("toy-reach", "toy-mirror"),
         student_tasks=("toy-mirror",),
         expert=expert,
-        student=expert,
+        student=replace(expert, steps=3_000),
         shaping=ShapingConfig(weight=2.0, constant_steps=1_000, decay_steps=1_000),
         transformer=TransformerConfig(
             updates=600,
             batch_size=64,
             learning_rate=3e-3,
             updates_per_call=20,
-            validation_every=200,
+            validation_every=300,
             validation_batches=4,
-            checkpoint_every=200,
+            checkpoint_every=300,
             encoder=EncoderConfig(window=8, layers=2, dropout=0.0),
         ),
         online=OnlineConfig(
@@ -54,8 +54,8 @@ def smoke() -> RunConfig:
         ),
         online_envs=8,
         collective=CollectiveConfig(
-            actor_updates=1_500,
-            critic_updates=400,
+            actor_updates=1_000,
+            critic_updates=200,
             batch_size=256,
             sac=replace(sac, width=128, normalize_obs=True),
         ),

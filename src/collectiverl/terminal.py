@@ -69,10 +69,15 @@ def display(stages: Sequence[Stage]) -> Iterator[Display]:
 
 def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Every policy on every task; success in per cent of the goals played."""
-    table = Table(title="success over a task's 50 goals, deterministic", box=SIMPLE_HEAD)
+    table = Table(
+        title="success over a task's 50 goals, deterministic (steps: of environments, in training)",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+    )
     for name in ("policy", "task"):
         table.add_column(name, no_wrap=True)
-    for name in ("any", "95 %", "last", "return", "env steps", "seconds"):
+    for name in ("any", "95 %", "last", "return", "steps", "sec"):
         table.add_column(name, justify="right", no_wrap=True)
     previous = None
     for row in rows:
@@ -95,7 +100,12 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def probe_table(probe: Mapping[str, Any]) -> Table:
     """How well a linear probe tells the tasks apart, by the number of steps seen."""
-    table = Table(title="which task is it? linear probe, held-out episodes", box=SIMPLE_HEAD)
+    table = Table(
+        title="which task is it? linear probe, held-out episodes",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+    )
     table.add_column("steps seen", justify="right")
     table.add_column("embedding z", justify="right")
     table.add_column("raw state", justify="right")
@@ -105,7 +115,9 @@ def probe_table(probe: Mapping[str, Any]) -> Table:
 
 
 def places(run: Path, names: Mapping[str, str]) -> Table:
-    table = Table(title="where things lie", show_header=False, box=SIMPLE_HEAD)
+    table = Table(
+        title="where things lie", show_header=False, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
+    )
     for what, path in names.items():
         table.add_row(what, str(run / path))
     return table

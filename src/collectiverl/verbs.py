@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from collectiverl import checkpoints, engine, pipeline, store
-from collectiverl.commands import STAGES, Flat, Where
+from collectiverl.commands import STAGES, Flat
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
 from collectiverl.evaluation.video import record_video
@@ -18,6 +18,7 @@ from collectiverl.policies import load_policy
 from collectiverl.stages.evaluation import row
 from collectiverl.terminal import console, display, places, policies_table, probe_table
 from collectiverl.types import UserError
+from collectiverl.where import Where
 
 C = TypeVar("C")
 

@@ -6,9 +6,9 @@ checkpoint, so that a killed training goes on to the very result it would have h
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import runtime_checkable
 
 import equinox as eqx
 import jax
@@ -22,61 +22,12 @@ from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import EpisodeCollector, Step, first_success, steps
 from collectiverl.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.nn.normalizer import Normalizer
-from collectiverl.sac.agent import Agent, SACConfig, SACState, update
+from collectiverl.sac.agent import Agent, SACState, update
 from collectiverl.sac.policy import AgentPolicy, explore
+from collectiverl.sac.settings import NoShaping, Shaping, TrainConfig
 from collectiverl.types import Episode
 
 MakeEnvs = Callable[[], VectorEnv]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingConfig:
-    """Which training episodes are copied aside into `buffer_distill`."""
-
-    period: int = 10_000  # environment steps from one sampling to the next
-    warmup: int = 8_000  # environment steps before the first
-    episodes: int = 2  # the last complete ones, at each sampling
-
-    def __post_init__(self) -> None:
-        if self.period < 1 or self.episodes < 0 or self.warmup < 0:
-            raise ValueError(
-                f"sampling.period={self.period} must be positive, "
-                f"sampling.episodes={self.episodes} and sampling.warmup={self.warmup} not negative"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How one expert is trained."""
-
-    steps: int = 200_000  # environment steps, at most
-    num_envs: int = 32
-    updates_per_step: int = 4  # after each vector step, which is `num_envs` environment steps
-    horizon: int | None = None  # steps of a training episode, at most; None: the environment's own limit
-    warmup: int = 2_000  # random transitions before the first update
-    capacity: int = 1_000_000  # transitions in the replay
-    eval_every: int = 8_000  # environment steps
-    eval_episodes: int = 20
-    stop_success: float = 0.95  # stop when an evaluation has reached this …
-    stop_evaluations: int = 2  # … this many times in a row; 0: never
-    checkpoint_every: int = 50_000  # environment steps
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    sac: SACConfig = field(default_factory=SACConfig)
-
-    def __post_init__(self) -> None:
-        names = ("steps", "num_envs", "updates_per_step", "warmup", "eval_every", "eval_episodes")
-        for name in (*names, "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
-        if self.horizon is not None and self.horizon < 1:
-            raise ValueError(f"--horizon={self.horizon} must be at least 1")
-        if self.warmup > self.capacity:
-            raise ValueError(f"--warmup={self.warmup} exceeds --capacity={self.capacity}")
-        if not 0 <= self.stop_success <= 1 or self.stop_evaluations < 0:
-            raise ValueError(
-                f"--stop-success={self.stop_success} must lie in [0, 1], "
-                f"--stop-evaluations={self.stop_evaluations} must not be negative"
-            )
 
 
 @jax.jit
@@ -85,29 +36,6 @@ def _take_in(normalizers: Normalizer, obs: Float[Array, "E N O"]) -> Normalizer:
 
 
 @runtime_checkable
-class Shaping(Protocol):
-    """What a student's reward gains: `weight(t) * bonus`, recomputed with the weight of the day."""
-
-    def bonus(self, step: Step) -> Float[np.ndarray, "N"]: ...
-
-    def weight(self, env_steps: int) -> float: ...
-
-    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None: ...
-
-
-class NoShaping:
-    """Plain SAC."""
-
-    def bonus(self, step: Step) -> Float[np.ndarray, "N"]:
-        return np.zeros(len(step.obs), np.float32)
-
-    def weight(self, env_steps: int) -> float:
-        return 0.0
-
-    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
-        pass
-
-
 @dataclass
 class Result:
     """What training leaves behind."""

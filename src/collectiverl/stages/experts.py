@@ -13,7 +13,8 @@ from collectiverl.envs.rollout import RandomPolicy, episodes
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.sac import agent as sac
 from collectiverl.sac.policy import Expert, load_expert, save_agent
-from collectiverl.sac.train import Result, Shaping, TrainConfig, Trainer
+from collectiverl.sac.settings import Shaping, TrainConfig
+from collectiverl.sac.train import Result, Trainer
 from collectiverl.stages.base import Stage, Work
 
 BUFFER = "episodes"  # a stage's folder of episodes

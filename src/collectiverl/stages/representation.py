@@ -1,4 +1,4 @@
-"""`train-transformer`: from all `buffer_distill` to the encoder, judged on held-out episodes."""
+"""`train-transformer`: from all `buffer_distill` to the encoder; `probe`: how well it tells tasks apart."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,36 +24,74 @@ class TrainTransformer:
 
 
 def train_transformer_stage(config: TrainTransformer, seed: int) -> Stage:
-    inputs = tuple(split_path("buffer_distill", task, seed) for task in config.tasks)
-    makes = {path: f"split-buffer {task}" for path, task in zip(inputs, config.tasks, strict=True)}
-    subject = f"{len(config.tasks)} tasks"
-    return Stage("train-transformer", subject, TRANSFORMER, train_transformer, config, inputs, seed, makes)
+    inputs, makes = _buffers(config.tasks, seed)
+    return Stage(
+        "train-transformer", _count(config.tasks), TRANSFORMER, train_transformer, config, inputs, seed, makes
+    )
+
+
+def _buffers(tasks: tuple[str, ...], seed: int) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The buffers of these tasks, and the commands that make them."""
+    paths = tuple(split_path("buffer_distill", task, seed) for task in tasks)
+    return paths, {path: f"split-buffer {task}" for path, task in zip(paths, tasks, strict=True)}
+
+
+def _count(tasks: tuple[str, ...]) -> str:
+    return f"{len(tasks)} tasks"
 
 
 def train_transformer(work: Work) -> dict[str, Any]:
-    from collectiverl.representation.probe import probe  # here: scikit-learn takes a second to import
-
     config: TrainTransformer = work.config
-    state_index = spec(config.tasks[0]).state_index
-    folders = [work.run / split_path("buffer_distill", task, work.seed) for task in config.tasks]
-    for folder in folders:
-        verify(folder)
-    training = [EpisodeTable.open(folder / "train") for folder in folders]
-    validation = [EpisodeTable.open(folder / "validation") for folder in folders]
+    training, validation = _tables(work, config.tasks)
     encoder = train(
         training,
         validation,
         config.transformer,
-        state_index=state_index,
+        state_index=spec(config.tasks[0]).state_index,
         seed=work.seed,
         work=work.folder,
         report=work.report,
     )
     save_encoder(work.folder, encoder, config.transformer.encoder)
-    return {
-        "tasks": list(config.tasks),
-        "probe": probe(encoder, training, validation, state_index, seed=work.seed),
-    }
+    return {"tasks": list(config.tasks), "episodes": sum(map(len, (*training, *validation)))}
+
+
+def _tables(work: Work, tasks: tuple[str, ...]) -> tuple[list[EpisodeTable], list[EpisodeTable]]:
+    """The training and the validation episodes, one table a buffer."""
+    folders = [work.run / split_path("buffer_distill", task, work.seed) for task in tasks]
+    for folder in folders:
+        verify(folder)
+    training = [EpisodeTable.open(folder / "train") for folder in folders]
+    return training, [EpisodeTable.open(folder / "validation") for folder in folders]
+
+
+# -- probe -------------------------------------------------------------------------------------------------
+
+PROBE = "evaluation/transformer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """The encoder of a run, judged on held-out episodes of these tasks."""
+
+    tasks: tuple[str, ...]
+
+
+def probe_stage(config: Probe, seed: int) -> Stage:
+    buffers, makes = _buffers(config.tasks, seed)
+    makes |= {TRANSFORMER: "train-transformer"}
+    inputs = (TRANSFORMER, *buffers)
+    return Stage("probe", _count(config.tasks), PROBE, probe_encoder, config, inputs, seed, makes)
+
+
+def probe_encoder(work: Work) -> dict[str, Any]:
+    from collectiverl.representation.probe import probe  # here: scikit-learn takes a second to import
+
+    config: Probe = work.config
+    training, validation = _tables(work, config.tasks)
+    encoder, _ = encoder_of(work.run)
+    state_index = spec(config.tasks[0]).state_index
+    return probe(encoder, training, validation, state_index, seed=work.seed)
 
 
 def encoder_of(run: Path) -> tuple[Encoder, EncoderConfig]:

@@ -10,7 +10,8 @@ from collectiverl.collective.policy import check_shapes, load_collective, save_c
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.sac import agent as sac
 from collectiverl.sac.policy import save_agent
-from collectiverl.sac.train import TrainConfig, Trainer
+from collectiverl.sac.settings import TrainConfig
+from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.collective import COLLECTIVE
 from collectiverl.stages.experts import first, train_agent, training_summary
