@@ -1,7 +1,7 @@
 """How experts are trained: the settings, and the reward shaping that a student adds."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -52,7 +52,9 @@ class TrainConfig:
         if self.horizon is not None and self.horizon < 1:
             raise ValueError(f"--horizon={self.horizon} must be at least 1")
         if self.warmup >= self.steps:
-            raise ValueError(f"--warmup={self.warmup} must lie below --steps={self.steps}: nothing would be learned")
+            raise ValueError(
+                f"--warmup={self.warmup} must lie below --steps={self.steps}: nothing would be learned"
+            )
         if self.warmup > self.capacity:
             raise ValueError(f"--warmup={self.warmup} exceeds --capacity={self.capacity}")
         if not 0 <= self.stop_success <= 1 or self.stop_evaluations < 0:
@@ -62,6 +64,7 @@ class TrainConfig:
             )
 
 
+@runtime_checkable
 class Shaping(Protocol):
     """What a student's reward gains: `weight(t) * bonus`, recomputed with the weight of the day."""
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import runtime_checkable
 
 import equinox as eqx
 import jax
@@ -35,7 +34,6 @@ def _take_in(normalizers: Normalizer, obs: Float[Array, "E N O"]) -> Normalizer:
     return jax.vmap(Normalizer.update)(normalizers, obs)
 
 
-@runtime_checkable
 @dataclass
 class Result:
     """What training leaves behind."""
