@@ -39,7 +39,7 @@ def test_an_unknown_verb_is_answered_with_the_nearest(capsys):
 
 
 def test_an_unknown_task_is_answered_with_the_nearest(capsys, tmp_path):
-    message = refused(capsys, "train-task", "raech", "1000", "--root", str(tmp_path))
+    message = refused(capsys, "train-task", "raech", "9000", "--root", str(tmp_path))
     assert "no task 'raech'" in message
     assert "'reach-v3'" in message
 

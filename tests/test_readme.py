@@ -10,6 +10,7 @@ from collectiverl import cli
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:gymnasium")  # of Meta-World's own spaces
 def test_the_loop_of_the_readme_runs():
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert '"runs/quickstart"' in code
@@ -29,4 +30,4 @@ def test_the_map_of_the_files_names_what_is_there():
     (tree,) = re.findall(r"```\n(src/collectiverl/.*?)```", README, re.DOTALL)
     for name in re.findall(r"[a-z_]+(?:\.py|/)", tree.replace("src/collectiverl/", "")):
         root = Path(__file__).parents[1]
-        assert any((folder / name).exists() for folder in (root, root / "src/collectiverl")), name
+        assert any((folder / name).exists() for folder in (root, root / "src/collectiverl", root / "tests")), name

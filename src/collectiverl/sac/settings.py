@@ -51,12 +51,12 @@ class TrainConfig:
                 raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
         if self.horizon is not None and self.horizon < 1:
             raise ValueError(f"--horizon={self.horizon} must be at least 1")
+        if self.warmup > self.capacity:
+            raise ValueError(f"--warmup={self.warmup} exceeds --capacity={self.capacity}")
         if self.warmup >= self.steps:
             raise ValueError(
                 f"--warmup={self.warmup} must lie below --steps={self.steps}: nothing would be learned"
             )
-        if self.warmup > self.capacity:
-            raise ValueError(f"--warmup={self.warmup} exceeds --capacity={self.capacity}")
         if not 0 <= self.stop_success <= 1 or self.stop_evaluations < 0:
             raise ValueError(
                 f"--stop-success={self.stop_success} must lie in [0, 1], "
