@@ -25,7 +25,7 @@ tasks: [toy-reach, toy-mirror]
 student_tasks: [toy-mirror]
 expert: {steps: 800, warmup: 200, eval_every: 400, stop_evaluations: 0, checkpoint_every: 200}
 student: {steps: 600, warmup: 200, eval_every: 300, stop_evaluations: 0, checkpoint_every: 200}
-transformer: {updates: 120, validation_every: 60, checkpoint_every: 60, warmup: 10}
+transformer: {updates: 120, validation_every: 60, checkpoint_every: 60, warmup: 10, encoder: {layers: 1}}
 collective: {actor_updates: 100, critic_updates: 100}
 """
 

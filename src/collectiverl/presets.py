@@ -35,14 +35,14 @@ def smoke() -> RunConfig:
         student=replace(expert, steps=3_000),
         shaping=ShapingConfig(weight=2.0, constant_steps=1_000, decay_steps=1_000),
         transformer=TransformerConfig(
-            updates=600,
+            updates=1_200,
             batch_size=64,
             learning_rate=3e-3,
             updates_per_call=20,
             validation_every=300,
             validation_batches=4,
             checkpoint_every=300,
-            encoder=EncoderConfig(window=8, layers=2, dropout=0.0),
+            encoder=EncoderConfig(window=8, layers=1, dropout=0.0),
         ),
         online=OnlineConfig(
             random_episodes=8,
