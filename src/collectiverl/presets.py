@@ -32,7 +32,7 @@ def smoke() -> RunConfig:
         tasks=("toy-reach", "toy-mirror"),
         student_tasks=("toy-mirror",),
         expert=expert,
-        student=replace(expert, steps=3_000),
+        student=replace(expert, steps=2_000),
         shaping=ShapingConfig(weight=2.0, constant_steps=1_000, decay_steps=1_000),
         transformer=TransformerConfig(
             updates=1_200,
@@ -54,8 +54,8 @@ def smoke() -> RunConfig:
         ),
         online_envs=8,
         collective=CollectiveConfig(
-            actor_updates=1_000,
-            critic_updates=200,
+            actor_updates=700,
+            critic_updates=150,
             batch_size=256,
             sac=replace(sac, width=128, normalize_obs=True),
         ),
