@@ -30,4 +30,6 @@ def test_the_map_of_the_files_names_what_is_there():
     (tree,) = re.findall(r"```\n(src/collectiverl/.*?)```", README, re.DOTALL)
     for name in re.findall(r"[a-z_]+(?:\.py|/)", tree.replace("src/collectiverl/", "")):
         root = Path(__file__).parents[1]
-        assert any((folder / name).exists() for folder in (root, root / "src/collectiverl", root / "tests")), name
+        assert any(
+            (folder / name).exists() for folder in (root, root / "src/collectiverl", root / "tests")
+        ), name
