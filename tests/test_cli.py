@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from collectiverl import cli
+from collectiverl.types import StageFailed
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
@@ -142,3 +143,26 @@ def test_an_interrupted_stage_is_no_policy(recorded, capsys):
     folder = root / "default/recorded/scripted/toy-reach/seed_0"
     shutil.move(folder, folder.with_name("seed_0.partial"))
     assert "interrupted" in refused(capsys, "evaluate", str(folder), "toy-reach")
+
+
+def test_a_full_disk_is_the_users_to_mend_and_nothing_is_lost(recorded, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    root, args = recorded
+    monkeypatch.setattr("collectiverl.checkpoints.write_json", full)
+    message = refused(capsys, *args, "--seed", "1")
+    assert "No space left on device" in message
+    assert "goes on" in message
+    assert not (root / "default/recorded/scripted/toy-reach/seed_1").exists()
+    monkeypatch.undo()
+    assert cli.dispatch([*args, "--seed", "1"]) == 0
+
+
+def test_a_defect_is_said_without_a_traceback(capsys, monkeypatch):
+    def defect(*_):
+        raise StageFailed("train-task failed; the traceback is in a log")
+
+    monkeypatch.setattr(cli, "_command", defect)
+    assert cli.dispatch(["run"]) == 1
+    assert "the traceback is in a log" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import difflib
 import sys
 import warnings
 
-from collectiverl.types import UserError
+from collectiverl.types import StageFailed, UserError
 
 VERBS = {
     "run": "the whole pipeline, resumable",
@@ -23,7 +23,7 @@ VERBS = {
     "record": "random or scripted episodes",
     "evaluate": "any policy, on Meta-World's protocol",
 }
-EXIT_USER, EXIT_INTERRUPTED = 2, 130
+EXIT_DEFECT, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,6 +46,9 @@ def dispatch(argv: list[str]) -> int:
     except UserError as error:
         print(f"collectiverl: {error}", file=sys.stderr)
         return EXIT_USER
+    except StageFailed as error:
+        print(f"collectiverl: {error}", file=sys.stderr)
+        return EXIT_DEFECT
     except KeyboardInterrupt:
         print("\ncollectiverl: stopped. The same command goes on where it was.", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from collectiverl.stages.base import Stage, execute
-from collectiverl.types import UserError
+from collectiverl.types import StageFailed, UserError
 
 POLL = 0.2  # seconds between looks at the progress of the workers
 PR_SET_PDEATHSIG = 1  # Linux: the signal a process gets when its parent dies
@@ -33,10 +33,6 @@ class Progress(NamedTuple):
 
 
 Watch = Callable[[Progress], None]
-
-
-class StageFailed(Exception):
-    """A defect in a stage, with its traceback in a log file."""
 
 
 def available_cores() -> int:

@@ -24,6 +24,10 @@ class UserError(Exception):
     """What the user can mend: says what is wrong, where, and what to do. The command line exits with 2."""
 
 
+class StageFailed(Exception):
+    """A defect in a stage, with its traceback in a log file. The command line says so and exits with 1."""
+
+
 @dataclass(frozen=True)
 class EnvSpec:
     """What a task's environment looks like; every shape in the program comes from here."""

@@ -71,11 +71,16 @@ def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool
     if not overwrite and is_done(run, stage):
         return summary(out)
     hashes = input_hashes(run, stage)
-    with store.stage(
-        out, name=stage.name, config=stage.settings, inputs=hashes, seed=stage.seed, overwrite=overwrite
-    ) as folder:
-        result = stage.function(Work(run, folder, stage.seed, stage.config, report))
-        checkpoints.write_json(folder / SUMMARY, result)
+    try:
+        with store.stage(
+            out, name=stage.name, config=stage.settings, inputs=hashes, seed=stage.seed, overwrite=overwrite
+        ) as folder:
+            result = stage.function(Work(run, folder, stage.seed, stage.config, report))
+            checkpoints.write_json(folder / SUMMARY, result)
+    except OSError as error:  # a full disk, say: what was finished and the last checkpoint are kept
+        raise UserError(
+            f"{stage.label} cannot go on: {error}; mend that, and the same command goes on"
+        ) from error
     return result
 
 
