@@ -1,0 +1,106 @@
+"""Stable-Baselines3 and SBX as a user gets them: their own defaults, with networks of our size."""
+
+import os
+import time
+from importlib.util import find_spec
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from jaxtyping import Bool, Float
+
+from collectiverl.envs.goals import GoalSequence
+from collectiverl.types import UserError
+
+PEERS = {"sb3": "stable_baselines3", "sbx": "sbx"}  # names here: packages
+TITLES = {"ours": "collectiverl", "sb3": "Stable-Baselines3", "sbx": "SBX"}
+LEARNING_STARTS = 100  # both peers' default: environment steps before the first update
+
+
+def require() -> None:
+    """Raises UserError unless the peers are installed."""
+    missing = [package for package in (*PEERS.values(), "torch") if find_spec(package) is None]
+    if missing:
+        raise UserError(f"{', '.join(missing)} not installed: pip install -e '.[bench]'")
+
+
+def make_sac(peer: str, env: gym.Env, **settings: Any) -> Any:
+    """Its SAC: one environment, one update a step, batch 256, learning rate 3e-4, all of them its defaults."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    if peer == "sb3":
+        from stable_baselines3 import SAC
+    else:
+        from sbx import SAC
+    return SAC(
+        "MlpPolicy", env, batch_size=256, policy_kwargs={"net_arch": [256, 256]}, device="cpu", **settings
+    )
+
+
+def filled_sac(peer: str, obs_dim: int, action_dim: int, transitions: int) -> Any:
+    """Its SAC with a replay buffer full of random transitions, ready for `train`."""
+    from stable_baselines3.common.logger import Logger
+
+    model = make_sac(peer, Shapes(obs_dim, action_dim), seed=0, buffer_size=transitions)
+    model.set_logger(Logger(folder=None, output_formats=[]))
+    buffer, rng = model.replay_buffer, np.random.default_rng(0)
+    for column in (buffer.observations, buffer.next_observations, buffer.actions, buffer.rewards):
+        column[:] = rng.uniform(-1, 1, column.shape)
+    buffer.full = True
+    return model
+
+
+class Shapes(gym.Env):
+    """Only the spaces of an environment."""
+
+    def __init__(self, obs_dim: int, action_dim: int):
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32)
+        self.action_space = gym.spaces.Box(-1, 1, (action_dim,), np.float32)
+
+
+class StepTimes(gym.Wrapper):
+    """Notes when each step is asked for."""
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        self.times: list[float] = []
+
+    def step(self, action: Any) -> Any:
+        self.times.append(time.perf_counter())
+        return self.env.step(action)
+
+
+def metaworld_env(task: str, seed: int = 0) -> gym.Env:
+    """The task as Meta-World itself offers it: 50 goals, 500 steps."""
+    import metaworld
+
+    env = metaworld.make_mt_envs(task, seed=seed)
+    assert isinstance(env, gym.Env)
+    return env
+
+
+def fresh_goals_env(task: str) -> gym.Env:
+    """The task with a goal drawn afresh every episode, as our experts train on it."""
+    from collectiverl.envs.sawyer import SawyerEnv, sawyer_spec
+
+    spec = sawyer_spec(task)
+    space = gym.spaces.Box(-np.inf, np.inf, (spec.obs_dim,), np.float32)
+    env = SawyerEnv(task, GoalSequence(task, "fresh", "random"), spec.horizon)
+    return gym.wrappers.TransformObservation(env, lambda obs: obs[: spec.obs_dim].astype(np.float32), space)
+
+
+class PeerPolicy:
+    """A peer's model behind our policy interface, deterministic."""
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        return self.model.predict(observations, deterministic=True)[0]
+
+    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
+        """Nothing to forget."""
+
+    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+        """Reads no rewards."""

@@ -1,0 +1,161 @@
+"""What a benchmark leaves: a table to read, a JSON file to keep, the machine it ran on."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import rich.box
+import rich.table
+import tyro
+
+from benchmarks.measure import ChildFailed, console
+from collectiverl.checkpoints import write_json
+from collectiverl.cli import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USER
+from collectiverl.store import plain
+from collectiverl.types import UserError
+
+RESULTS = Path(__file__).parent / "results"
+BUSY = 0.5  # processes at work beside the benchmark, from which on its figures are not to be trusted
+PACKAGES = (
+    *("collectiverl", "jax", "jaxlib", "equinox", "optax", "numpy", "metaworld", "mujoco", "gymnasium"),
+    *("envpool", "torch", "stable-baselines3", "sbx-rl"),
+)
+
+
+def check_positive(config: Any) -> None:
+    """Raises ValueError unless all of a configuration's numbers are positive, and none of its lists empty."""
+    for name, value in vars(config).items():
+        values = value if isinstance(value, tuple) else (value,)
+        numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+        if not values or any(number <= 0 for number in numbers):
+            raise ValueError(f"--{name.replace('_', '-')}={value} must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every benchmark takes."""
+
+    out: Path = RESULTS  # folder of the JSON files
+
+    def __post_init__(self) -> None:
+        check_positive(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeated(Options):
+    """What every benchmark of a speed takes."""
+
+    repetitions: int = 5  # of every measurement, in turn
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    def rich(self) -> rich.table.Table:
+        table = rich.table.Table(title=self.title, box=rich.box.SIMPLE_HEAD)
+        for i, column in enumerate(self.columns):
+            table.add_column(column, no_wrap=i == 0)
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+
+@dataclass(frozen=True)
+class Outcome:
+    results: Any  # plain data
+    table: Table
+
+
+C = TypeVar("C", bound=Options)
+
+
+def command(
+    name: str, kind: type[C], benchmark: Callable[[C], Outcome], argv: Sequence[str] | None = None
+) -> int:
+    """Reads the flags, runs the benchmark, shows and saves its outcome; returns the exit code."""
+    try:
+        config = tyro.cli(kind, args=argv, prog=f"python -m benchmarks.{name}")  # refuses with exit code 2
+        _make_folder(config.out)
+        flags = _without_folder(sys.argv[1:] if argv is None else argv)
+        line = " ".join(["python -m", f"benchmarks.{name}", *flags])
+        about: dict[str, Any] = facts() | {"command": line}
+        if about["load"] > BUSY:
+            console.print(f"[yellow]this machine is busy (load {about['load']}): speeds will be too low[/]")
+        outcome = benchmark(config)
+    except UserError as error:
+        print(f"benchmarks.{name}: {error}", file=sys.stderr)
+        return EXIT_USER
+    except ChildFailed as error:
+        print(f"benchmarks.{name}: {error}", file=sys.stderr)
+        return EXIT_DEFECT
+    except KeyboardInterrupt:
+        print(f"\nbenchmarks.{name}: stopped", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    path = config.out / f"{name}.json"
+    settings = {key: value for key, value in plain(config).items() if key != "out"}
+    document = {"about": about, "config": settings, "results": outcome.results}
+    write_json(path, document | {"table": plain(outcome.table)})
+    if console.is_terminal:
+        console.print(outcome.table.rich())
+    else:
+        print(outcome.table.markdown())
+    console.print(f"[dim]{path}[/]")
+    return 0
+
+
+def _without_folder(flags: Sequence[str]) -> list[str]:
+    """A command line less its `--out`: where results lay is no part of what they are."""
+    kept = [f for i, f in enumerate(flags) if not i or flags[i - 1] != "--out"]
+    return [f for f in kept if f.partition("=")[0] != "--out"]
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another with --out") from error
+
+
+def facts() -> dict[str, Any]:
+    """The machine, what runs on it, and how busy it is with other things."""
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "commit": _commit(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),  # processes at work in the last minute, before the start
+        "python": sys.version.split()[0],
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+    }
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _commit() -> str | None:
+    run = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=RESULTS.parent, capture_output=True, text=True
+    )
+    return run.stdout.strip() or None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,310 @@
+"""The benchmarks measure what they say; how fast anything is, is not tested here."""
+
+import importlib
+import itertools
+import json
+import math
+import os
+import time
+from types import SimpleNamespace
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+from benchmarks import learner, loop, peers, tables, time_to_success
+from benchmarks.arrivals import Arrival, Ratio, geometric_mean, median_arrival, ratio, rows
+from benchmarks.criterion import Clock, Criterion, Judge
+from benchmarks.environments import steps_rate
+from benchmarks.measure import ChildFailed, Contender, Spread, available_cores, in_child, interleaved
+from benchmarks.results import Table, _without_folder, facts
+
+from collectiverl.envs.make import make_envs
+from collectiverl.envs.scripted import ScriptedPolicy
+from collectiverl.sac import agent as sac
+from collectiverl.types import UserError
+
+COMMANDS = ("learner", "loop", "cores", "environments", "scaling", "time_to_success")
+CORE = available_cores()[:1]
+
+
+# -- measurements in children ------------------------------------------------------------------------------
+
+
+def test_a_child_runs_pinned_with_one_thread_and_leaves_the_parent_as_it_was():
+    before = dict(os.environ)
+    assert in_child(os.sched_getaffinity, 0, cores=CORE) == set(CORE)
+    assert in_child(os.getenv, "OMP_NUM_THREADS", cores=CORE) == "1"
+    assert dict(os.environ) == before
+
+
+def test_a_failing_child_is_reported_with_its_error():
+    with pytest.raises(ChildFailed, match=r"ValueError: math domain error|expected a nonnegative input"):
+        in_child(math.sqrt, -1.0, cores=CORE)
+
+
+def test_a_dead_child_is_reported():
+    with pytest.raises(ChildFailed, match="exit code 3"):
+        in_child(os._exit, 3, cores=CORE)
+
+
+def test_a_child_that_hangs_is_ended():
+    began = time.perf_counter()
+    with pytest.raises(ChildFailed, match="no result"):
+        in_child(time.sleep, 60, cores=CORE, timeout=0.5)
+    assert time.perf_counter() - began < 30
+
+
+def test_contenders_are_measured_in_turn(monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(Contender, "run", lambda self: {"at": next(clock)})
+    contenders = [Contender(name, time.time, (), (CORE,)) for name in "ab"]
+    results = interleaved(contenders, repetitions=3)
+    assert results["a"]["at"].values == (0, 2, 4)
+    assert results["b"]["at"].values == (1, 3, 5)
+
+
+def test_processes_side_by_side_add_up(monkeypatch):
+    monkeypatch.setattr("benchmarks.measure.in_child", lambda f, *args, cores: {"updates/s": float(cores[0])})
+    assert Contender("two", time.time, (), ((3,), (4,))).run() == {"updates/s": 7.0}
+
+
+def test_a_spread_shows_median_and_range():
+    assert str(Spread((3.0, 1.0, 20.0))) == "3.0 (1.0 to 20.0)"
+    assert str(Spread((1234.5,))) == "1,234"
+
+
+# -- what is counted ---------------------------------------------------------------------------------------
+
+
+def test_flops_of_an_update_are_those_that_xla_counts():
+    """XLA also counts what is no matrix product, and leaves out gradients of inputs that nobody needs."""
+    config = sac.SACConfig(layer_norm=False)
+    key = jax.random.key(0)
+    state = eqx.filter_eval_shape(
+        lambda k: sac.init_state(sac.init_agent(learner.OBS_DIM, learner.ACTION_DIM, config, k), config), key
+    )
+    batch = learner.random_batches((config.batch_size,))
+    arrays, static = eqx.partition(state, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+
+    def update(arrays, batch, key):
+        new, metrics = sac.update_one(eqx.combine(arrays, static), batch, key, config)
+        return eqx.filter(new, eqx.is_array), metrics
+
+    counted = jax.jit(update).lower(arrays, batch, key).compile().cost_analysis()["flops"]
+    sizes = config.width, config.depth, config.batch_size
+    ours = learner.update_flops(learner.OBS_DIM, learner.ACTION_DIM, *sizes)
+    assert ours == pytest.approx(counted, rel=0.1)
+
+
+def test_environment_steps_are_transitions_not_calls():
+    """An episode's end takes a call of its own that resets and is no transition."""
+    envs = make_envs("toy-reach", 2, goals="fresh")
+    envs.reset(0)
+    calls = []
+
+    def step(action):
+        calls.append(envs.step(action).began.sum())
+        time.sleep(1e-3)
+
+    speed = steps_rate(step, envs.spec, 2, 0.01, envs.close)
+    assert sum(calls) == 2 * len(calls) // (envs.spec.horizon + 1)
+    assert speed < 2 * envs.spec.horizon / (envs.spec.horizon + 1) / 1e-3
+
+
+def test_a_paused_clock_stands_still():
+    clock = Clock()
+    with clock.paused():
+        before = clock.seconds
+        time.sleep(0.05)
+        assert clock.seconds == before
+    assert clock.seconds < before + 0.04
+
+
+# -- time to success ---------------------------------------------------------------------------------------
+
+TOY = Criterion(eval_every=100, eval_episodes=4)
+
+
+def judge(limit_seconds=1e9):
+    return Judge(TOY, lambda: TOY.make_envs("toy-reach"), seed=0, limit_seconds=limit_seconds)
+
+
+class Lazy(ScriptedPolicy):
+    def eval_action(self, observations):
+        return np.zeros((len(observations), 2), np.float32)
+
+
+def test_solved_is_success_twice_in_a_row():
+    good, bad, one = ScriptedPolicy(("toy-reach",)), Lazy(("toy-reach",)), judge()
+    verdicts = []
+    for env_steps, policy in zip(range(100, 600, 100), (good, bad, good, good), strict=False):
+        assert one.due(env_steps)
+        one(policy, env_steps)
+        verdicts.append(one.solved)
+    assert verdicts == [False, False, False, True]
+    assert one.over
+    assert one.verdict(450)["env_steps"] == 400
+
+
+def test_evaluations_are_due_every_so_many_steps_however_steps_come():
+    one = judge()
+    due = []
+    for env_steps in range(32, 420, 32):
+        if one.due(env_steps):
+            due.append(env_steps)
+            one(Lazy(("toy-reach",)), env_steps)
+    assert due == [128, 224, 320, 416]
+
+
+def test_when_time_is_up_it_is_over_and_not_solved():
+    one = judge(limit_seconds=0.0)
+    assert one.over
+    assert not one.solved
+    assert one.verdict(70)["env_steps"] == 70
+
+
+def cell(contender, seconds, solved=True, task="reach-v3", seed=0, **more):
+    figures = {"env_steps": 1000, "compile_seconds": 1.0, "solved": solved, "seconds": seconds}
+    return {"contender": contender, "task": task, "seed": seed, **figures, **more}
+
+
+def test_a_median_is_a_bound_only_if_a_stopped_run_may_lie_below_it():
+    assert median_arrival([cell("sb3", s, s < 50) for s in (10, 20, 100)]) == Arrival(20, 1000, False)
+    assert median_arrival([cell("sb3", s, s < 50) for s in (10, 100, 100)]) == Arrival(100, 1000, True)
+    assert median_arrival([cell("sb3", s, s < 50) for s in (10, 100)]).bound
+
+
+def test_a_peer_that_did_not_arrive_counts_as_ten_times():
+    ours = Arrival(10, 1000, False)
+    assert ratio(Arrival(25, 1000, False), ours) == Ratio(2.5, "")
+    assert ratio(Arrival(104, 1000, True), ours) == Ratio(10, "≥")
+    assert ratio(Arrival(104, 1000, True), ours._replace(bound=True)).mark == "?"
+
+
+def test_the_geometric_mean_keeps_the_mark():
+    assert geometric_mean([Ratio(2, ""), Ratio(8, "")]) == Ratio(pytest.approx(4), "")
+    assert str(geometric_mean([Ratio(2, ""), Ratio(8, "≥")])) == "≥ 4.0x"
+    assert str(geometric_mean([Ratio(2, "≤"), Ratio(8, "≥")])) == "?"
+
+
+def test_the_table_has_a_row_for_each_task_and_contender_and_the_mean():
+    table = rows([cell("ours", 10), cell("sb3", 101, solved=False)])
+    assert [row[1] for row in table] == ["collectiverl", "Stable-Baselines3", "Stable-Baselines3"]
+    assert table[1][3:] == ["> 101", "1", "> 1,000", "≥ 10.0x"]
+
+
+def test_cells_that_are_done_are_not_measured_again(tmp_path, monkeypatch):
+    measured = []
+
+    def learn(function, contender, task, seed, criterion, limit_seconds, **_):
+        measured.append((contender, limit_seconds))
+        stopped = contender == "sb3"
+        return cell(contender, limit_seconds if stopped else 5.0, not stopped, task, seed)
+
+    monkeypatch.setattr(time_to_success, "in_child", learn)
+    monkeypatch.setattr(peers, "require", lambda: None)
+    flags = ["--tasks", "reach", "--contenders", "ours", "sb3", "--seeds", "1", "--out", str(tmp_path)]
+    assert time_to_success.main(flags) == 0
+    assert measured == [("ours", 3600.0), ("sb3", 50.0)]  # ours first, then a peer for ten times as long
+    assert time_to_success.main(flags) == 0
+    assert len(measured) == 2
+    assert time_to_success.main([*flags, "--criterion.eval-every", "7"]) == 2  # other settings
+    assert time_to_success.main([*flags, "--criterion.eval-every", "7", "--overwrite"]) == 0
+    assert len(measured) == 4
+
+
+def test_a_cell_that_failed_is_reported_and_the_others_are_kept(tmp_path, monkeypatch, capsys):
+    def learn(function, contender, task, seed, criterion, limit_seconds, **_):
+        if seed == 0:
+            raise ChildFailed("out of luck")
+        return cell(contender, 5.0, True, task, seed)
+
+    monkeypatch.setattr(time_to_success, "in_child", learn)
+    flags = ["--tasks", "reach", "--contenders", "ours", "--seeds", "2", "--out", str(tmp_path)]
+    assert time_to_success.main(flags) == 1
+    assert "ours reach-v3 0: out of luck" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "time_to_success").iterdir()] == ["ours_reach-v3_seed_1.json"]
+
+
+# -- commands ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_bad_flags_get_a_message_and_exit_code_2(name, capsys, tmp_path):
+    module = importlib.import_module(f"benchmarks.{name}")
+    flag = "--seeds" if name == "time_to_success" else "--repetitions"
+    for args, message in ((["--no-such-flag", "1"], "--no-such-flag"), ([flag, "0"], "must be positive")):
+        with pytest.raises(SystemExit) as stop:
+            module.main([*args, "--out", str(tmp_path)])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["learner", "loop", "time_to_success"])
+def test_a_missing_peer_is_named(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda package: None)
+    assert importlib.import_module(f"benchmarks.{name}").main(["--out", str(tmp_path)]) == 2
+    assert "pip install -e '.[bench]'" in capsys.readouterr().err
+
+
+def test_tables_shows_what_a_benchmark_saved(tmp_path, monkeypatch, capsys):
+    found = {name: {"env_steps/s": Spread((speed,))} for name, speed in (("ours", 300.0), ("sb3", 100.0))}
+    monkeypatch.setattr(loop, "interleaved", lambda *_: found)
+    monkeypatch.setattr(peers, "require", lambda: None)
+    assert loop.main(["--out", str(tmp_path)]) == 0
+    saved = json.loads((tmp_path / "loop.json").read_text())
+    assert saved["about"]["command"] == "python -m benchmarks.loop"
+    assert saved["results"]["ours"]["env_steps/s"]["median"] == 300
+    capsys.readouterr()
+    assert tables.main(["--out", str(tmp_path)]) == 0
+    assert "| Stable-Baselines3 | 100 | 3.00x |" in capsys.readouterr().out
+
+
+def test_tables_without_results_says_so(tmp_path):
+    with pytest.raises(UserError, match="run a benchmark first"):
+        tables.show(tables.Tables(out=tmp_path))
+    assert tables.main(["loop", "--out", str(tmp_path)]) == 2
+
+
+def test_a_table_is_markdown():
+    assert Table("t", ("a", "b"), [("1", "2")]).markdown() == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_the_machine_is_on_record():
+    about = facts()
+    assert about["cores"] == os.cpu_count()
+    assert {"jax", "numpy"} <= about["versions"].keys()
+
+
+# -- peers -------------------------------------------------------------------------------------------------
+
+
+def test_the_policy_of_a_peer_acts_deterministically():
+    model = SimpleNamespace(predict=lambda obs, deterministic: (obs[:, :2] * deterministic, None))
+    policy = peers.PeerPolicy(model)
+    np.testing.assert_array_equal(policy.eval_action(np.ones((3, 5), np.float32)), np.ones((3, 2)))
+
+
+def test_the_environment_of_a_peer_is_ours_with_fresh_goals():
+    env = peers.fresh_goals_env("reach-v3")
+    first, _ = env.reset(seed=0)
+    second, _ = env.reset()
+    assert first.shape == (39,)
+    assert first.dtype == np.float32
+    assert not np.array_equal(first[36:], second[36:])
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("peer", peers.PEERS)
+@pytest.mark.filterwarnings("ignore")
+def test_a_peer_trains_on_a_full_buffer(peer):
+    pytest.importorskip(peers.PEERS[peer])
+    model = peers.filled_sac(peer, 6, 2, transitions=300)
+    model.train(gradient_steps=2, batch_size=16)
+    assert model.predict(np.zeros((3, 6), np.float32))[0].shape == (3, 2)
+
+
+def test_where_results_lay_is_not_among_them():
+    assert _without_folder(["--repetitions", "3", "--out", "somewhere"]) == ["--repetitions", "3"]
+    assert _without_folder(["--out=somewhere", "--steps", "8"]) == ["--steps", "8"]
