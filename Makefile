@@ -5,10 +5,15 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: quickstart test test-slow check smoke clean
+BENCHMARKS := learner loop cores environments scaling
+
+.PHONY: quickstart experts test test-slow check bench smoke clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/collectiverl run --preset quickstart
+
+experts: $(VENV)/.installed
+	$(BIN)/collectiverl run --preset mt10 --until experts
 
 smoke: $(VENV)/.installed
 	$(BIN)/collectiverl run --preset smoke
@@ -33,6 +38,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -e '.[envpool,dev]'
+	touch $@ $(VENV)/.installed
+
+bench: $(VENV)/.installed-bench
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit; done
+
+$(VENV)/.installed-bench: pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -e '.[envpool,bench]'
 	touch $@ $(VENV)/.installed
 
 clean:

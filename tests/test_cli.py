@@ -1,5 +1,6 @@
 """Bad input gets one message and exit code 2, and nothing is lost."""
 
+import json
 import shutil
 
 import pytest
@@ -166,3 +167,11 @@ def test_a_defect_is_said_without_a_traceback(capsys, monkeypatch):
     monkeypatch.setattr(cli, "_command", defect)
     assert cli.dispatch(["run"]) == 1
     assert "the traceback is in a log" in capsys.readouterr().err
+
+
+def test_any_policy_is_evaluated_and_its_figures_are_written(capsys, tmp_path):
+    figures = tmp_path / "figures.json"
+    assert cli.dispatch(["evaluate", "scripted:toy-reach", "toy-reach", "--json", str(figures)]) == 0
+    assert "toy-reach" in capsys.readouterr().out
+    [row] = json.loads(figures.read_text())["policies"]
+    assert (row["task"], row["episodes"], row["success_any"]) == ("toy-reach", 50, 1.0)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from collectiverl.metrics import MetricsLog, Stopwatch, metrics_log
+from collectiverl.metrics import MetricsLog, metrics_log, read_metrics
 
 
 def lines(folder):
@@ -46,6 +46,11 @@ def test_starting_anew_keeps_nothing(tmp_path):
     assert [line["step"] for line in lines(tmp_path)] == [7]
 
 
+def test_what_was_logged_is_read_back(tmp_path):
+    fill(tmp_path, (1, 2))
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}]
+
+
 def test_a_log_is_closed_however_its_block_ends(tmp_path):
     with pytest.raises(ZeroDivisionError), metrics_log(tmp_path) as log:
         raise ZeroDivisionError
@@ -57,12 +62,3 @@ def test_a_log_is_closed_however_its_block_ends(tmp_path):
 def test_without_a_folder_there_is_no_log():
     with metrics_log(None) as log:
         assert log is None
-
-
-def test_a_stopwatch_adds_up_by_name():
-    watch = Stopwatch()
-    for _ in range(2):
-        with watch("update"):
-            pass
-    assert list(watch.seconds) == ["update"]
-    assert watch.seconds["update"] > 0

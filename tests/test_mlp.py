@@ -31,6 +31,22 @@ def test_layer_norm_is_equinoxs():
     np.testing.assert_allclose(norm(10 * x + 3), reference(10 * x + 3), rtol=1e-4, atol=1e-5)
 
 
+def test_its_gradient_is_equinoxs():
+    norm, reference = LayerNorm(7), eqx.nn.LayerNorm(7)
+    weight, bias, *xs = jnp.asarray(RNG.normal(size=(5, 7)), jnp.float32)
+    x, slope = jnp.stack(xs) * 3 + 1, jnp.asarray(RNG.normal(size=(3, 7)), jnp.float32)
+
+    def gradients(norm, apply):
+        norm = eqx.tree_at(lambda n: (n.weight, n.bias), norm, (weight, bias))
+        grads = eqx.filter_grad(lambda pair: jnp.sum(slope * apply(pair[0], pair[1])))((norm, x))
+        return grads[0].weight, grads[0].bias, grads[1]
+
+    ours = gradients(norm, lambda n, x: n(x))
+    theirs = gradients(reference, lambda n, x: jax.vmap(n)(x))
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-5)
+
+
 def test_a_constant_input_is_normalised_to_the_bias():
     assert np.allclose(LayerNorm(4)(jnp.full(4, 3.0)), 0)
 
@@ -68,3 +84,13 @@ def test_critics_are_twins_that_disagree():
     assert q[0] != q[1]
     members = [jax.tree.map(lambda leaf, i=i: leaf[i], critic.ensemble.members) for i in range(2)]
     np.testing.assert_allclose(q, [by_hand(member, X)[0] for member in members], rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_is_each_example_alone():
+    critic = Critic(3, 2, 8, 2, layer_norm=True, key=jax.random.key(3))
+    obs, action = (jnp.asarray(RNG.normal(size=(2, 7, n)), jnp.float32) for n in (3, 2))
+    alone = [
+        [critic(o, a) for o, a in zip(os, actions, strict=True)]
+        for os, actions in zip(obs, action, strict=True)
+    ]
+    np.testing.assert_allclose(critic(obs, action), alone, rtol=1e-5, atol=1e-6)

@@ -177,6 +177,58 @@ def test_the_encoder_can_be_fine_tuned_with_the_collective(finished, tmp_path):
     assert collectiverl.load_policy(root / "smoke").eval_action(np.zeros((2, 6), np.float32)).shape == (2, 2)
 
 
+def test_experts_alone_are_trained_judged_and_given_away(finished, tmp_path, capsys):
+    """Of a finished run they are all done; what is exported plays without the run."""
+    root = tmp_path / "runs"
+    shutil.copytree(finished, root / "smoke")
+    where = ["--run", "smoke", "--root", str(root)]
+    assert cli.dispatch(["run", *where, "--until", "experts"]) == 0
+    found = json.loads((root / "smoke" / "experts.json").read_text())
+    assert [row["task"] for row in found["policies"]] == ["toy-reach", "toy-mirror"]
+    assert {row["trained_from"] for row in found["policies"]} == {"scratch"}
+    assert found["env_steps"] == sum(row["env_steps"] for row in found["policies"])
+    out = tmp_path / "given"
+    assert cli.dispatch(["export", *where, "--out", str(out)]) == 0
+    card = (out / "README.md").read_text()
+    assert all(
+        f"`{row['task']}`" in card and f"{row['success_any']:.3f}" in card for row in found["policies"]
+    )
+    one, other = (
+        collectiverl.load_policy(p, task="toy-reach")
+        for p in (out / "toy-reach", root / "smoke/model/toy-reach/seed_0")
+    )
+    obs = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    assert np.array_equal(one.eval_action(obs), other.eval_action(obs))
+    capsys.readouterr()
+    assert cli.dispatch(["export", *where, "--out", str(out)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_experts_are_not_given_away_before_they_are_judged(tmp_path, capsys):
+    assert cli.dispatch(["export", "--run", "none", "--root", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert "run --until experts" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_experts_trained_in_one_program_lie_where_others_look_for_them(finished, tmp_path, cache):
+    args = command(tmp_path, "--config", str(finished.parent / "small.yaml"), "--until", "experts")
+    args += ["--vectorize", "--expert.steps", "500"]
+    done = subprocess.run(args, env=environment(cache), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for task in ("toy-reach", "toy-mirror"):
+        folder = tmp_path / "smoke" / "model" / task / "seed_0"
+        assert json.loads((folder / "summary.json").read_text())["task"] == task
+        assert collectiverl.load_policy(folder, task=task)
+        assert list((folder / "episodes").iterdir())
+
+
+@pytest.mark.parametrize("demos", ["scripted", "scripted:0", "random:5", "scripted:x"])
+def test_demonstrations_that_do_not_exist_are_refused(demos, tmp_path, capsys):
+    where = ["--preset", "smoke", "--root", str(tmp_path)]
+    assert cli.dispatch(["train-task", "toy-reach", *where, "--demos", demos]) == 2
+    assert f"--demos={demos}" in capsys.readouterr().err
+
+
 def killed_until_done(root: Path, cache: Path, kills: int, seed: int) -> int:
     """Runs the pipeline, killing it `kills` times at random moments; returns how many kills hit it at work."""
     rng, hits = random.Random(seed), 0

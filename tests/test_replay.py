@@ -1,5 +1,7 @@
 """The replay's samples against episodes recorded beside it, by brute force."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -178,3 +180,24 @@ def test_a_single_row_is_not_ready_and_the_smallest_ring_always_has_a_transition
         assert len(replay.data.reward) == MIN_ROWS
         assert replay.ready
         replay.sample(np.random.default_rng(0), (1, 8), n_step=3, gamma=GAMMA)
+
+
+def test_a_memory_of_episodes_gives_their_transitions_and_no_others():
+    """Of whole episodes of unlike length and number, one expert's never among the other's."""
+    own = [[e for i, e in play(70, seed=seed)[1] if i < count] for seed, count in ((0, 3), (1, 2))]
+    short = own[0][0]
+    own[0][0] = replace(
+        short, obs=short.obs[:6], action=short.action[:5], reward=short.reward[:5], success=short.success[:5]
+    )
+    tables = [transitions([(0, e) for e in episodes], [], 3) for episodes in own]
+    memory = Replay.of(own)
+    batch = memory.sample(np.random.default_rng(0), (2, 200), n_step=3, gamma=GAMMA)
+    seen = [set(), set()]
+    for u, e, b in np.ndindex(batch.reward.shape):
+        key = batch.obs[u, e, b].tobytes() + batch.action[u, e, b].tobytes()
+        reward, discount, next_obs = tables[e][key]
+        seen[e].add(key)
+        assert batch.reward[u, e, b] == pytest.approx(reward, rel=1e-5)
+        assert batch.discount[u, e, b] == pytest.approx(discount)
+        assert np.array_equal(batch.next_obs[u, e, b], next_obs)
+    assert all(len(keys) > 0.5 * len(table) for keys, table in zip(seen, tables, strict=True))

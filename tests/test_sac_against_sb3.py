@@ -35,6 +35,7 @@ CONFIG = sac.SACConfig(
     width=16,
     layer_norm=False,
     normalize_obs=False,
+    gamma=0.99,
     n_step=1,
     tau=0.005,
     learning_rate=3e-4,
@@ -49,7 +50,7 @@ class PlainActor(Actor):
     """Leaves the log-std as it comes."""
 
     def __call__(self, obs):
-        return Gaussian(*jnp.split(self.mlp(obs), 2))
+        return Gaussian(*jnp.split(self.mlp(obs), 2, axis=-1))
 
 
 def sb3_actor(when):

@@ -55,7 +55,7 @@ def test_goal_sets_name_the_split():
     assert indices("fresh") == ()
 
 
-@pytest.mark.parametrize("chosen", ["held_out", [], [50], [-1]])
+@pytest.mark.parametrize("chosen", ["held_out", [], [5_000], [-1]])
 def test_goals_that_do_not_exist_are_refused(chosen):
     with pytest.raises(UserError, match="goal"):
         indices(chosen)
@@ -94,6 +94,14 @@ def test_random_goals_follow_from_the_seed():
 def test_a_goal_comes_with_its_row():
     number, row = GoalSequence("toy-swap", "held-out", "random").next()
     assert np.array_equal(row, goals("toy-swap")[number])
+
+
+def test_goals_of_further_seeds_are_numbered_on():
+    sequence = GoalSequence("toy-swap", [3, 53, 103], "sequential")
+    for seed in range(3):
+        number, row = sequence.next()
+        assert number == 3 + 50 * seed
+        assert np.array_equal(row, goals("toy-swap", seed)[3])
 
 
 def test_a_fresh_goal_has_no_index():

@@ -3,13 +3,22 @@
 import json
 from dataclasses import replace
 
+import equinox as eqx
+import jax
 import numpy as np
 import pytest
 
 from collectiverl.checkpoints import latest_checkpoint
+from collectiverl.envs.concat import Concatenated
+from collectiverl.envs.make import make_envs
+from collectiverl.envs.rollout import RandomPolicy, episodes, first_success
 from collectiverl.envs.toy import HORIZON
+from collectiverl.metrics import silent
+from collectiverl.sac import train
+from collectiverl.sac.policy import AgentPolicy
 from collectiverl.sac.settings import SamplingConfig, TrainConfig
-from training import TRAIN, same, trainer
+from collectiverl.sac.train import Trainer
+from training import TRAIN, fresh, same, trainer
 
 
 class Killed(Exception):
@@ -34,7 +43,7 @@ def lines(folder):
 
 
 def assert_same_result(one, two):
-    assert same(one.agents, two.agents)
+    assert same(one.agent, two.agent)
     assert (one.env_steps, one.success, one.solved_at) == (two.env_steps, two.success, two.solved_at)
     assert len(one.episodes) == len(two.episodes)
     for a, b in zip(one.episodes, two.episodes, strict=True):
@@ -47,7 +56,7 @@ def assert_same_result(one, two):
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
     one = trainer()
-    result = one.run(folder)
+    [result] = one.run(folder)
     return result, one.state, lines(folder)
 
 
@@ -57,7 +66,7 @@ def test_killed_and_resumed_it_ends_as_uninterrupted(tmp_path, uninterrupted, ki
         with pytest.raises(Killed):
             trainer(report=Kill(when)).run(tmp_path)
     last = trainer()
-    result = last.run(tmp_path)
+    [result] = last.run(tmp_path)
     assert_same_result(result, uninterrupted[0])
     assert same(last.state, uninterrupted[1])
     assert lines(tmp_path) == uninterrupted[2]
@@ -74,14 +83,14 @@ def test_a_checkpoint_was_there_to_resume_from(tmp_path):
 
 
 def test_a_training_follows_from_its_seed_and_needs_no_folder(uninterrupted):
-    assert_same_result(trainer().run(), uninterrupted[0])
+    assert_same_result(trainer().run()[0], uninterrupted[0])
 
 
 def test_it_learns_the_toy_task():
     config = replace(TRAIN, steps=6_000, capacity=6_000)
     config = replace(config, stop_success=0.8, stop_evaluations=1, eval_every=500)
     one = trainer(config)
-    result = one.run()
+    [result] = one.run()
     assert result.success >= 0.8
     assert result.solved_at <= result.env_steps == one.progress.env_steps
 
@@ -109,7 +118,7 @@ def test_episodes_are_sampled_at_their_times(uninterrupted):
 
 def test_no_episodes_are_sampled_if_none_are_wanted():
     config = replace(TRAIN, steps=300, sampling=SamplingConfig(episodes=0, warmup=0, period=1))
-    assert trainer(config).run().episodes == []
+    assert trainer(config).run()[0].episodes == []
 
 
 def test_learning_may_begin_with_the_first_transitions():
@@ -148,6 +157,7 @@ def test_what_the_replay_holds_is_what_was_played():
         ({"stop_success": 1.5}, r"--stop-success=1\.5"),
         ({"checkpoint_every": 0}, "--checkpoint-every=0"),
         ({"horizon": 0}, "--horizon=0"),
+        ({"noise_hold": 0}, "--noise-hold=0"),
     ],
 )
 def test_nonsense_is_refused_by_name(setting, message):
@@ -158,3 +168,122 @@ def test_nonsense_is_refused_by_name(setting, message):
 def test_nonsense_sampling_is_refused_by_name():
     with pytest.raises(ValueError, match=r"sampling\.period=0"):
         SamplingConfig(period=0)
+
+
+def test_exploration_keeps_its_noise_for_some_steps():
+    one = trainer(replace(TRAIN, noise_hold=3))
+    obs = np.random.default_rng(0).normal(size=(TRAIN.num_envs, 6)).astype(np.float32)
+
+    def action(env_steps, vector_step):
+        one.progress.env_steps, one.progress.vector_step = env_steps, vector_step
+        return one.eval_action(obs)
+
+    first = action(TRAIN.warmup, 30)
+    assert np.array_equal(action(TRAIN.warmup, 31), first)
+    assert np.array_equal(action(TRAIN.warmup, 32), first)
+    assert not np.array_equal(action(TRAIN.warmup, 33), first)
+    assert len(np.unique(first, axis=0)) == TRAIN.num_envs
+    assert not np.array_equal(action(0, 31), action(0, 30))  # the warm-up is white
+
+
+def demonstrations(count=3):
+    envs = make_envs("toy-reach", count, goals="fresh")
+    return list(episodes(envs, RandomPolicy(2, 7), per_env=1, phase="scripted", seed=7))
+
+
+def test_half_of_every_batch_is_the_prior(monkeypatch):
+    given = demonstrations()
+    known = {row.tobytes() for e in given for row in e.obs}
+    seen = []
+
+    def look(state, batches, key, config):
+        seen.append([obs.tobytes() in known for obs in batches.obs.reshape(-1, 6)])
+        return state, {}
+
+    monkeypatch.setattr(train, "update", look)
+    trainer(replace(TRAIN, steps=300), prior=[given]).run()
+    assert seen
+    assert {np.mean(one) for one in seen} == {0.5}
+
+
+def test_observation_statistics_know_the_prior():
+    given = demonstrations()
+    one = trainer(replace(TRAIN, steps=300), prior=[given])
+    one.run()
+    count = float(one.state.agent.normalizer.count[0])
+    rows = one.progress.vector_step * TRAIN.num_envs
+    assert count == rows + sum(map(len, given))
+
+
+def test_killed_and_resumed_with_a_prior_it_ends_as_uninterrupted(tmp_path):
+    config, given = replace(TRAIN, steps=500), demonstrations()
+    [whole] = trainer(config, prior=[given]).run()
+    with pytest.raises(Killed):
+        trainer(config, prior=[given], report=Kill(4)).run(tmp_path)
+    [resumed] = trainer(config, prior=[given]).run(tmp_path)
+    assert_same_result(resumed, whole)
+
+
+def two_experts(verdicts, report=silent):
+    """Experts of two tasks, whose successive evaluations turn out as in `verdicts`: the success of each."""
+    config = replace(TRAIN, stop_evaluations=2, stop_success=0.9)
+    envs, eval_envs = (
+        Concatenated([make_envs(task, n, goals="fresh") for task in ("toy-reach", "toy-mirror")])
+        for n in (config.num_envs, config.eval_episodes)
+    )
+    both = Trainer(fresh(config.sac, experts=2), config, envs, eval_envs, seed=0, report=report)
+    both.judged = []
+
+    def look(policy):
+        both.judged.append(policy.agents)
+        row = verdicts[both.progress.env_steps // TRAIN.eval_every - 1]
+        return np.asarray(row, float), np.zeros(2)
+
+    both._look = look
+    return both
+
+
+VERDICTS = [(1, 0), (1, 1), (1, 0), (0, 1), (1, 1)]
+
+
+def test_experts_in_one_program_are_judged_each_by_itself(tmp_path):
+    both = two_experts(VERDICTS)
+    one, other = both.run(tmp_path)
+    assert (one.solved_at, other.solved_at) == (100, 400)
+    assert len(both.judged) == 5  # then both are solved
+
+    def of(i, agents):
+        return jax.tree.map(lambda leaf: leaf[i] if eqx.is_array(leaf) else leaf, agents)
+
+    assert same(one.agent, of(0, both.judged[1]))  # of the evaluation that decided
+    assert same(other.agent, of(1, both.judged[4]))
+    for result, task in zip((one, other), ("toy-reach", "toy-mirror"), strict=True):
+        assert {e.task for e in result.episodes} == {task}
+    assert {"toy-reach/eval/success", "toy-mirror/eval/success"} <= lines(tmp_path)[0].keys()
+
+
+def test_experts_in_one_program_killed_and_resumed_end_as_uninterrupted(tmp_path):
+    whole = two_experts(VERDICTS).run()
+    with pytest.raises(Killed):
+        two_experts(VERDICTS, report=Kill(4)).run(tmp_path)
+    for resumed, wanted in zip(two_experts(VERDICTS).run(tmp_path), whole, strict=True):
+        assert_same_result(resumed, wanted)
+
+
+def test_an_expert_that_is_done_is_kept_as_it_was():
+    one = trainer(replace(TRAIN, stop_evaluations=2, stop_success=0.5))
+    expert = one.progress.experts[0]
+    verdicts = [one._judge(expert, success) for success in (0.2, 0.6, 0.1, 0.7, 0.6, 0.9)]
+    assert verdicts == [True, True, False, True, False, False]
+    assert (expert.best, expert.streak) == (0.7, 2)
+
+
+def test_evaluations_take_as_many_rounds_as_their_environments_need():
+    """Twelve episodes in rounds of five: the fifteen that are played less the last three."""
+    one = trainer(replace(TRAIN, eval_episodes=5))
+    one.config = replace(one.config, eval_episodes=12)
+    success, returns = one._look(AgentPolicy(one.state.agent))
+    seeds = np.random.SeedSequence([0, 2, 0]).generate_state(3)
+    rounds = [first_success(one.eval_envs, AgentPolicy(one.state.agent), int(seed % 2**31)) for seed in seeds]
+    assert success == pytest.approx(np.concatenate([won for won, _ in rounds])[:12].mean())
+    assert returns == pytest.approx(np.concatenate([gained for _, gained in rounds])[:12].mean())

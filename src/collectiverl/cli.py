@@ -1,4 +1,4 @@
-"""The command line: one verb a stage, `run` for all of them, `evaluate` for any policy.
+"""The command line: one verb a stage, `run` for all of them, `evaluate` any policy, `export` what is good.
 
 A message and exit code 2 for what the user can mend; a traceback would be a defect.
 """
@@ -11,7 +11,7 @@ from collectiverl.types import StageFailed, UserError
 
 VERBS = {
     "run": "the whole pipeline, resumable",
-    "train-task": "one SAC expert, from scratch",
+    "train-task": "one SAC expert, from scratch or from demonstrations",
     "split-buffer": "its sampled episodes, into training and validation",
     "train-transformer": "the encoder that reads which task is being played",
     "probe": "how well that encoder tells tasks apart",
@@ -22,6 +22,7 @@ VERBS = {
     "finetune-student": "one task, from the collective's own networks",
     "record": "random or scripted episodes",
     "evaluate": "any policy, on Meta-World's protocol",
+    "export": "a run's experts, with a model card",
 }
 EXIT_DEFECT, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -73,6 +74,5 @@ def _command(verb: str, args: list[str]) -> int:
     from collectiverl import verbs
 
     warnings.filterwarnings("ignore", module="(envpool|gymnasium|metaworld|glfw).*")
-    if verb == "run":
-        return verbs.run(args)
-    return verbs.evaluate_verb(args) if verb == "evaluate" else verbs.stage(verb)(args)
+    others = {"run": verbs.run, "evaluate": verbs.evaluate_verb, "export": verbs.export}
+    return (others.get(verb) or verbs.stage(verb))(args)

@@ -48,6 +48,9 @@ class TrainTask(Command):
     steps: Annotated[int | None, tyro.conf.Positional] = None  # environment steps, at most
     seed: int = 0
     backend: Backend = "auto"
+    demos: str | None = (
+        None  # such as scripted:20, half of every batch; "": none; None: as the run's settings say
+    )
     train: Annotated[TrainConfig, Flat] = field(default_factory=TrainConfig)
 
     @staticmethod
@@ -56,7 +59,9 @@ class TrainTask(Command):
 
     def stage(self, run: RunConfig) -> Stage:
         train = self.train if self.steps is None else replace(self.train, steps=self.steps)
-        config = experts.TrainTask(task=canonical(self.task), backend=self.backend, train=train)
+        task = canonical(self.task)
+        demos = run.demos_of(task) if self.demos is None else self.demos
+        config = experts.TrainTask(task=task, backend=self.backend, demos=demos, train=train)
         return experts.train_task_stage(config, self.seed)
 
 

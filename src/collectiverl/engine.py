@@ -20,6 +20,7 @@ from collectiverl.types import StageFailed, UserError
 
 POLL = 0.2  # seconds between looks at the progress of the workers
 PR_SET_PDEATHSIG = 1  # Linux: the signal a process gets when its parent dies
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # glibc: parameters of mallopt
 _progress: Any = None  # a worker's end of the progress queue
 
 
@@ -35,12 +36,10 @@ class Progress(NamedTuple):
 Watch = Callable[[Progress], None]
 
 
-def available_cores() -> int:
-    return len(os.sched_getaffinity(0))
-
-
 def use_threads(count: int) -> None:
-    """Gives this process's linear algebra `count` threads. Must come before the first computation.
+    """Gives this process's linear algebra `count` threads, and its allocator and compiler their settings.
+
+    Must come before the first computation.
 
     Processes are not pinned: the scheduler keeps one thread each on its core, and XLA's compiler may borrow
     a core that has nothing to do.
@@ -48,7 +47,20 @@ def use_threads(count: int) -> None:
     flags = f"--xla_cpu_multi_thread_eigen={str(count > 1).lower()} intra_op_parallelism_threads={count}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
     os.environ["OMP_NUM_THREADS"] = str(count)
+    _return_memory()
     use_compilation_cache()
+
+
+def _return_memory() -> None:
+    """Lets glibc give back what is freed: training an expert then peaks at 1.46 GB in place of 1.89.
+
+    Simulators come and go by the megabyte; above a fixed size each gets pages of its own, which left to itself
+    glibc stops doing, and threads share one heap.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library has its own ways
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)
+        libc.mallopt(M_ARENA_MAX, 1)
 
 
 def use_compilation_cache() -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from tensorboardX import SummaryWriter
 
 from collectiverl.store import write_atomically
 
+METRICS = "metrics.jsonl"
 Report = Callable[[int, int, str], None]  # (done, total, note), called as a stage advances
 
 
@@ -22,7 +22,7 @@ class MetricsLog:
     """Appends one line per call to `metrics.jsonl`; a resumed stage cuts back to its checkpoint's step."""
 
     def __init__(self, folder: Path, *, resume_at: int | None = None):
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / METRICS
         self._cut(resume_at)
         self._file = self.path.open("a")
         self._board = SummaryWriter(str(folder / "tensorboard"), flush_secs=30)
@@ -36,6 +36,7 @@ class MetricsLog:
         write_atomically(self.path, "".join(kept).encode())
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Appends `values`, each a number, under their names."""
         numbers = {name: float(value) for name, value in values.items()}
         short = {name: float(f"{number:.7g}") for name, number in numbers.items()}  # float32 holds no more
         self._file.write(json.dumps({"step": step, **short}) + "\n")
@@ -48,6 +49,11 @@ class MetricsLog:
         self._board.close()
 
 
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """What was logged in `folder`, in order."""
+    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+
+
 @contextlib.contextmanager
 def metrics_log(folder: Path | None, *, resume_at: int | None = None) -> Iterator[MetricsLog | None]:
     """A log in `folder`, closed however the block ends; none without a folder."""
@@ -56,25 +62,3 @@ def metrics_log(folder: Path | None, *, resume_at: int | None = None) -> Iterato
         return
     with contextlib.closing(MetricsLog(folder, resume_at=resume_at)) as log:
         yield log
-
-
-class Stopwatch:
-    """Seconds spent by name: `with watch("update"): ...`."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def __call__(self, name: str) -> "_Lap":
-        return _Lap(self, name)
-
-
-class _Lap:
-    def __init__(self, watch: Stopwatch, name: str):
-        self.watch, self.name = watch, name
-
-    def __enter__(self) -> None:
-        self.began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        spent = time.perf_counter() - self.began
-        self.watch.seconds[self.name] = self.watch.seconds.get(self.name, 0.0) + spent

@@ -23,7 +23,16 @@ from collectiverl.stages.buffers import (
 )
 from collectiverl.stages.collective import COLLECTIVE, DistillCollective, distill_collective_stage
 from collectiverl.stages.evaluation import Evaluate, evaluate_stage
-from collectiverl.stages.experts import TrainTask, model_path, train_task_stage
+from collectiverl.stages.experts import (
+    TrainTask,
+    TrainTogether,
+    demo_count,
+    model_path,
+    steps_to,
+    take_expert_stage,
+    train_task_stage,
+    train_together_stage,
+)
 from collectiverl.stages.representation import (
     PROBE,
     Probe,
@@ -36,6 +45,7 @@ from collectiverl.student.shaping import ShapingConfig
 from collectiverl.types import UserError
 
 CONFIG = "config.yaml"
+EXPERTS = "experts.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +59,9 @@ class RunConfig:
     student_tasks: tuple[str, ...] = ("window-close",)
     validation_fraction: float = 0.2  # of the episodes of each buffer
     online_envs: int = 16  # a task, in online distillation
+    demos: str = "scripted:20"  # what the experts of `demo_tasks` begin with
+    demo_tasks: tuple[str, ...] = ()  # those that cost too much from scratch
+    vectorize: bool = False  # experts that begin alike in one program, for a GPU; else each in its own
     expert: TrainConfig = field(default_factory=TrainConfig)
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
@@ -60,6 +73,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError("--tasks is empty: name at least one task, or a benchmark such as MT10")
+        demo_count(self.demos)
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"--validation-fraction={self.validation_fraction} is not between 0 and 1")
         if self.online_envs < 1 or self.seed < 0:
@@ -67,15 +81,23 @@ class RunConfig:
                 f"--online-envs={self.online_envs} must be at least 1, --seed={self.seed} at least 0"
             )
 
+    def demos_of(self, task: str) -> str:
+        """What the expert of `task`, by its one name, begins with."""
+        return self.demos if task in self.demo_tasks else ""
+
     def resolved(self) -> "RunConfig":
         """With every task by its one name, benchmarks expanded."""
-        return replace(self, tasks=resolve(self.tasks), student_tasks=resolve(self.student_tasks))
+        return replace(
+            self,
+            tasks=resolve(self.tasks),
+            student_tasks=resolve(self.student_tasks),
+            demo_tasks=resolve(self.demo_tasks) if self.demo_tasks else (),
+        )
 
 
 def stages(config: RunConfig) -> list[Stage]:
     """All stages of a run, those that others wait for longest first."""
     c, seed = config, config.seed
-    experts = [train_task_stage(TrainTask(task=t, backend=c.backend, train=c.expert), seed) for t in c.tasks]
     buffers = [split_buffer_stage(t, c.validation_fraction, seed) for t in c.tasks]
     transformer = train_transformer_stage(TrainTransformer(tasks=c.tasks, transformer=c.transformer), seed)
     online = [
@@ -90,7 +112,7 @@ def stages(config: RunConfig) -> list[Stage]:
     splits = [split_online_buffer_stage(t, (t,), c.validation_fraction, seed) for t in c.tasks]
     collective = distill_collective_stage(DistillCollective(tasks=c.tasks, collective=c.collective), seed)
     return [
-        *experts,
+        *_experts(c),
         *buffers,
         transformer,
         *online,
@@ -100,6 +122,33 @@ def stages(config: RunConfig) -> list[Stage]:
         probe_stage(Probe(tasks=c.tasks), seed),
         *_evaluations(c),
     ]
+
+
+def expert_stages(config: RunConfig) -> list[Stage]:
+    """The experts alone, and their evaluations."""
+    return [*_experts(config), *(e for e in _evaluations(config) if e.out.startswith("evaluation/expert/"))]
+
+
+def _experts(c: RunConfig) -> list[Stage]:
+    """Those that begin with demonstrations first, which are the hard ones."""
+    begin = {task: c.demos_of(task) for task in c.tasks}
+    tasks = sorted(c.tasks, key=lambda task: task not in c.demo_tasks)
+    experts = [TrainTask(task=t, backend=c.backend, demos=begin[t], train=c.expert) for t in tasks]
+    if not c.vectorize:
+        return [train_task_stage(expert, c.seed) for expert in experts]
+    found = []
+    for demos in sorted(set(begin.values())):
+        alike = tuple(expert for expert in experts if expert.demos == demos)
+        if len(alike) == 1:
+            found.append(train_task_stage(alike[0], c.seed))
+            continue
+        together = train_together_stage(
+            TrainTogether(experts=alike),
+            c.seed,
+            f"together/{demos.replace(':', '_') or 'scratch'}/seed_{c.seed}",
+        )
+        found += [together, *(take_expert_stage(expert, together.out, c.seed) for expert in alike)]
+    return found
 
 
 def _students(c: RunConfig) -> list[Stage]:
@@ -166,7 +215,8 @@ def _fits(run: Path, stage: Stage, overwrite: bool) -> bool:
 
 
 def summarize(run: Path, config: RunConfig) -> dict[str, Any]:
-    """Every policy's row, from the sealed evaluations, written as `summary.json`."""
+    """Every policy's row, from the sealed evaluations, written as `summary.json`; the experts' also alone."""
+    summarize_experts(run, config)
     every = stages(config)
     online = [summary(run / online_path((task,), config.seed)) for task in config.tasks]
     experts = [summary(run / model_path(task, config.seed)) for task in config.tasks]
@@ -191,7 +241,24 @@ def summarize(run: Path, config: RunConfig) -> dict[str, Any]:
     return result
 
 
+def summarize_experts(run: Path, config: RunConfig) -> dict[str, Any]:
+    """The experts' rows and what they cost, written as `experts.json`."""
+    every = expert_stages(config)
+    trained = [summary(run / model_path(task, config.seed)) for task in config.tasks]
+    result = {
+        "tasks": list(config.tasks),
+        "seed": config.seed,
+        "policies": [summary(run / stage.out) for stage in every if stage.name == "evaluate"],
+        "env_steps": sum(expert["env_steps"] for expert in trained),
+        "core_seconds": round(sum(expert["seconds"] for expert in trained), 1),
+        "steps_to_0.9": {task: steps_to(run / model_path(task, config.seed), 0.9) for task in config.tasks},
+        "versions": store.versions(),
+    }
+    checkpoints.write_json(run / EXPERTS, result)
+    return result
+
+
 def _seconds(run: Path, every: list[Stage]) -> float:
     """Seconds of all stages that the collective is made from, as if done one after the other."""
-    names = ("train-task", "online-distill", "train-transformer", "distill-collective")
+    names = ("train-together", "train-task", "online-distill", "train-transformer", "distill-collective")
     return round(sum(store.manifest(run / s.out)["seconds"] for s in every if s.name in names), 1)

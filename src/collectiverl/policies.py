@@ -12,6 +12,7 @@ from collectiverl.store import is_sealed, partial
 from collectiverl.types import Policy, UserError
 
 RUN_COLLECTIVE = "model_col"
+SHIPPED = Path(__file__).parent / "pretrained"  # what comes with the package
 
 
 def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
@@ -19,7 +20,7 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
 
     Args:
         path_or_name: `runs/demo` (its collective), `runs/demo/model/reach-v3/seed_0` (any sealed model),
-            `scripted:push` or `random:push`.
+            `scripted:push`, `random:push`, or one that comes with the package, such as `mt10/push`.
         task: which task will be played: the shapes are checked against it. Told to the policy only if that is
             a collective conditioned on the task id.
 
@@ -33,7 +34,7 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     kind, _, name = str(path_or_name).partition(":")
     if name and kind in ("scripted", "random"):
         return _named(kind, canonical(name))
-    folder = Path(path_or_name)
+    folder = _shipped(str(path_or_name)) or Path(path_or_name)
     if is_sealed(folder / RUN_COLLECTIVE):
         folder = folder / RUN_COLLECTIVE
     if not is_sealed(folder):
@@ -52,6 +53,19 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     raise UserError(f"{folder} holds no policy: name a folder below model/, model_col/ or student/ of a run")
 
 
+def _shipped(name: str) -> Path | None:
+    """The folder of a policy that comes with the package; what lies under that path itself goes before it."""
+    collection, _, task = name.partition("/")
+    collections = {folder.name for folder in SHIPPED.iterdir()}
+    if not task or "/" in task or Path(name).exists() or collection not in collections:
+        return None
+    folder = SHIPPED / collection / canonical(task)
+    if not folder.is_dir():
+        there = ", ".join(sorted(path.parent.name for path in folder.parent.glob("*/manifest.json")))
+        raise UserError(f"{collection} comes with no {canonical(task)}: it has {there}")
+    return folder
+
+
 def _named(kind: str, task: str) -> Policy:
     if kind == "scripted":
         return ScriptedPolicy((task,))
@@ -65,5 +79,5 @@ def _missing(folder: Path) -> str:
         return f"{folder} holds no finished policy: 'collectiverl run' makes one"
     return (
         f"there is no policy {str(folder)!r}: name a folder such as runs/quickstart or "
-        "runs/quickstart/model/reach-v3/seed_0, or a policy such as scripted:push or random:push"
+        "runs/quickstart/model/reach-v3/seed_0, or a policy such as mt10/push, scripted:push or random:push"
     )

@@ -68,16 +68,19 @@ def display(stages: Sequence[Stage]) -> Iterator[Display]:
 
 
 def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Every policy on every task; success in per cent of the goals played."""
+    """Every policy on every task, success as a share of the goals played; no wider than eighty columns."""
+    kinds = {row["policy"] for row in rows}
+    whose = f"{kinds.pop()}: " if len(kinds) == 1 else ""  # no column for what is the same in every row
+    demos = {row.get("trained_from", "") for row in rows} - {"", "scratch"}
     table = Table(
-        title="success over a task's 50 goals, deterministic (steps: of environments, in training)",
+        title=f"{whose}success over each task's goals, deterministic (steps: of environments, in training)",
         box=SIMPLE_HEAD,
         padding=(0, 1),
         pad_edge=False,
     )
-    for name in ("policy", "task"):
+    for name in (*([] if whose else ["policy"]), "task", *(["from"] if demos else [])):
         table.add_column(name, no_wrap=True)
-    for name in ("any", "95 %", "last", "return", "steps", "sec"):
+    for name in ("any", "95 %", "last", *([] if demos else ["return"]), "steps", "sec"):
         table.add_column(name, justify="right", no_wrap=True)
     previous = None
     for row in rows:
@@ -86,16 +89,23 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         previous = row["policy"]
         low, high = row["interval"]
         table.add_row(
-            row["policy"],
+            *([] if whose else [row["policy"]]),
             row["task"],
+            *([_origin(row)] if demos else []),
             f"{row['success_any']:.2f}",
             f"{low:.2f}-{high:.2f}",
             f"{row['success_last']:.2f}",
-            f"{row['return']:,.0f}",
-            f"{row['env_steps']:,}" if row["env_steps"] else "",
-            f"{row['seconds']:,.0f}" if row["seconds"] else "",
+            *([] if demos else [f"{row['return']:,.0f}"]),
+            f"{row['env_steps']:,}" if row.get("env_steps") else "",
+            f"{row['seconds']:,.0f}" if row.get("seconds") else "",
         )
     return table
+
+
+def _origin(row: Mapping[str, Any]) -> str:
+    """`scripted:20` as a table has room for it."""
+    kind, _, count = row.get("trained_from", "").partition(":")
+    return f"{count} demos" if count else kind
 
 
 def probe_table(probe: Mapping[str, Any]) -> Table:

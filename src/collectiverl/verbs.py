@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -13,8 +13,10 @@ from collectiverl.commands import STAGES, Flat
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
 from collectiverl.evaluation.video import record_video
+from collectiverl.export import CARD, export_experts
 from collectiverl.pipeline import RunConfig
 from collectiverl.policies import load_policy
+from collectiverl.stages.base import available_cores
 from collectiverl.stages.evaluation import row
 from collectiverl.terminal import console, display, places, policies_table, probe_table
 from collectiverl.types import UserError
@@ -51,6 +53,7 @@ class Run:
 
     where: Annotated[Where, Flat] = field(default_factory=Where)
     cores: int = 0  # stages side by side, one core each; 0: as many as there are cores
+    until: Literal["experts", "end"] = "end"  # experts: stop when these are trained and evaluated
     settings: Annotated[RunConfig, Flat] = field(default_factory=RunConfig)
 
 
@@ -61,10 +64,11 @@ def run(args: Sequence[str]) -> int:
     folder, config = command.where.folder, command.settings.resolved()
     if command.cores < 0:
         raise UserError(f"--cores={command.cores} must not be negative")
-    cores = command.cores or engine.available_cores()
+    cores = command.cores or available_cores()
     with store.lock(folder):
         pipeline.claim(folder, config, overwrite=where.overwrite)
-        every = pipeline.stages(config)
+        only_experts = command.until == "experts"
+        every = pipeline.expert_stages(config) if only_experts else pipeline.stages(config)
         todo = pipeline.unfinished(folder, every, overwrite=where.overwrite)
         if todo:
             done = len(every) - len(todo)
@@ -75,8 +79,21 @@ def run(args: Sequence[str]) -> int:
                 engine.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=where.overwrite)
         else:
             console.print(f"all {len(every)} stages are done: nothing to do")
-        show(folder, pipeline.summarize(folder, config))
+        if only_experts:
+            show_experts(folder, pipeline.summarize_experts(folder, config))
+        else:
+            show(folder, pipeline.summarize(folder, config))
     return 0
+
+
+def show_experts(folder: Path, summary: dict[str, Any]) -> None:
+    """What the experts can do, and where they lie."""
+    console.print(policies_table(summary["policies"]))
+    console.print(
+        f"together {summary['env_steps']:,} environment steps, {summary['core_seconds']:,.0f} core-seconds"
+    )
+    names = {"these figures": pipeline.EXPERTS, "settings": pipeline.CONFIG, "experts": "model"}
+    console.print(places(folder, names))
 
 
 def show(folder: Path, summary: dict[str, Any]) -> None:
@@ -111,7 +128,7 @@ def stage(verb: str) -> Callable[[Sequence[str]], int]:
         parsed = _parse(verb, args, kind(where=where, **kind.defaults(base), **required))
         with _refusals():
             made, folder = parsed.stage(base), parsed.where.folder
-        engine.use_threads(engine.available_cores())
+        engine.use_threads(available_cores())
         with display([made]) as watch:
             result = engine.run_here(folder, made, watch=watch, overwrite=parsed.where.overwrite)
             watch(engine.Progress(made.out, 1, 0, ""))
@@ -151,7 +168,7 @@ def evaluate_verb(args: Sequence[str]) -> int:
     tasks = resolve(command.tasks)
     if not tasks:
         raise UserError("name at least one task to play, such as reach, or a benchmark such as MT10")
-    engine.use_threads(engine.available_cores())
+    engine.use_threads(available_cores())
     rows = []
     with display([]) as watch:
         for task in tasks:
@@ -163,8 +180,29 @@ def evaluate_verb(args: Sequence[str]) -> int:
             rows.append(row(command.policy, evaluate(policy, task, command.settings, report=report)))
             if command.video:
                 record_video(policy, task, Path(command.video) / f"{task}.mp4")
-    console.print(policies_table(rows))
     if command.json:
         store.make_writable(Path(command.json).parent)
         checkpoints.write_json(Path(command.json), {"policies": rows})
+    console.print(policies_table(rows))
+    return 0
+
+
+# -- export ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Copy a run's experts without their episodes and logs, sealed, with a model card."""
+
+    out: str  # folder
+    where: Annotated[Where, Flat] = field(default_factory=Where)
+
+
+def export(args: Sequence[str]) -> int:
+    """`collectiverl export`."""
+    where = Where.read(args)
+    command = _parse("export", args, Export(out=tyro.MISSING, where=where))
+    out = Path(command.out)
+    export_experts(command.where.folder, out)
+    console.print(places(out, {"model card": CARD, "figures": pipeline.EXPERTS}))
     return 0

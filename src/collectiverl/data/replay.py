@@ -4,12 +4,13 @@ Rows are vector steps. A row holds the observation acted on; the row behind it h
 an episode's last observation occupies a row of its own that is no transition (next-step auto-reset).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from collectiverl.types import Transition
+from collectiverl.types import Episode, Transition
 
 MIN_ROWS = 4  # at most two rows in a row are no transitions, and the newest cannot be used yet
 
@@ -42,6 +43,25 @@ class Replay:
             valid=np.zeros(shape, bool),
         )
         self.next, self.size = 0, 0
+
+    @classmethod
+    def of(cls, episodes: Sequence[Sequence[Episode]]) -> "Replay":
+        """A memory of given episodes, one sequence for each expert; an expert's lie side by side."""
+        example = episodes[0][0]
+        rows = 1 + max(len(e) for own in episodes for e in own)
+        envs = max(map(len, episodes))
+        memory = cls(rows * envs, len(episodes), envs, example.obs.shape[-1], example.action.shape[-1])
+        for i, own in enumerate(episodes):
+            for j, e in enumerate(own):
+                length = len(e)
+                memory.data.obs[: length + 1, i, j] = e.obs
+                memory.data.action[:length, i, j] = e.action
+                memory.data.reward[:length, i, j] = e.reward
+                memory.data.valid[:length, i, j] = True
+                memory.data.ended[length - 1, i, j] = True
+                memory.data.terminated[length - 1, i, j] = e.terminated
+        memory.size = len(memory.data.reward)
+        return memory
 
     def add(self, row: Row) -> None:
         for column, values in zip(self.data, row, strict=True):

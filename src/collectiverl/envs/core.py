@@ -33,7 +33,6 @@ class StepResult(NamedTuple):
 
 
 @runtime_checkable
-@runtime_checkable
 class VectorEnv(Protocol):
     """`N` environments stepped together; everything after `reset(seed)` follows from it and the actions."""
 

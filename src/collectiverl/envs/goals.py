@@ -1,4 +1,8 @@
-"""Goals: the fixed ones of every task, their split for training and evaluation, and the order of play."""
+"""Goals: the fixed ones of every task, their split for training and evaluation, and the order of play.
+
+Meta-World draws a task's 50 goals from a seed. Numbers 0 to 49 are those of seed 0, 50 to 99 those of seed 1,
+and so on.
+"""
 
 import pickle
 from collections.abc import Sequence
@@ -12,6 +16,7 @@ from collectiverl.envs.tasks import TOY_TASKS, is_toy
 from collectiverl.types import UserError
 
 NUM_GOALS = 50  # Meta-World's own number; checked where its goals are made
+MAX_SEEDS = 100  # of goals; more would be a slip of the pen
 HELD_OUT = 10
 FRESH = -1  # the index of a goal drawn afresh
 
@@ -53,8 +58,10 @@ def indices(chosen: Goals | str) -> tuple[int, ...]:
             raise UserError(f"no goal set {chosen!r}: choose one of {', '.join(sets)}, or list goal indices")
         return sets[chosen]
     listed = tuple(int(goal) for goal in chosen)
-    if not listed or min(listed) < 0 or max(listed) >= NUM_GOALS:
-        raise UserError(f"goals {listed} must be one or more of 0 to {NUM_GOALS - 1}")
+    if not listed or min(listed) < 0 or max(listed) >= NUM_GOALS * MAX_SEEDS:
+        raise UserError(
+            f"goals {listed} must be one or more of 0 to {NUM_GOALS - 1}, or {NUM_GOALS} more a seed of goals"
+        )
     return listed
 
 
@@ -75,7 +82,7 @@ class GoalSequence:
         if order not in ("random", "sequential"):
             raise UserError(f"no goal order {order!r}: choose random or sequential")
         self._indices = indices(chosen)
-        self._rows = goals(task) if self._indices else None
+        self._task = task
         self._sequential = order == "sequential"
         self._first, self._stride = env, num_envs
         self.restart(0)
@@ -85,10 +92,11 @@ class GoalSequence:
         self.generator = np.random.default_rng(seed)
 
     def next(self) -> Goal:
-        if self._rows is None:
+        if not self._indices:
             return Goal(FRESH, None)
         number = self._indices[self._choose() % len(self._indices)]
-        return Goal(number, self._rows[number])
+        seed, place = divmod(number, NUM_GOALS)
+        return Goal(number, goals(self._task, seed)[place])
 
     def _choose(self) -> int:
         if not self._sequential:

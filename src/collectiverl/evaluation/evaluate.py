@@ -7,7 +7,7 @@ import numpy as np
 
 from collectiverl.envs import make
 from collectiverl.envs.core import VectorEnv
-from collectiverl.envs.goals import GoalSet, indices
+from collectiverl.envs.goals import MAX_SEEDS, NUM_GOALS, GoalSet, indices
 from collectiverl.envs.rollout import episodes
 from collectiverl.evaluation.statistics import Interval, success_interval
 from collectiverl.metrics import Report, silent
@@ -21,11 +21,14 @@ class EvaluateConfig:
     """Which goals are played, and how many side by side."""
 
     goals: GoalSet | tuple[int, ...] = "all"  # all 50, the 40 for training, the 10 held out, or a list
+    goal_seeds: int = 1  # sets of goals: those that Meta-World draws from seeds 0, 1, …
     num_envs: int = 10  # at most; fewer suit a scripted policy, more a large network
 
     def __post_init__(self) -> None:
         if self.num_envs < 1:
             raise ValueError(f"--num-envs={self.num_envs} must be at least 1")
+        if not 1 <= self.goal_seeds <= MAX_SEEDS:
+            raise ValueError(f"--goal-seeds={self.goal_seeds} is not in 1 to {MAX_SEEDS}")
         if not self.goal_indices:
             raise ValueError(f"--goals={self.goals}: choose all, train, held-out, or a list of goals")
         if len(set(self.goal_indices)) < len(self.goal_indices):
@@ -33,7 +36,9 @@ class EvaluateConfig:
 
     @property
     def goal_indices(self) -> tuple[int, ...]:
-        return indices(self.goals)
+        return tuple(
+            seed * NUM_GOALS + goal for seed in range(self.goal_seeds) for goal in indices(self.goals)
+        )
 
     @property
     def envs_used(self) -> int:

@@ -70,7 +70,7 @@ class Actor(eqx.Module):
         self.action_dim = action_dim
         self.log_std_min, self.log_std_max = log_std_bounds
 
-    def __call__(self, obs: Float[Array, "O"]) -> Gaussian:
-        mean, raw = jnp.split(self.mlp(obs), 2)
+    def __call__(self, obs: Float[Array, "*batch O"]) -> Gaussian:
+        mean, raw = jnp.split(self.mlp(obs), 2, axis=-1)
         span = self.log_std_max - self.log_std_min
         return Gaussian(mean, self.log_std_min + 0.5 * span * (jnp.tanh(raw) + 1))

@@ -1,4 +1,4 @@
-"""Multilayer perceptron, and an ensemble of them as one module."""
+"""Multilayer perceptron, and an ensemble of them as one module; for one example or any batch of them."""
 
 from collections.abc import Callable
 
@@ -8,12 +8,42 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 
-class LayerNorm(eqx.Module):
-    """Layer normalisation (Ba et al. 2016) whose means are dot products.
+def _mean(x: Float[Array, "*batch size"]) -> Float[Array, "*batch 1"]:
+    """Over the last axis, as a product: XLA's CPU backend runs a row reduction as a scalar loop."""
+    return x @ jnp.full((x.shape[-1], 1), 1 / x.shape[-1])
 
-    XLA's CPU backend runs a row reduction as a scalar loop and a dot product vectorised: a SAC update with
-    `equinox.nn.LayerNorm` in its critics took half as long again.
+
+@jax.custom_vjp
+def rescale(
+    x: Float[Array, "*batch size"], weight: Float[Array, "size"], bias: Float[Array, "size"]
+) -> Float[Array, "*batch size"]:
+    """`x / rms(x) * weight + bias`, its gradient by hand in half as many passes over the activations.
+
+    With it and `Linear.centred` in the critics a SAC update took 13 ms, with the same by automatic
+    differentiation 15, without layer normalisation 11 (medians of runs in turn on one core).
     """
+    return _rescale(x, weight, bias)[0]
+
+
+def _rescale(x, weight, bias):
+    scale = jax.lax.rsqrt(_mean(x * x) + 1e-5)
+    return x * scale * weight + bias, (x, scale, weight)
+
+
+def _rescale_back(saved, grad):
+    x, scale, weight = saved
+    slope = grad * x
+    to_x = scale * (grad * weight) - x * (scale**3 * _mean(slope * weight))
+    ones = jnp.ones((1, grad.size // grad.shape[-1]))
+    to_weight, to_bias = (ones @ part.reshape(-1, grad.shape[-1]) for part in (slope * scale, grad))
+    return to_x, to_weight[0], to_bias[0]
+
+
+rescale.defvjp(_rescale, _rescale_back)
+
+
+class LayerNorm(eqx.Module):
+    """Layer normalisation (Ba et al. 2016)."""
 
     weight: Float[Array, "size"]
     bias: Float[Array, "size"]
@@ -21,10 +51,12 @@ class LayerNorm(eqx.Module):
     def __init__(self, size: int):
         self.weight, self.bias = jnp.ones(size), jnp.zeros(size)
 
-    def __call__(self, x: Float[Array, "size"]) -> Float[Array, "size"]:
-        average = jnp.full(x.shape, 1 / x.size)
-        centred = x - x @ average
-        return centred * jax.lax.rsqrt(centred**2 @ average + 1e-5) * self.weight + self.bias
+    def __call__(self, x: Float[Array, "*batch size"]) -> Float[Array, "*batch size"]:
+        return self.of_centred(x - _mean(x))
+
+    def of_centred(self, x: Float[Array, "*batch size"]) -> Float[Array, "*batch size"]:
+        """The same for an `x` whose mean is 0."""
+        return rescale(x, self.weight, self.bias)
 
 
 class Linear(eqx.Module):
@@ -42,12 +74,16 @@ class Linear(eqx.Module):
         drawn = jax.random.uniform(key, (in_size + 1, out_size), minval=-limit, maxval=limit)
         self.weight, self.bias = drawn[:-1], drawn[-1]
 
-    def __call__(self, x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         return x @ self.weight + self.bias
+
+    def centred(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        """The outputs less their mean, which is taken off the weights: they are fewer than the activations."""
+        return x @ (self.weight - _mean(self.weight)) + (self.bias - _mean(self.bias))
 
 
 class MLP(eqx.Module):
-    """`depth` hidden layers of `width` ReLU units and a linear head, for one example.
+    """`depth` hidden layers of `width` ReLU units and a linear head.
 
     With `layer_norm` every hidden layer is normalised before its activation, which keeps critics from
     extrapolating (Ball et al. 2023, RLPD).
@@ -71,17 +107,19 @@ class MLP(eqx.Module):
         self.layers = [Linear(a, b, key=k) for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True)]
         self.norms = [LayerNorm(width) for _ in range(depth)] if layer_norm else []
 
-    def __call__(self, x: Float[Array, "inputs"]) -> Float[Array, "outputs"]:
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         for i, layer in enumerate(self.layers[:-1]):
-            x = layer(x)
-            if self.norms:
-                x = self.norms[i](x)
+            x = self.norms[i].of_centred(layer.centred(x)) if self.norms else layer(x)
             x = jax.nn.relu(x)
         return self.layers[-1](x)
 
 
 class Ensemble(eqx.Module):
-    """`size` modules of one structure with their own weights, evaluated together."""
+    """`size` modules of one structure with their own weights, evaluated together.
+
+    The members' axis stays in front of the batch, as XLA's batched products leave it: mapped over a batch from
+    without, the axes are swapped and back at every layer (8 % of a SAC update, median of three runs in turn).
+    """
 
     members: eqx.Module
     size: int = eqx.field(static=True)
@@ -91,7 +129,7 @@ class Ensemble(eqx.Module):
         self.members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
         self.size = size
 
-    def __call__(self, x: Float[Array, "inputs"]) -> Float[Array, "size outputs"]:
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "size *batch outputs"]:
         return eqx.filter_vmap(lambda member: member(x))(self.members)
 
 
@@ -108,5 +146,8 @@ class Critic(eqx.Module):
 
         self.ensemble = Ensemble(make, 2, key=key)
 
-    def __call__(self, obs: Float[Array, "O"], action: Float[Array, "A"]) -> Float[Array, "2"]:
-        return self.ensemble(jnp.concatenate([obs, action]))[:, 0]
+    def __call__(
+        self, obs: Float[Array, "*batch O"], action: Float[Array, "*batch A"]
+    ) -> Float[Array, "*batch 2"]:
+        q = self.ensemble(jnp.concatenate([obs, action], axis=-1))
+        return jnp.moveaxis(q[..., 0], 0, -1)

@@ -23,7 +23,7 @@ class Normalizer(eqx.Module):
     def identity(cls, dim: int, floor: float = STD_FLOOR) -> "Normalizer":
         return cls(jnp.zeros(()), jnp.zeros(dim), jnp.zeros(dim), floor)
 
-    def __call__(self, obs: Float[Array, "O"]) -> Float[Array, "O"]:
+    def __call__(self, obs: Float[Array, "*batch O"]) -> Float[Array, "*batch O"]:
         std = jnp.maximum(jnp.sqrt(self.m2 / jnp.maximum(self.count, 1.0)), self.floor)
         standard = jnp.clip((obs - self.mean) / std, -CLIP, CLIP)
         return jnp.where(self.count > 0, standard, obs)

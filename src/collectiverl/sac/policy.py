@@ -18,22 +18,22 @@ ABOUT = "agent.json"
 @eqx.filter_jit
 def act(agents: Agent, obs: Float[AnyArray, "E N O"]) -> Float[Array, "E N A"]:
     """The deterministic actions of E agents."""
-    return eqx.filter_vmap(lambda agent, o: jax.vmap(agent.policy)(o).mode)(agents, obs)
+    return eqx.filter_vmap(lambda agent, o: agent.policy(o).mode)(agents, obs)
 
 
 @eqx.filter_jit
 def explore(agents: Agent, obs: Float[AnyArray, "E N O"], key: PRNGKeyArray) -> Float[Array, "E N A"]:
     """Actions drawn from the policies of E agents."""
     keys = jax.random.split(key, obs.shape[0])
-    return eqx.filter_vmap(lambda agent, o, k: jax.vmap(agent.policy)(o).sample(k)[0])(agents, obs, keys)
+    return eqx.filter_vmap(lambda agent, o, k: agent.policy(o).sample(k)[0])(agents, obs, keys)
 
 
 @eqx.filter_jit
 def _label(
     agent: Agent, obs: Float[AnyArray, "T O"], action: Float[AnyArray, "T A"]
 ) -> tuple[Array, Array, Array]:
-    gaussian = jax.vmap(agent.policy)(obs)
-    return gaussian.mode, gaussian.log_std, jax.vmap(agent.q)(obs, action)
+    gaussian = agent.policy(obs)
+    return gaussian.mode, gaussian.log_std, agent.q(obs, action)
 
 
 class AgentPolicy:

@@ -33,11 +33,13 @@ class TrainConfig:
     steps: int = 200_000  # environment steps, at most
     num_envs: int = 32
     updates_per_step: int = 4  # after each vector step, which is `num_envs` environment steps
-    horizon: int | None = None  # steps of a training episode, at most; None: the environment's own limit
+    horizon: int | None = 200  # steps of a training episode, at most; None: the environment's own limit
+    noise_hold: int = 8  # vector steps for which exploration keeps its noise; 1: white noise
     warmup: int = 2_000  # random transitions before the first update
     capacity: int = 1_000_000  # transitions in the replay
     eval_every: int = 8_000  # environment steps
     eval_episodes: int = 20
+    eval_envs: int = 5  # at most, that play them: a simulator of Meta-World takes 30 MB
     stop_success: float = 0.95  # stop when an evaluation has reached this …
     stop_evaluations: int = 2  # … this many times in a row; 0: never
     checkpoint_every: int = 50_000  # environment steps
@@ -45,8 +47,10 @@ class TrainConfig:
     sac: SACConfig = field(default_factory=SACConfig)
 
     def __post_init__(self) -> None:
-        names = ("steps", "num_envs", "updates_per_step", "warmup", "eval_every", "eval_episodes")
-        for name in (*names, "checkpoint_every"):
+        for name in (
+            *("steps", "num_envs", "updates_per_step", "noise_hold", "warmup"),
+            *("eval_every", "eval_episodes", "eval_envs", "checkpoint_every"),
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
         if self.horizon is not None and self.horizon < 1:

@@ -5,12 +5,13 @@ checkpoint, so that a killed training goes on to the very result it would have h
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
@@ -24,9 +25,7 @@ from collectiverl.nn.normalizer import Normalizer
 from collectiverl.sac.agent import Agent, SACState, update
 from collectiverl.sac.policy import AgentPolicy, explore
 from collectiverl.sac.settings import NoShaping, Shaping, TrainConfig
-from collectiverl.types import Episode
-
-MakeEnvs = Callable[[], VectorEnv]
+from collectiverl.types import AnyArray, Episode, Policy, Transition
 
 
 @jax.jit
@@ -36,18 +35,26 @@ def _take_in(normalizers: Normalizer, obs: Float[Array, "E N O"]) -> Normalizer:
 
 @dataclass
 class Result:
-    """What training leaves behind."""
+    """What training one expert leaves behind."""
 
-    agents: Agent  # of the best evaluation, leading axis E
+    agent: Agent  # of the best evaluation
     episodes: list[Episode]  # sampled while learning
-    env_steps: int  # an expert's
+    env_steps: int
     seconds: float
-    success: float  # of the evaluation that chose the agents
+    success: float  # of the evaluation that chose the agent
     solved_at: int | None  # environment steps at the first of the evaluations that ended training
 
 
 class Trainer:
-    """The state of one training; `run` takes it from its last checkpoint to its end."""
+    """The state of a training of E experts; `run` takes it from its last checkpoint to its end.
+
+    Environments are grouped by expert: `config.num_envs` of `envs` for each, and an equal share of `eval_envs`.
+    An expert whose task is solved is kept as it was then; it plays on until all are.
+
+    Args:
+        prior: episodes of others, from which half of every batch is drawn (Ball et al. 2023, RLPD): one
+            sequence for each expert.
+    """
 
     def __init__(
         self,
@@ -58,6 +65,7 @@ class Trainer:
         *,
         seed: int,
         shaping: Shaping | None = None,
+        prior: Sequence[Sequence[Episode]] = (),
         report: Report = silent,
     ):
         self.state, self.config, self.seed = state, config, seed
@@ -67,23 +75,27 @@ class Trainer:
         self.key = jax.random.key(seed)
         spec = envs.spec
         self.replay = Replay(config.capacity, self.experts, config.num_envs, spec.obs_dim, spec.action_dim)
+        self.prior = Replay.of(prior) if prior else None
         self.collector = EpisodeCollector(envs, "training", seed)
-        self.recent: list[Episode] = []
-        self.sampled: list[Episode] = []
+        self.recent: list[list[Episode]] = [[] for _ in range(self.experts)]
+        self.sampled: list[list[Episode]] = [[] for _ in range(self.experts)]
         self.best = state.agent
-        self.progress = Progress()
+        self.progress = Progress([ExpertProgress() for _ in range(self.experts)])
         self.began = time.perf_counter()
 
     # -- acting --------------------------------------------------------------------------------------------
 
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        """Random during the warm-up, then drawn from the policy; a function of seed and step alone."""
+        """Random during the warm-up, then drawn from the policy with noise that holds for some steps.
+
+        The noise is a function of seed and step alone.
+        """
         shape = (self.experts, len(observations) // self.experts)
         if self.progress.env_steps < self.config.warmup:
             rng = np.random.default_rng([self.seed, self.progress.vector_step])
             return rng.uniform(-1, 1, (len(observations), self.envs.spec.action_dim)).astype(np.float32)
         obs = observations.reshape(*shape, -1)
-        key = jax.random.fold_in(self.key, 2 * self.progress.vector_step)
+        key = jax.random.fold_in(self.key, 2 * (self.progress.vector_step // self.config.noise_hold))
         return np.asarray(explore(self.state.agent, obs, key)).reshape(len(observations), -1)
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
@@ -94,21 +106,31 @@ class Trainer:
 
     # -- learning ------------------------------------------------------------------------------------------
 
-    def run(self, work: Path | None = None) -> Result:
-        """Trains to the end; with a folder, checkpoints into it and logs metrics there."""
+    def run(self, work: Path | None = None) -> list[Result]:
+        """Trains to the end, one result an expert; with a folder, checkpoints into it and logs metrics there."""
         self.restore(work)
+        if self.prior is not None and not self.progress.env_steps:
+            self._look_at(self.prior)
         with metrics_log(work, resume_at=self.progress.env_steps) as log:
             while not self.finished:
                 self._segment(log)
                 if work and not self.finished:
                     self.save(work)
-        p = self.progress
-        return Result(self.best, self.sampled, p.env_steps, self._seconds(), p.best, p.solved_at)
+        return [self._result(i) for i in range(self.experts)]
+
+    def _result(self, i: int) -> Result:
+        p, expert = self.progress, self.progress.experts[i]
+        solved_at = expert.solved_at if self._is_solved(expert) else None
+        agent = jax.tree.map(lambda leaf: leaf[i] if eqx.is_array(leaf) else leaf, self.best)
+        return Result(agent, self.sampled[i], p.env_steps, self._seconds(), expert.best, solved_at)
+
+    def _is_solved(self, expert: "ExpertProgress") -> bool:
+        wanted = self.config.stop_evaluations
+        return bool(wanted) and expert.streak >= wanted
 
     @property
     def solved(self) -> bool:
-        wanted = self.config.stop_evaluations
-        return bool(wanted) and self.progress.streak >= wanted
+        return all(map(self._is_solved, self.progress.experts))
 
     @property
     def finished(self) -> bool:
@@ -169,35 +191,55 @@ class Trainer:
         self.replay.add(Row(obs, action, zeros, zeros, no, ~no, no))
 
     def _observe_statistics(self, obs: Float[np.ndarray, "N O"]) -> None:
-        grouped = obs.reshape(self.experts, self.config.num_envs, -1)
+        grouped = obs.reshape(self.experts, -1, obs.shape[-1])
         normalizer = _take_in(self.state.agent.normalizer, grouped)
         self.state = eqx.tree_at(lambda s: s.agent.normalizer, self.state, normalizer)
+
+    def _look_at(self, prior: Replay) -> None:
+        """Takes a memory's observations into the running mean and deviation, row by row while all play."""
+        if self.config.sac.normalize_obs:
+            for obs in prior.data.obs[prior.data.valid.all((1, 2))]:
+                self._observe_statistics(obs.reshape(-1, obs.shape[-1]))
 
     def _learn(self) -> dict[str, jax.Array]:
         config, p = self.config, self.progress
         if p.env_steps < config.warmup or not self.replay.ready:
             return {}
-        batches = self.replay.sample(
-            np.random.default_rng([self.seed, 1, p.vector_step]),
-            (config.updates_per_step, config.sac.batch_size),
-            n_step=config.sac.n_step,
-            gamma=config.sac.gamma,
-            weight=self.shaping.weight(p.env_steps),
-        )
-        batches = batches._replace(reward=batches.reward * np.float32(config.sac.reward_scale))
+        batches = self._batches(np.random.default_rng([self.seed, 1, p.vector_step]))
         key = jax.random.fold_in(self.key, 2 * p.vector_step + 1)
         self.state, metrics = update(self.state, batches, key, config.sac)
         return metrics
 
+    def _batches(self, rng: np.random.Generator) -> Transition:
+        """Transitions of axes (U, E, batch), rewards scaled; half of them the prior's, where there is one."""
+        config, sac = self.config, self.config.sac
+        memories = [self.replay] if self.prior is None else [self.replay, self.prior]
+        parts = [
+            memory.sample(
+                rng,
+                (config.updates_per_step, share),
+                n_step=sac.n_step,
+                gamma=sac.gamma,
+                weight=self.shaping.weight(self.progress.env_steps),
+            )
+            for memory, share in zip(memories, _shares(sac.batch_size, len(memories)), strict=True)
+        ]
+        batches = Transition(*(np.concatenate(columns, axis=2) for columns in zip(*parts, strict=True)))
+        return batches._replace(reward=batches.reward * np.float32(sac.reward_scale))
+
     def _sample_episodes(self, step: Step) -> None:
+        """Copies aside the last complete episodes of each expert, when it is time."""
         sampling, p = self.config.sampling, self.progress
-        self.recent += [episode for _, episode in self.collector.add(step)]
-        self.recent = self.recent[-max(sampling.episodes, 1) :]
-        due = self.finished or p.env_steps >= max(p.next_sampling, sampling.warmup)
-        if due and len(self.recent) >= sampling.episodes:
-            self.sampled += self.recent[: sampling.episodes]
-            self.recent = []
-            p.next_sampling = p.env_steps + sampling.period
+        for env, episode in self.collector.add(step):
+            own = self.recent[env // self.config.num_envs]
+            own.append(episode)
+            del own[: -max(sampling.episodes, 1)]
+        for expert, own, sampled in zip(p.experts, self.recent, self.sampled, strict=True):
+            due = self.finished or p.env_steps >= max(expert.next_sampling, sampling.warmup)
+            if due and len(own) >= sampling.episodes:
+                sampled += own[: sampling.episodes]
+                own.clear()
+                expert.next_sampling = p.env_steps + sampling.period
 
     def _evaluate(self, metrics: dict[str, jax.Array], log: MetricsLog | None) -> None:
         config, p = self.config, self.progress
@@ -205,20 +247,44 @@ class Trainer:
             return
         p.next_evaluation = p.env_steps + config.eval_every
         policy = AgentPolicy(self.state.agent)
-        seed = np.random.SeedSequence([self.seed, 2, p.env_steps]).generate_state(1)[0]
-        succeeded, returns = first_success(self.eval_envs, policy, int(seed % 2**31))
-        success = float(succeeded.mean())
-        p.streak = p.streak + 1 if success >= config.stop_success else 0
-        p.solved_at = p.env_steps if p.streak == 1 else p.solved_at if p.streak else None
-        if success >= p.best:  # of equals the one that learned longest
-            p.best, self.best = success, self.state.agent
+        success, returns = self._look(policy)
+        better = [self._judge(*pair) for pair in zip(p.experts, success, strict=True)]
+        self.best = _where(np.array(better), self.state.agent, self.best)
         if log:
-            values = {name: float(np.mean(np.asarray(value))) for name, value in metrics.items()}
-            log.write(
-                p.env_steps,
-                values | {"eval/success": success, "eval/return": returns.mean(), "seconds": self._seconds()},
-            )
-        self.report(p.env_steps, config.steps, f"success {success:.2f}")
+            values = metrics | {"eval/success": success, "eval/return": returns}
+            log.write(p.env_steps, self._by_task(values) | {"seconds": self._seconds()})
+        self.report(p.env_steps, config.steps, f"success {success.mean():.2f}")
+
+    def _look(self, policy: Policy) -> tuple[Float[np.ndarray, "E"], Float[np.ndarray, "E"]]:
+        """Success and return of `eval_episodes` episodes of each expert, in as many rounds as they take."""
+        wanted = self.config.eval_episodes
+        rounds = -(-wanted * self.experts // self.eval_envs.num_envs)
+        seeds = np.random.SeedSequence([self.seed, 2, self.progress.env_steps]).generate_state(rounds)
+        played = [first_success(self.eval_envs, policy, int(seed % 2**31)) for seed in seeds]
+        success, returns = (
+            np.concatenate([part.reshape(self.experts, -1) for part in parts], axis=1)[:, :wanted].mean(1)
+            for parts in zip(*played, strict=True)
+        )
+        return success, returns
+
+    def _by_task(self, values: Mapping[str, Float[AnyArray, "E"]]) -> dict[str, float]:
+        """Each expert's figures; of several, under the names of their tasks."""
+        tasks = self.envs.tasks[:: self.config.num_envs]
+        prefixes = [f"{task}/" for task in tasks] if self.experts > 1 else [""]
+        columns = {name: np.asarray(value) for name, value in values.items()}
+        return {p + name: float(c[i]) for name, c in columns.items() for i, p in enumerate(prefixes)}
+
+    def _judge(self, expert: "ExpertProgress", success: float) -> bool:
+        """Counts an evaluation; whether the agent is the best so far, of equals the one that learned longest."""
+        if self._is_solved(expert):
+            return False
+        expert.streak = expert.streak + 1 if success >= self.config.stop_success else 0
+        if expert.streak <= 1:
+            expert.solved_at = self.progress.env_steps if expert.streak else None
+        if success < expert.best:
+            return False
+        expert.best = float(success)
+        return True
 
     def _seconds(self) -> float:
         return self.progress.seconds + time.perf_counter() - self.began
@@ -230,11 +296,11 @@ class Trainer:
             checkpoints.save_tree(folder / "state.safetensors", self.state)
             checkpoints.save_tree(folder / "best.safetensors", self.best)
             checkpoints.save_tree(folder / "replay.safetensors", self.replay.state())
-            episode_files.write(folder / "sampled", self.sampled)
-            episode_files.write(folder / "recent", self.recent)
-            checkpoints.write_json(
-                folder / "progress.json", vars(self.progress) | {"seconds": self._seconds()}
-            )
+            for i, (recent, sampled) in enumerate(zip(self.recent, self.sampled, strict=True)):
+                episode_files.write(folder / f"recent_{i}", recent)
+                episode_files.write(folder / f"sampled_{i}", sampled)
+            progress = asdict(self.progress) | {"seconds": self._seconds()}
+            checkpoints.write_json(folder / "progress.json", progress)
 
     def restore(self, work: Path | None) -> None:
         folder = checkpoints.latest_checkpoint(work) if work else None
@@ -243,25 +309,46 @@ class Trainer:
         self.state = checkpoints.load_tree(folder / "state.safetensors", self.state)
         self.best = checkpoints.load_tree(folder / "best.safetensors", self.best)
         self.replay.restore(checkpoints.load_arrays(folder / "replay.safetensors"))
-        self.sampled = _read(folder / "sampled")
-        self.recent = _read(folder / "recent")
+        self.recent = [_read(folder / f"recent_{i}") for i in range(self.experts)]
+        self.sampled = [_read(folder / f"sampled_{i}") for i in range(self.experts)]
         saved = store.read_json(folder / "progress.json")
-        self.progress = Progress(**saved)
+        self.progress = Progress([ExpertProgress(**e) for e in saved.pop("experts")], **saved)
+
+
+@dataclass
+class ExpertProgress:
+    """How far one expert is."""
+
+    next_sampling: int = 0  # environment steps
+    streak: int = 0  # evaluations in a row at the stopping level
+    solved_at: int | None = None
+    best: float = 0.0  # success of the best evaluation
 
 
 @dataclass
 class Progress:
     """Counters and schedules; all that a checkpoint needs beside arrays and episodes."""
 
+    experts: list[ExpertProgress]
     segment: int = 0
     vector_step: int = 0
     env_steps: int = 0  # an expert's
-    next_sampling: int = 0
     next_evaluation: int = 0
-    streak: int = 0  # evaluations in a row at the stopping level
-    solved_at: int | None = None
-    best: float = 0.0  # success of the best evaluation
     seconds: float = 0.0
+
+
+def _where(chosen: Bool[np.ndarray, "E"], new: Agent, old: Agent) -> Agent:
+    """The new agents of the chosen experts, the old ones of the others."""
+
+    def pick(a: Array, b: Array) -> Array:
+        return jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b) if eqx.is_array(a) else a
+
+    return jax.tree.map(pick, new, old)
+
+
+def _shares(batch: int, memories: int) -> list[int]:
+    """A batch as evenly among memories as it goes."""
+    return [batch // memories + (i < batch % memories) for i in range(memories)]
 
 
 def _read(folder: Path) -> list[Episode]:

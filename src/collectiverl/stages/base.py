@@ -1,5 +1,6 @@
 """A stage: a function with a config that reads sealed directories and writes one."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,10 @@ from collectiverl.types import UserError
 SUMMARY = "summary.json"
 
 
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 @dataclass(frozen=True)
 class Work:
     """What a stage's function is handed."""
@@ -21,6 +26,7 @@ class Work:
     seed: int
     config: Any
     report: Report
+    inputs: tuple[str, ...] = ()  # relative to `run`
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool
         with store.stage(
             out, name=stage.name, config=stage.settings, inputs=hashes, seed=stage.seed, overwrite=overwrite
         ) as folder:
-            result = stage.function(Work(run, folder, stage.seed, stage.config, report))
+            result = stage.function(Work(run, folder, stage.seed, stage.config, report, stage.inputs))
             checkpoints.write_json(folder / SUMMARY, result)
     except OSError as error:  # a full disk, say: what was finished and the last checkpoint are kept
         raise UserError(

@@ -40,6 +40,7 @@ def evaluate_policy(work: Work) -> dict[str, Any]:
     result = evaluate(policy, config.task, config.evaluate, seed=work.seed, report=work.report)
     training = summary(folder) if trained else {}
     return row(config.kind, result) | {
+        "trained_from": training.get("trained_from", ""),
         "env_steps": training.get("env_steps", 0),
         "seconds": training.get("seconds", 0.0),
     }

@@ -1,21 +1,29 @@
 """`train-task` and `record`: single-task experts, and the episodes they or others leave."""
 
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import equinox as eqx
 import jax
 
+from collectiverl import store
 from collectiverl.data.episodes import relabel, write
+from collectiverl.envs.concat import Concatenated
+from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.envs.rollout import RandomPolicy, episodes
 from collectiverl.envs.scripted import ScriptedPolicy
+from collectiverl.metrics import MetricsLog, read_metrics
 from collectiverl.sac import agent as sac
 from collectiverl.sac.policy import Expert, load_expert, save_agent
 from collectiverl.sac.settings import Shaping, TrainConfig
 from collectiverl.sac.train import Result, Trainer
-from collectiverl.stages.base import Stage, Work
+from collectiverl.stages.base import Stage, Work, available_cores, summary
+from collectiverl.types import Episode, Policy
 
 BUFFER = "episodes"  # a stage's folder of episodes
 
@@ -30,7 +38,25 @@ class TrainTask:
 
     task: str
     backend: Backend = "auto"
+    demos: str = ""  # such as scripted:20, episodes from which half of every batch is drawn; "": none
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        demo_count(self.demos)
+
+
+def demo_count(demos: str) -> int:
+    """Episodes asked for by `scripted:20`.
+
+    Raises:
+        ValueError: it asks for something else.
+    """
+    if not demos:
+        return 0
+    kind, _, count = demos.partition(":")
+    if kind != "scripted" or not count.isdecimal() or not int(count):
+        raise ValueError(f"--demos={demos}: say how many scripted episodes, such as scripted:20")
+    return int(count)
 
 
 def train_task_stage(config: TrainTask, seed: int) -> Stage:
@@ -38,51 +64,148 @@ def train_task_stage(config: TrainTask, seed: int) -> Stage:
 
 
 def train_task(work: Work) -> dict[str, Any]:
-    config: TrainTask = work.config
-    result = train_agent(work, config.task, config.backend, config.train)
-    agent = first(result.agents)
-    save_agent(work.folder, agent, config.train.sac, task=config.task)
-    expert = Expert(agent)
+    [result] = train_agents(work, [work.config])
+    return save_expert(work.folder, work.config, result)
+
+
+def save_expert(folder: Path, config: TrainTask, result: Result) -> dict[str, Any]:
+    """The agent, and the episodes sampled while it learned, labelled by it; returns the summary."""
+    save_agent(folder, result.agent, config.train.sac, task=config.task)
+    expert = Expert(result.agent)
     labelled = relabel(result.episodes, lambda e: expert.label(e.obs[:-1], e.action))
-    count = write(work.folder / BUFFER, labelled)
-    return training_summary(config.task, result) | {"episodes": count}
+    count = write(folder / BUFFER, labelled)
+    return training_summary(config.task, result, origin=config.demos or "scratch") | {"episodes": count}
 
 
-def train_agent(
-    work: Work,
-    task: str,
-    backend: Backend,
-    train: TrainConfig,
-    *,
-    shaping: Shaping | None = None,
-) -> Result:
-    """SAC from fresh networks on one task, with fresh goals in every episode."""
-    shapes = spec(task)
-    key = jax.random.key(work.seed)
-    state = sac.init(shapes.obs_dim, shapes.action_dim, train.sac, jax.random.split(key, 1))
-    envs = make_envs(task, train.num_envs, backend=backend, goals="fresh", horizon=train.horizon)
-    eval_envs = make_envs(task, train.eval_episodes, backend=backend, goals="fresh")
+def demonstrations(config: TrainTask, seed: int) -> list[Episode]:
+    """Episodes of Meta-World's scripted policy, as long as those of training."""
+    wanted = demo_count(config.demos)
+    if not wanted:
+        return []
+    num_envs = min(wanted, 5)
+    envs = make_envs(
+        config.task, num_envs, backend=config.backend, goals="fresh", horizon=config.train.horizon
+    )
     try:
-        trainer = Trainer(state, train, envs, eval_envs, seed=work.seed, shaping=shaping, report=work.report)
-        return trainer.run(work.folder)
+        return list(_played(envs, ScriptedPolicy(envs.tasks), wanted, phase="scripted", seed=seed))
     finally:
         envs.close()
-        eval_envs.close()
 
 
-def first(agents: sac.Agent) -> sac.Agent:
-    """The only agent of a batch of one."""
-    return jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, agents)
+def train_agents(work: Work, experts: Sequence[TrainTask], *, shaping: Shaping | None = None) -> list[Result]:
+    """SAC from fresh networks, with fresh goals in every episode: one expert a task, all in one program.
+
+    `experts` differ in their tasks alone.
+    """
+    first = experts[0]
+    shapes, train = spec(first.task), first.train
+    keys = jax.random.split(jax.random.key(work.seed), len(experts))
+    state = sac.init(shapes.obs_dim, shapes.action_dim, train.sac, keys)
+    prior = [demonstrations(expert, work.seed) for expert in experts] if first.demos else []
+    with contextlib.ExitStack() as stack:
+        envs, eval_envs = (
+            stack.enter_context(contextlib.closing(_side_by_side(experts, n, horizon)))
+            for n, horizon in (
+                (train.num_envs, train.horizon),
+                (min(train.eval_envs, train.eval_episodes), None),
+            )
+        )
+        trainer = Trainer(
+            state,
+            train,
+            envs,
+            eval_envs,
+            seed=work.seed,
+            shaping=shaping,
+            prior=prior,
+            report=work.report,
+        )
+        return trainer.run(work.folder)
 
 
-def training_summary(task: str, result: Result) -> dict[str, Any]:
+def _side_by_side(experts: Sequence[TrainTask], num_envs: int, horizon: int | None = None) -> VectorEnv:
+    """`num_envs` environments of each expert's task."""
+    threads = 1 if len(experts) == 1 else available_cores()
+    members = [
+        make_envs(e.task, num_envs, backend=e.backend, goals="fresh", num_threads=threads, horizon=horizon)
+        for e in experts
+    ]
+    return members[0] if len(members) == 1 else Concatenated(members)
+
+
+def steps_to(folder: Path, success: float, times: int = 2) -> int | None:
+    """Environment steps until an expert's evaluations had reached `success` this many times in a row."""
+    streak = 0
+    for line in read_metrics(folder):
+        streak = streak + 1 if line["eval/success"] >= success else 0
+        if streak == times:
+            return int(line["step"])
+    return None
+
+
+def training_summary(task: str, result: Result, *, origin: str = "scratch") -> dict[str, Any]:
+    """`origin`: what the agent learned from besides its own experience."""
     return {
         "task": task,
+        "trained_from": origin,
         "env_steps": result.env_steps,
         "seconds": round(result.seconds, 1),
         "success": result.success,
         "solved_at": result.solved_at,
     }
+
+
+# -- several in one program --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTogether:
+    """SAC experts of several tasks in one program: for a GPU, which one expert leaves idle."""
+
+    experts: tuple[TrainTask, ...]  # that differ in their tasks alone
+
+    def __post_init__(self) -> None:
+        if len({replace(expert, task="") for expert in self.experts}) > 1:
+            raise ValueError("experts in one program share all settings but the task")
+
+
+def train_together_stage(config: TrainTogether, seed: int, out: str) -> Stage:
+    tasks = " ".join(expert.task for expert in config.experts)
+    return Stage("train-together", tasks, out, train_together, config, seed=seed)
+
+
+def train_together(work: Work) -> dict[str, Any]:
+    config: TrainTogether = work.config
+    results = train_agents(work, config.experts)
+    summaries = {}
+    for expert, result in zip(config.experts, results, strict=True):
+        folder = work.folder / expert.task
+        folder.mkdir()
+        result = replace(result, seconds=result.seconds / len(results))  # its share
+        summaries[expert.task] = save_expert(folder, expert, result)
+    return summaries
+
+
+def take_expert_stage(config: TrainTask, together: str, seed: int) -> Stage:
+    """The stage that makes one of the experts trained together what `train-task` would have left."""
+    out = model_path(config.task, seed)
+    return Stage("train-task", config.task, out, take_expert, config, (together,), seed)
+
+
+def take_expert(work: Work) -> dict[str, Any]:
+    config: TrainTask = work.config
+    [together] = work.inputs
+    store.verify(work.run / together)
+    shutil.copytree(work.run / together / config.task, work.folder, dirs_exist_ok=True)
+    with contextlib.closing(MetricsLog(work.folder)) as log:
+        for line in read_metrics(work.run / together):
+            own = {
+                k.removeprefix(f"{config.task}/"): v
+                for k, v in line.items()
+                if k.startswith(f"{config.task}/")
+            }
+            log.write(int(line["step"]), own | {"seconds": line["seconds"]})
+    return summary(work.run / together)[config.task]
 
 
 # -- record ------------------------------------------------------------------------------------------------
@@ -121,8 +244,7 @@ def record(work: Work) -> dict[str, Any]:
     played = []
     for phase, wanted in counts.items():
         policy = scripted if phase == "scripted" else RandomPolicy(envs.spec.action_dim, work.seed)
-        stream = episodes(envs, policy, per_env=-(-wanted // num_envs), phase=phase, seed=work.seed)
-        for episode in (e for _, e in zip(range(wanted), stream, strict=False)):
+        for episode in _played(envs, policy, wanted, phase=phase, seed=work.seed):
             labels = teacher.label(episode.obs[:-1], episode.action)
             played.append(replace(episode, labels=labels))
             work.report(len(played), config.episodes, phase)
@@ -130,6 +252,12 @@ def record(work: Work) -> dict[str, Any]:
     write(work.folder / BUFFER, played)
     success = [bool(e.success.any()) for e in played]
     return {"task": config.task, "episodes": len(played), "success": sum(success) / len(success)}
+
+
+def _played(envs: VectorEnv, policy: Policy, wanted: int, *, phase: str, seed: int) -> Iterator[Episode]:
+    """The first `wanted` episodes, as they end."""
+    stream = episodes(envs, policy, per_env=-(-wanted // envs.num_envs), phase=phase, seed=seed)
+    return islice(stream, wanted)
 
 
 def expert_at(run: Path, task: str, seed: int) -> Expert:

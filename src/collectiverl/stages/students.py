@@ -14,7 +14,7 @@ from collectiverl.sac.settings import TrainConfig
 from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.collective import COLLECTIVE
-from collectiverl.stages.experts import first, train_agent, training_summary
+from collectiverl.stages.experts import TrainTask, train_agents, training_summary
 from collectiverl.student.finetune import Embedded
 from collectiverl.student.shaping import LikelihoodShaping, ShapingConfig
 
@@ -49,9 +49,10 @@ def train_student(work: Work) -> dict[str, Any]:
         collective, *_ = load_collective(work.run / COLLECTIVE)
         check_shapes(collective, spec(config.task))
         shaping = LikelihoodShaping(collective, (config.task,) * config.train.num_envs, config.shaping)
-    result = train_agent(work, config.task, config.backend, config.train, shaping=shaping)
-    save_agent(work.folder, first(result.agents), config.train.sac, task=config.task)
-    return training_summary(config.task, result)
+    learner = TrainTask(task=config.task, backend=config.backend, train=config.train)
+    [result] = train_agents(work, [learner], shaping=shaping)
+    save_agent(work.folder, result.agent, config.train.sac, task=config.task)
+    return training_summary(config.task, result, origin="shaped" if shaping else "scratch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,20 +77,22 @@ def finetune_student(work: Work) -> dict[str, Any]:
     learning = _learning_settings(config.train, networks)
     state = sac.init_state(collective.agent, learning.sac)
     state = jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, state)
-    envs, eval_envs = (
-        Embedded(make_envs(config.task, n, backend=config.backend, goals="fresh"), collective)
-        for n in (learning.num_envs, learning.eval_episodes)
-    )
+
+    def make(num_envs: int, horizon: int | None = None) -> Embedded:
+        envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh", horizon=horizon)
+        return Embedded(envs, collective)
+
+    envs = make(learning.num_envs, learning.horizon)
+    eval_envs = make(min(learning.eval_envs, learning.eval_episodes))
     try:
-        result = Trainer(state, learning, envs, eval_envs, seed=work.seed, report=work.report).run(
-            work.folder
-        )
+        trainer = Trainer(state, learning, envs, eval_envs, seed=work.seed, report=work.report)
+        result = trainer.run(work.folder)[0]
     finally:
         envs.close()
         eval_envs.close()
-    tuned = eqx.tree_at(lambda c: c.agent, collective, first(result.agents))
+    tuned = eqx.tree_at(lambda c: c.agent, collective, result.agent)
     save_collective(work.folder, tuned, learning.sac, encoder)
-    return training_summary(config.task, result)
+    return training_summary(config.task, result, origin="collective")
 
 
 def _learning_settings(train: TrainConfig, networks: sac.SACConfig) -> TrainConfig:

@@ -1,0 +1,45 @@
+"""What whole configurations stand for, whatever the defaults become."""
+
+from dataclasses import replace
+
+import pytest
+
+from collectiverl.pipeline import expert_stages, stages
+from collectiverl.presets import PRESETS, mt10, reference
+
+
+def test_the_reference_has_the_predecessors_hyper_parameters():
+    """SPEC, part 3."""
+    train = reference().expert
+    sac = train.sac
+    assert (sac.gamma, sac.tau, sac.learning_rate) == (0.99, 0.005, 3e-4)
+    assert (sac.temperature_learning_rate, sac.initial_temperature) == (1e-4, 0.01)
+    assert (sac.batch_size, sac.n_step, sac.reward_scale) == (512, 1, 1.0)
+    assert (train.capacity, train.num_envs, train.updates_per_step, train.horizon) == (140_000, 1, 1, 400)
+    assert train.noise_hold == 1
+    assert reference().demo_tasks == ()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_collective_counts_value_as_its_teachers_do(preset):
+    config = PRESETS[preset]()
+    for name in ("gamma", "reward_scale"):
+        assert getattr(config.collective.sac, name) == getattr(config.expert.sac, name)
+
+
+def test_demonstrations_are_for_the_tasks_that_are_named():
+    made = {s.subject: s.config.demos for s in stages(mt10().resolved()) if s.name == "train-task"}
+    assert {task for task, demos in made.items() if demos} == set(mt10().demo_tasks)
+    assert len(made) == 10
+
+
+@pytest.mark.parametrize("demo_tasks", [(), ("push",), ("push", "reach")])
+def test_in_one_program_are_those_that_begin_alike(demo_tasks):
+    """And one by itself is trained as ever."""
+    config = replace(mt10(), vectorize=True, demo_tasks=demo_tasks).resolved()
+    every = expert_stages(config)
+    groups = [{e.task for e in s.config.experts} for s in every if s.name == "train-together"]
+    begun = set(config.demo_tasks)
+    assert [g for g in groups if g == begun] == ([begun] if len(begun) > 1 else [])
+    assert set(config.tasks) - begun in groups
+    assert {s.subject for s in every if s.name == "train-task"} == set(config.tasks)

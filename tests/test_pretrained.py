@@ -1,0 +1,76 @@
+"""The experts that come with the package: whole, small enough, as good as their card says, and installed."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from collectiverl import cli, load_policy, store
+from collectiverl.envs.tasks import resolve
+from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
+from collectiverl.policies import SHIPPED
+from collectiverl.sac.policy import Expert
+from collectiverl.types import UserError
+
+MT10 = SHIPPED / "mt10"
+TASKS = resolve(["MT10"])
+ROWS = {row["task"]: row for row in json.loads((MT10 / "experts.json").read_text())["policies"]}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_expert_is_whole_and_says_what_it_was_trained_from(task):
+    record = store.verify(MT10 / task)
+    summary = json.loads((MT10 / task / "summary.json").read_text())
+    assert record["config"]["task"] == summary["task"] == task
+    assert summary["trained_from"] == (record["config"]["demos"] or "scratch") == ROWS[task]["trained_from"]
+    policy = load_policy(f"mt10/{task.removesuffix('-v3')}", task=task)
+    assert isinstance(policy, Expert)
+    obs = np.random.default_rng(0).normal(size=(3, 39)).astype(np.float32)
+    labels = policy.label(obs, policy.eval_action(obs))
+    assert labels.q is not None  # critics come along
+    assert np.isfinite(labels.q).all()
+
+
+def test_together_they_are_small():
+    assert sum(path.stat().st_size for path in MT10.rglob("*")) < 15e6
+
+
+def test_the_card_tells_what_was_measured():
+    card = (MT10 / "README.md").read_text()
+    for task, row in ROWS.items():
+        assert f"| `{task}` | {row['trained_from']} | {row['success_any']:.3f} |" in card
+
+
+def test_one_of_them_plays_as_its_card_says():
+    result = evaluate(load_policy("mt10/drawer-close"), "drawer-close-v3", EvaluateConfig(goals="held-out"))
+    assert result.rate_any >= ROWS["drawer-close-v3"]["success_any"] - 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_each_of_them_plays_as_its_card_says(task):
+    row = ROWS[task]
+    result = evaluate(load_policy(f"mt10/{task}"), task, EvaluateConfig(goal_seeds=row["episodes"] // 50))
+    assert result.rate_any == pytest.approx(row["success_any"], abs=0.02)  # rounding differs between machines
+
+
+def test_a_name_that_does_not_come_with_the_package_is_refused(capsys):
+    with pytest.raises(UserError, match="no task 'pusch': did you mean"):
+        load_policy("mt10/pusch")
+    assert cli.dispatch(["evaluate", "mt11/push", "push"]) == 2
+    assert "mt10/push" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_they_are_in_the_wheel(tmp_path):
+    root = Path(__file__).parents[1]
+    args = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", tmp_path, root]
+    subprocess.run(args, check=True)
+    [wheel] = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for task in TASKS:
+        assert f"collectiverl/pretrained/mt10/{task}/agent.safetensors" in names
