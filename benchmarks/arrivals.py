@@ -12,7 +12,7 @@ COLUMNS = (
     "task",
     "contender",
     "solved",
-    "seconds",
+    "core-seconds",
     "of these compiling",
     "environment steps",
     "against ours",

@@ -35,25 +35,29 @@ class Criterion:
 
 
 class Clock:
-    """Seconds of training since it was made: the wall's, without evaluations. Compiling counts."""
+    """Core-seconds of training since it was made, without evaluations. Compiling counts.
+
+    A cell has one core to itself. What its process spent on that core is what the wall would show on an idle
+    machine, and stays right where somebody else shares the core.
+    """
 
     def __init__(self) -> None:
         self.compiling = 0.0  # of these seconds, those in which XLA compiled
         self._paused_at: float | None = None
-        self._began = time.perf_counter()
+        self._began = time.process_time()
         jax.monitoring.register_event_duration_secs_listener(self._on_event)
 
     @property
     def seconds(self) -> float:
-        return (self._paused_at or time.perf_counter()) - self._began
+        return (self._paused_at or time.process_time()) - self._began
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        self._paused_at = time.perf_counter()
+        self._paused_at = time.process_time()
         try:
             yield
         finally:
-            self._began += time.perf_counter() - self._paused_at
+            self._began += time.process_time() - self._paused_at
             self._paused_at = None
 
     def _on_event(self, event: str, duration_secs: float, **_: Any) -> None:

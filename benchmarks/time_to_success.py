@@ -1,4 +1,4 @@
-"""Seconds and environment steps until a task is solved: ours, SBX and Stable-Baselines3, on several seeds.
+"""Core-seconds and environment steps until a task is solved: ours, SBX and Stable-Baselines3, on several seeds.
 
 Every cell (contender, task, seed) is a file of its own: run again, and only what is missing is measured.
 """
@@ -62,7 +62,7 @@ def benchmark(config: TimeToSuccess) -> Outcome:
         found |= finished(cells, limits, config)
         found |= measure([cell for cell in cells if cell not in found], limits, config)
         limits = {task: limit(found, task, config.limit_seconds) for task in tasks}
-    title = "seconds of training until solved, one core each (median over seeds)"
+    title = "core-seconds of training until solved, one core each (median over seeds)"
     results = [
         cell._asdict() | found[cell]
         for cell in (Cell(*c) for c in product(config.contenders, tasks, range(config.seeds)))

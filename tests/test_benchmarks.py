@@ -112,13 +112,22 @@ def test_environment_steps_are_transitions_not_calls():
     assert speed < 2 * envs.spec.horizon / (envs.spec.horizon + 1) / 1e-3
 
 
-def test_a_paused_clock_stands_still():
+def test_a_clock_counts_what_this_process_computes_and_stands_still_while_paused():
     clock = Clock()
+    time.sleep(0.05)  # somebody else's turn on the core
+    assert clock.seconds < 0.04
     with clock.paused():
         before = clock.seconds
-        time.sleep(0.05)
+        _compute(0.05)
         assert clock.seconds == before
-    assert clock.seconds < before + 0.04
+    _compute(0.05)
+    assert before + 0.05 <= clock.seconds < before + 0.09
+
+
+def _compute(seconds: float) -> None:
+    began = time.process_time()
+    while time.process_time() - began < seconds:
+        pass
 
 
 # -- time to success ---------------------------------------------------------------------------------------
