@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from collectiverl import pipeline
 from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.envs.make import Backend
@@ -13,7 +14,7 @@ from collectiverl.envs.tasks import canonical, resolve
 from collectiverl.pipeline import RunConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.settings import TrainConfig
-from collectiverl.stages import buffers, collective, experts, representation, students
+from collectiverl.stages import collective, experts, online, representation, students
 from collectiverl.stages.base import Stage
 from collectiverl.student.shaping import ShapingConfig
 from collectiverl.types import UserError
@@ -71,9 +72,9 @@ class OnlineDistill(Command):
 
     tasks: Tasks  # one, or several to be distilled at once
     seed: int = 0
-    teacher: buffers.TeacherKind = "sac"  # the run's experts, or Meta-World's scripted policies
+    teacher: online.TeacherKind = "sac"  # the run's experts, or Meta-World's scripted policies
     backend: Backend = "auto"
-    num_envs: int = 16  # a task
+    fraction: float = 0.2  # of each round's episodes, held out; as in the split of what comes out
     online: Annotated[OnlineConfig, Flat] = field(default_factory=OnlineConfig)
 
     @staticmethod
@@ -82,19 +83,16 @@ class OnlineDistill(Command):
             "seed": run.seed,
             "teacher": run.teacher,
             "backend": run.backend,
-            "num_envs": run.online_envs,
+            "fraction": run.validation_fraction,
             "online": run.online,
         }
 
     def stage(self, run: RunConfig) -> Stage:
-        config = buffers.OnlineDistill(
-            tasks=_some(self.tasks),
-            teacher=self.teacher,
-            backend=self.backend,
-            num_envs=self.num_envs,
-            online=self.online,
+        run = replace(run, tasks=_some(self.tasks), online=self.online)
+        config = replace(
+            pipeline.online_distill(run), teacher=self.teacher, backend=self.backend, fraction=self.fraction
         )
-        return buffers.online_distill_stage(config, self.seed)
+        return online.online_distill_stage(config, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,19 +108,19 @@ class SplitBuffer(Command):
         return {"seed": run.seed, "fraction": run.validation_fraction}
 
     def stage(self, run: RunConfig) -> Stage:
-        return buffers.split_buffer_stage(canonical(self.task), self.fraction, self.seed)
+        return pipeline.split_buffer(replace(run, validation_fraction=self.fraction), canonical(self.task), self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOnlineBuffer(SplitBuffer):
     """Split the episodes of online distillation into training and validation, by whole episode and phase."""
 
-    together: tuple[str, ...] = ()  # all tasks of the online-distill that this one was part of, if several
+    together: tuple[str, ...] = ()  # all tasks of the online-distill that this one was part of; none: the run's
 
     def stage(self, run: RunConfig) -> Stage:
-        task = canonical(self.task)
-        together = resolve(self.together) if self.together else (task,)
-        return buffers.split_online_buffer_stage(task, together, self.fraction, self.seed)
+        together = resolve(self.together) if self.together else run.tasks
+        run = replace(run, validation_fraction=self.fraction)
+        return pipeline.split_online_buffer(run, canonical(self.task), together, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +165,7 @@ class DistillCollective(Command):
 
     tasks: tuple[str, ...] = ()  # tasks or benchmarks; none: those of the run
     seed: int = 0
+    encoder: str = ""  # the run's folder that holds it; "": that of the run's settings
     collective: Annotated[CollectiveConfig, Flat] = field(default_factory=CollectiveConfig)
 
     @staticmethod
@@ -174,9 +173,9 @@ class DistillCollective(Command):
         return {"seed": run.seed, "collective": run.collective}
 
     def stage(self, run: RunConfig) -> Stage:
-        config = collective.DistillCollective(
-            tasks=_some(self.tasks or run.tasks), collective=self.collective
-        )
+        tasks = _some(self.tasks or run.tasks)
+        encoder = self.encoder or replace(run, tasks=tasks, seed=self.seed).encoder
+        config = collective.DistillCollective(tasks=tasks, encoder=encoder, collective=self.collective)
         return collective.distill_collective_stage(config, self.seed)
 
 
@@ -230,8 +229,9 @@ class Record(Command):
     task: Task
     seed: int = 0
     episodes: int = 20
-    policy: Literal["random", "scripted", "mixed"] = "scripted"
+    policy: Literal["random", "scripted", "mixed", "graded"] = "scripted"
     num_envs: int = 5
+    horizon: int | None = None  # steps of an episode, at most; None: the environment's own limit
     backend: Backend = "auto"
 
     @staticmethod
@@ -244,6 +244,7 @@ class Record(Command):
             policy=self.policy,
             episodes=self.episodes,
             num_envs=self.num_envs,
+            horizon=self.horizon,
             backend=self.backend,
         )
         return experts.record_stage(config, self.seed)

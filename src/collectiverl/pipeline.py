@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from collectiverl import checkpoints, store
 from collectiverl.collective.online import OnlineConfig
+from collectiverl.collective.policy import EMBEDDED
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.envs.make import Backend
 from collectiverl.envs.tasks import resolve
@@ -13,28 +14,28 @@ from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.settings import TrainConfig
 from collectiverl.stages.base import SUMMARY, Stage, is_done, summary
-from collectiverl.stages.buffers import (
-    OnlineDistill,
-    TeacherKind,
-    online_distill_stage,
-    online_path,
-    split_buffer_stage,
-    split_online_buffer_stage,
-)
+from collectiverl.stages.buffers import split_buffer_stage, split_online_buffer_stage
 from collectiverl.stages.collective import COLLECTIVE, DistillCollective, distill_collective_stage
 from collectiverl.stages.evaluation import Evaluate, evaluate_stage
 from collectiverl.stages.experts import (
+    Record,
+    TakeShipped,
     TrainTask,
     TrainTogether,
     demo_count,
     model_path,
+    record_path,
+    record_stage,
     steps_to,
     take_expert_stage,
+    take_shipped_stage,
     train_task_stage,
     train_together_stage,
 )
+from collectiverl.stages.online import OnlineDistill, TeacherKind, online_distill_stage, online_path
 from collectiverl.stages.representation import (
     PROBE,
+    TRANSFORMER,
     Probe,
     TrainTransformer,
     probe_stage,
@@ -46,6 +47,8 @@ from collectiverl.types import UserError
 
 CONFIG = "config.yaml"
 EXPERTS = "experts.json"
+Experts = Literal["trained", "shipped", "scripted"]
+GRADES = 24  # environments, and so grades of skill, in which an expert that is not trained here is recorded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +58,10 @@ class RunConfig:
     tasks: tuple[str, ...] = ("reach", "drawer-close", "window-close")  # names or benchmarks such as MT10
     seed: int = 0
     backend: Backend = "auto"  # of the simulators that training uses; evaluation always runs on Meta-World
-    teacher: TeacherKind = "sac"  # who labels for the collective
+    experts: Experts = "trained"  # here; or shipped with the package; or Meta-World's scripted policies
     student_tasks: tuple[str, ...] = ("window-close",)
     validation_fraction: float = 0.2  # of the episodes of each buffer
-    online_envs: int = 16  # a task, in online distillation
+    graded: int = 48  # episodes, clumsy to skilled, of an expert that is not trained here
     demos: str = "scripted:20"  # what the experts of `demo_tasks` begin with
     demo_tasks: tuple[str, ...] = ()  # those that cost too much from scratch
     vectorize: bool = False  # experts that begin alike in one program, for a GPU; else each in its own
@@ -76,10 +79,30 @@ class RunConfig:
         demo_count(self.demos)
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"--validation-fraction={self.validation_fraction} is not between 0 and 1")
-        if self.online_envs < 1 or self.seed < 0:
-            raise ValueError(
-                f"--online-envs={self.online_envs} must be at least 1, --seed={self.seed} at least 0"
-            )
+        if self.graded < 2 or self.seed < 0:
+            raise ValueError(f"--graded={self.graded} must be at least 2, --seed={self.seed} at least 0")
+
+    @property
+    def teacher(self) -> TeacherKind:
+        """Who labels for the collective."""
+        return "scripted" if self.experts == "scripted" else "sac"
+
+    @property
+    def encoder(self) -> str:
+        """The folder of the encoder that the collective is conditioned on."""
+        refreshed = self.online.conditioning in EMBEDDED and self.online.refresh
+        return online_path(self.tasks, self.seed) if refreshed else TRANSFORMER
+
+    def graded_of(self, task: str) -> Record:
+        """What is recorded of an expert that is not trained here, in place of what it left while it learned."""
+        return Record(
+            task=task,
+            policy="graded",
+            episodes=self.graded,
+            num_envs=min(GRADES, self.graded),
+            horizon=self.expert.horizon,
+            backend=self.backend,
+        )
 
     def demos_of(self, task: str) -> str:
         """What the expert of `task`, by its one name, begins with."""
@@ -98,30 +121,50 @@ class RunConfig:
 def stages(config: RunConfig) -> list[Stage]:
     """All stages of a run, those that others wait for longest first."""
     c, seed = config, config.seed
-    buffers = [split_buffer_stage(t, c.validation_fraction, seed) for t in c.tasks]
+    buffers = [split_buffer(c, task, seed) for task in c.tasks]
     transformer = train_transformer_stage(TrainTransformer(tasks=c.tasks, transformer=c.transformer), seed)
-    online = [
-        online_distill_stage(
-            OnlineDistill(
-                tasks=(t,), teacher=c.teacher, backend=c.backend, num_envs=c.online_envs, online=c.online
-            ),
-            seed,
-        )
-        for t in c.tasks
-    ]
-    splits = [split_online_buffer_stage(t, (t,), c.validation_fraction, seed) for t in c.tasks]
-    collective = distill_collective_stage(DistillCollective(tasks=c.tasks, collective=c.collective), seed)
+    online = online_distill_stage(online_distill(c), seed)
+    splits = [split_online_buffer(c, task, c.tasks, seed) for task in c.tasks]
+    collective = distill_collective_stage(
+        DistillCollective(tasks=c.tasks, encoder=c.encoder, collective=c.collective), seed
+    )
     return [
         *_experts(c),
         *buffers,
         transformer,
-        *online,
+        online,
         *splits,
         collective,
         *_students(c),
         probe_stage(Probe(tasks=c.tasks), seed),
         *_evaluations(c),
     ]
+
+
+def split_buffer(c: RunConfig, task: str, seed: int) -> Stage:
+    """Of what the task's expert left while it learned, or of what was recorded in its place."""
+    source, command = model_path(task, seed), f"train-task {task}"
+    if c.experts == "scripted":
+        source, command = record_path(c.graded_of(task), seed), f"record {task} --policy graded"
+    return split_buffer_stage(task, source, command, c.validation_fraction, seed)
+
+
+def split_online_buffer(c: RunConfig, task: str, tasks: tuple[str, ...], seed: int) -> Stage:
+    """`tasks` are all that were distilled together."""
+    source, command = online_path(tasks, seed), f"online-distill {' '.join(tasks)}"
+    return split_online_buffer_stage(task, source, command, c.validation_fraction, seed)
+
+
+def online_distill(c: RunConfig) -> OnlineDistill:
+    reads = c.online.conditioning in EMBEDDED
+    return OnlineDistill(
+        tasks=c.tasks,
+        teacher=c.teacher,
+        backend=c.backend,
+        fraction=c.validation_fraction,
+        online=c.online,
+        transformer=c.transformer if reads else None,
+    )
 
 
 def expert_stages(config: RunConfig) -> list[Stage]:
@@ -131,6 +174,11 @@ def expert_stages(config: RunConfig) -> list[Stage]:
 
 def _experts(c: RunConfig) -> list[Stage]:
     """Those that begin with demonstrations first, which are the hard ones."""
+    if c.experts == "scripted":
+        return [record_stage(c.graded_of(task), c.seed) for task in c.tasks]
+    if c.experts == "shipped":
+        taken = [TakeShipped(task=task, record=c.graded_of(task)) for task in c.tasks]
+        return [take_shipped_stage(expert, c.seed) for expert in taken]
     begin = {task: c.demos_of(task) for task in c.tasks}
     tasks = sorted(c.tasks, key=lambda task: task not in c.demo_tasks)
     experts = [TrainTask(task=t, backend=c.backend, demos=begin[t], train=c.expert) for t in tasks]
@@ -163,7 +211,8 @@ def _students(c: RunConfig) -> list[Stage]:
 
 def _evaluations(c: RunConfig) -> list[Stage]:
     wanted = [Evaluate(kind="scripted", policy=f"scripted:{t}", task=t) for t in c.tasks]
-    wanted += [Evaluate(kind="expert", policy=model_path(t, c.seed), task=t) for t in c.tasks]
+    if c.experts != "scripted":
+        wanted += [Evaluate(kind="expert", policy=model_path(t, c.seed), task=t) for t in c.tasks]
     wanted += [Evaluate(kind="collective", policy=COLLECTIVE, task=t) for t in c.tasks]
     wanted += [
         Evaluate(kind="student" if "student/" in stage.out else "sac", policy=stage.out, task=stage.subject)
@@ -216,14 +265,16 @@ def _fits(run: Path, stage: Stage, overwrite: bool) -> bool:
 
 def summarize(run: Path, config: RunConfig) -> dict[str, Any]:
     """Every policy's row, from the sealed evaluations, written as `summary.json`; the experts' also alone."""
-    summarize_experts(run, config)
+    learned = config.experts != "scripted"
+    if learned:
+        summarize_experts(run, config)
     every = stages(config)
-    online = [summary(run / online_path((task,), config.seed)) for task in config.tasks]
-    experts = [summary(run / model_path(task, config.seed)) for task in config.tasks]
+    online = summary(run / online_path(config.tasks, config.seed))
+    experts = [summary(run / model_path(task, config.seed)) for task in config.tasks if learned]
     rows = [summary(run / stage.out) for stage in every if stage.name == "evaluate"]
     for row in rows:
         if row["policy"] == "collective":  # what it took to make: its teachers' steps and its own data's
-            row["env_steps"] = sum(s["env_steps"] for s in (*experts, *online))
+            row["env_steps"] = sum(s["env_steps"] for s in (*experts, online))
             row["seconds"] = _seconds(run, every)
     result = {
         "tasks": list(config.tasks),
@@ -260,5 +311,5 @@ def summarize_experts(run: Path, config: RunConfig) -> dict[str, Any]:
 
 def _seconds(run: Path, every: list[Stage]) -> float:
     """Seconds of all stages that the collective is made from, as if done one after the other."""
-    names = ("train-together", "train-task", "online-distill", "train-transformer", "distill-collective")
+    names = ("train-together", "train-task", "take-expert", "record", "online-distill", "train-transformer", "distill-collective")
     return round(sum(store.manifest(run / s.out)["seconds"] for s in every if s.name in names), 1)

@@ -34,7 +34,7 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     kind, _, name = str(path_or_name).partition(":")
     if name and kind in ("scripted", "random"):
         return _named(kind, canonical(name))
-    folder = _shipped(str(path_or_name)) or Path(path_or_name)
+    folder = shipped(str(path_or_name)) or Path(path_or_name)
     if is_sealed(folder / RUN_COLLECTIVE):
         folder = folder / RUN_COLLECTIVE
     if not is_sealed(folder):
@@ -44,7 +44,7 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
         known = collective.load_collective(folder)[0]
         if task:
             collective.check_shapes(known, spec(task))
-        return collective.CollectivePolicy(known, task=task)
+        return collective.CollectivePolicy(known, (task,) if task else ())
     if (folder / expert.ABOUT).is_file():
         loaded = expert.load_expert(folder)
         if task:
@@ -53,8 +53,12 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     raise UserError(f"{folder} holds no policy: name a folder below model/, model_col/ or student/ of a run")
 
 
-def _shipped(name: str) -> Path | None:
-    """The folder of a policy that comes with the package; what lies under that path itself goes before it."""
+def shipped(name: str) -> Path | None:
+    """The folder of a policy that comes with the package; what lies under that path itself goes before it.
+
+    Raises:
+        UserError: the package has such a collection, but not this task's.
+    """
     collection, _, task = name.partition("/")
     collections = {folder.name for folder in SHIPPED.iterdir()}
     if not task or "/" in task or Path(name).exists() or collection not in collections:

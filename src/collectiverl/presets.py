@@ -46,13 +46,16 @@ def smoke() -> RunConfig:
         ),
         online=OnlineConfig(
             random_episodes=8,
+            expert_episodes=16,
             learner_rounds=2,
             learner_episodes=16,
-            expert_episodes=16,
+            horizon=None,
             updates=300,
-            width=64,
+            batch_size=256,
+            width=128,
+            depth=2,
+            refresh=100,
         ),
-        online_envs=8,
         collective=CollectiveConfig(
             actor_updates=700,
             critic_updates=150,
@@ -77,6 +80,7 @@ def quickstart() -> RunConfig:
         expert=expert,
         student=expert,
         transformer=TransformerConfig(updates=1_000),
+        online=OnlineConfig(learner_rounds=4, refresh=500),
     )
 
 
@@ -93,10 +97,26 @@ def mt10() -> RunConfig:
         student_tasks=("window-open-v3",),
         expert=expert,
         student=expert,
-        transformer=TransformerConfig(updates=6_000),
-        online=OnlineConfig(learner_rounds=6),
-        collective=CollectiveConfig(actor_updates=20_000, critic_updates=5_000),
+        transformer=TransformerConfig(updates=2_000),
+        collective=CollectiveConfig(actor_updates=10_000, critic_updates=3_000),
         evaluate=EvaluateConfig(goal_seeds=3),
+    )
+
+
+def mt50() -> RunConfig:
+    """The fifty tasks of MT50, taught by Meta-World's scripted policies."""
+    base = mt10()
+    return replace(
+        base,
+        tasks=("MT50",),
+        experts="scripted",
+        demo_tasks=(),
+        student_tasks=(),
+        graded=24,
+        transformer=replace(base.transformer, updates=4_000, batch_size=256),
+        online=replace(base.online, random_episodes=1, expert_episodes=6, learner_episodes=6, updates=3_000),
+        collective=replace(base.collective, actor_updates=15_000),
+        evaluate=EvaluateConfig(),
     )
 
 
@@ -140,4 +160,4 @@ def reference() -> RunConfig:
     )
 
 
-PRESETS = {"smoke": smoke, "quickstart": quickstart, "mt10": mt10, "reference": reference}
+PRESETS = {"smoke": smoke, "quickstart": quickstart, "mt10": mt10, "mt50": mt50, "reference": reference}

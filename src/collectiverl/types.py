@@ -113,3 +113,8 @@ class Teacher(Protocol):
     """Labels the steps of an episode that anybody played."""
 
     def label(self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]) -> Labels: ...
+
+
+@runtime_checkable
+class TeachingPolicy(Policy, Teacher, Protocol):
+    """Plays, and labels what others played."""

@@ -68,7 +68,8 @@ def run(args: Sequence[str]) -> int:
     with store.lock(folder):
         pipeline.claim(folder, config, overwrite=where.overwrite)
         only_experts = command.until == "experts"
-        every = pipeline.expert_stages(config) if only_experts else pipeline.stages(config)
+        with _refusals():
+            every = pipeline.expert_stages(config) if only_experts else pipeline.stages(config)
         todo = pipeline.unfinished(folder, every, overwrite=where.overwrite)
         if todo:
             done = len(every) - len(todo)

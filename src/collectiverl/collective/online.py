@@ -1,65 +1,97 @@
-"""Stage 2, online distillation: random actions, then a learner labelled by the experts (DAgger), then they act.
+"""Stage 2, online distillation: random actions, the experts, then a learner labelled by them (DAgger).
 
-Nothing here knows the trajectory transformer: raw trajectories and labels are stored, and the learner is a
-temporary network told which task it plays (Ross et al. 2011; SPEC, stage 2).
+One learner acts in all tasks together, and what it lacks decides what is played next: tasks that fail more get
+more episodes. Told its task (`task_id`) it needs nothing else. Conditioned on `z` it acts on the embedding of its
+own trajectory, and the encoder that gives it is refreshed on what the learner met: the policy has to know its own
+`z` on its own mistakes, and the encoder what mistakes look like (Ross et al. 2011; SPEC, stage 2).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from collectiverl import checkpoints, store
-from collectiverl.collective import distill
-from collectiverl.collective.policy import one_hot
-from collectiverl.data.episodes import EpisodeTable, paths, write
+from collectiverl.collective.distill import DistillLoss
+from collectiverl.collective.embedding import embed, prepare
+from collectiverl.collective.policy import EMBEDDED, Collective, CollectivePolicy, Conditioning
+from collectiverl.collective.train import CollectiveConfig, Dataset, Distillation
+from collectiverl.data.episodes import EpisodeTable, Shard, paths, write
+from collectiverl.data.split import split
+from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import RandomPolicy, episodes
 from collectiverl.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.nn.gaussian import Actor
-from collectiverl.types import AnyArray, Episode, Policy, Teacher
+from collectiverl.representation.encoder import Encoder
+from collectiverl.representation.train import TransformerConfig, train
+from collectiverl.sac.agent import SACConfig, init_agent
+from collectiverl.types import EnvSpec, Episode, Policy, TeachingPolicy
 
-UPDATES_PER_CALL = 50
-
-
-@runtime_checkable
-class TeachingPolicy(Policy, Teacher, Protocol):
-    """Plays, and labels what others played."""
+EVEN = 0.5  # share of a round's episodes that all tasks get alike; the rest goes where the last round failed
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineConfig:
     """How `online_buffer` is collected."""
 
-    random_episodes: int = 4  # a task
-    learner_rounds: int = 4  # rounds of DAgger
-    learner_episodes: int = 16  # a task and round
-    expert_episodes: int = 16  # a task
-    updates: int = 1_000  # of the learner, before each round
-    batch_size: int = 256
+    conditioning: Conditioning = "cls"  # what tells the learner its tasks apart
+    random_episodes: int = 2  # a task
+    expert_episodes: int = 10  # a task
+    learner_rounds: int = 5  # rounds of DAgger
+    learner_episodes: int = 10  # a task and round, on average
+    horizon: int | None = 300  # steps of an episode, at most; None: the environment's own limit
+    num_envs: int = 100  # alive at once, at most; each plays one episode
+    updates: int = 2_000  # of the learner, before each round
+    batch_size: int = 512
     learning_rate: float = 1e-3
-    width: int = 256
-    depth: int = 2
-    loss: distill.DistillLoss = "mse"
+    width: int = 400
+    depth: int = 3
+    loss: DistillLoss = "mse"
+    refresh: int = 1_000  # updates of the encoder on what the learner met, after each round; 0: it stays
 
     def __post_init__(self) -> None:
-        for name in ("random_episodes", "learner_rounds", "learner_episodes", "expert_episodes"):
+        for name in ("random_episodes", "learner_rounds", "learner_episodes", "expert_episodes", "refresh"):
             if getattr(self, name) < 0:
                 raise ValueError(f"online.{name.replace('_', '-')}={getattr(self, name)} is negative")
-        if self.learner_rounds and not self.random_episodes:
-            raise ValueError("online.random-episodes=0: the learner needs something to learn from first")
-        for name in ("updates", "batch_size", "width", "depth"):
+        if self.learner_rounds and not self.random_episodes + self.expert_episodes:
+            raise ValueError(
+                "online.random-episodes=0 and online.expert-episodes=0: the learner needs something to learn from"
+            )
+        for name in ("updates", "batch_size", "width", "depth", "num_envs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"online.{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
+        if self.horizon is not None and self.horizon < 1:
+            raise ValueError(f"online.horizon={self.horizon} must be at least 1")
         if self.learning_rate <= 0:
             raise ValueError(f"online.learning-rate={self.learning_rate} must be positive")
+
+    @property
+    def distillation(self) -> CollectiveConfig:
+        """The learner's own."""
+        return CollectiveConfig(
+            conditioning=self.conditioning,
+            loss=self.loss,
+            actor_updates=self.updates,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            sac=SACConfig(width=self.width, depth=self.depth),
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The encoder that a learner is conditioned on, and the buffers that it was trained on, one a task."""
+
+    encoder: Encoder
+    refresh: TransformerConfig  # how it is trained on after each round
+    training: Sequence[EpisodeTable]
+    validation: Sequence[EpisodeTable]
 
 
 class Team:
@@ -86,155 +118,220 @@ class Team:
             policy.observe(rewards[mine])
 
 
-@eqx.filter_jit
-def _sample(actor: Actor, features: Float[AnyArray, "N F"], key: Array) -> Float[Array, "N A"]:
-    return jax.vmap(actor)(features).sample(key)[0]
+def allocate(success: Mapping[str, float], per_task: int) -> dict[str, int]:
+    """Episodes of each task in the next round, `per_task` on average, more where fewer succeeded."""
+    failure = {task: 1 - rate for task, rate in success.items()}
+    most = sum(failure.values())
+    extra = (1 - EVEN) * per_task * len(success) if most else 0
+    even = EVEN * per_task if most else per_task
+    return {task: round(even + extra * failure[task] / (most or 1)) for task in success}
 
 
-class Learner:
-    """The temporary network: a tanh-Gaussian over `[task, state]`, acting with its own noise."""
-
-    def __init__(self, actor: Actor, tasks: Sequence[str], envs: VectorEnv, key: Array):
-        self.actor, self.key, self.calls = actor, key, 0
-        self.task = one_hot(envs.tasks, tasks)
-        self.state_index = list(envs.spec.state_index)
-
-    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        self.calls += 1
-        features = np.concatenate([self.task, observations[:, self.state_index]], axis=1)
-        return np.asarray(_sample(self.actor, features, jax.random.fold_in(self.key, self.calls)))
-
-    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
-        pass
-
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
-        pass
+def groups(wanted: Mapping[str, int], size: int) -> Iterator[dict[str, int]]:
+    """The same episodes in groups of at most `size`, task by task."""
+    group: dict[str, int] = {}
+    for task, count in wanted.items():
+        while count:
+            taken = min(count, size - sum(group.values()))
+            group[task] = taken
+            count -= taken
+            if sum(group.values()) == size:
+                yield group
+                group = {}
+    if group:
+        yield group
 
 
 class OnlineDistillation:
-    """The state of one stage-2 run; each round begins from a seed of its own and ends with a checkpoint."""
+    """The state of one stage-2 run; each round begins from a seed of its own and ends with a checkpoint.
+
+    Args:
+        make_envs: so many environments of a task, with fresh goals; they are closed after their round.
+        reading: for a learner conditioned on `z`; its encoder is refreshed, and `encoder` is the last one.
+        held_out: share of each round's episodes that neither learner nor encoder is trained on; those that
+            `split` with the same fraction and seed puts into validation.
+    """
 
     def __init__(
         self,
-        envs: VectorEnv,
+        make_envs: Callable[[str, int], VectorEnv],
         teachers: Mapping[str, TeachingPolicy],
         config: OnlineConfig,
+        spec: EnvSpec,
         *,
         seed: int,
+        held_out: float = 0.2,
+        reading: Reading | None = None,
         report: Report = silent,
     ):
-        self.envs, self.teachers, self.config = envs, teachers, config
-        self.seed, self.report = seed, report
-        self.tasks = tuple(dict.fromkeys(envs.tasks))
-        self.per_env = envs.num_envs // len(self.tasks)
-        spec = envs.spec
-        self.actor = Actor(
-            len(self.tasks) + spec.state_dim,
-            spec.action_dim,
-            config.width,
-            config.depth,
-            log_std_bounds=(-5.0, 2.0),
-            key=jax.random.key(seed),
-        )
+        if config.conditioning in EMBEDDED and reading is None:
+            raise ValueError(f"a learner conditioned on {config.conditioning} needs an encoder to read with")
+        self.make_envs, self.teachers, self.config, self.spec = make_envs, teachers, config, spec
+        self.seed, self.held_out, self.reading, self.report = seed, held_out, reading, report
+        self.tasks = tuple(teachers)
+        self.encoder = reading.encoder if reading else None
+        self.actor: Actor | None = None  # of the last round's learner
         self.collected: list[Episode] = []
-        self.rounds = [("random", config.random_episodes)]
-        self.rounds += [("learner", config.learner_episodes)] * config.learner_rounds
-        self.rounds += [("expert", config.expert_episodes)]
+        self.success = dict.fromkeys(self.tasks, 0.0)  # in the last round
+        self.phases = ["random", "expert", *["learner"] * config.learner_rounds]
         self.done = 0
 
     def run(self, work: Path | None = None) -> list[Episode]:
         """Plays all rounds; with a folder, checkpoints into it and logs metrics there."""
         self._restore(work)
         with metrics_log(work, resume_at=self.done) as log:
-            while self.done < len(self.rounds):
-                self._round(self.done, log)
-                if work and self.done < len(self.rounds):
+            while self.done < len(self.phases):
+                self._round(log)
+                if work:
                     self._save(work)
         return self.collected
 
-    def _round(self, number: int, log: MetricsLog | None) -> None:
-        phase, per_task = self.rounds[number]
-        metrics = self._train(number) if phase == "learner" else {}
-        played = self._play(number, phase, per_task)
-        self.collected += played
-        self.done = number + 1
-        success = float(np.mean([e.success.any() for e in played])) if played else 0.0
-        if log:
-            log.write(self.done, metrics | {f"{phase}/success": success})
-        self.report(self.done, len(self.rounds), f"{phase}: success {success:.2f}")
-
-    def _play(self, number: int, phase: str, per_task: int) -> list[Episode]:
-        """`per_task` labelled episodes of every task."""
-        per_env = -(-per_task // self.per_env)
-        if not per_env:
-            return []
-        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0] >> 1)
-        policy = self._actor_of(phase, seed)
-        played = list(episodes(self.envs, policy, per_env=per_env, phase=phase, seed=seed))
-        kept = [e for task in self.tasks for e in [e for e in played if e.task == task][:per_task]]
-        return [replace(e, labels=self.teachers[e.task].label(e.obs[:-1], e.action)) for e in kept]
-
-    def _actor_of(self, phase: str, seed: int) -> Policy:
-        if phase == "random":
-            return RandomPolicy(self.envs.spec.action_dim, seed)
+    def _round(self, log: MetricsLog | None) -> None:
+        phase, metrics = self.phases[self.done], {}
+        learner = None
         if phase == "learner":
-            return Learner(self.actor, self.tasks, self.envs, jax.random.key(seed))
-        return Team(self.teachers, self.envs.tasks)
+            learner, metrics["learner/validation"] = self._learn()
+        played = self._play(phase, learner)
+        self.collected += played
+        self.success = {
+            task: float(np.mean([e.success.any() for e in played if e.task == task] or [0]))
+            for task in self.tasks
+        }
+        if phase == "learner" and self.config.refresh and self.encoder is not None:
+            self._tell(f"{phase}: refreshing the encoder")
+            self._refresh()
+        self.done += 1
+        mean = float(np.mean(list(self.success.values())))
+        if log:
+            by_task = {f"success/{task}": rate for task, rate in self.success.items()}
+            log.write(self.done, metrics | {f"{phase}/success": mean, **by_task})
+        self._tell(f"{phase}: success {mean:.2f}")
 
-    def _train(self, number: int) -> dict[str, float]:
-        """Distils everything collected so far into the learner."""
-        config = self.config
-        data = self._examples()
-        opt = distill.optimizer(config.learning_rate, config.updates)
-        opt_state = opt.init(eqx.filter(self.actor, eqx.is_inexact_array))
-        loss = LOSSES[config.loss]
-        value = jnp.zeros(())
-        for step in range(0, config.updates, UPDATES_PER_CALL):
-            shape = (min(UPDATES_PER_CALL, config.updates - step), config.batch_size)
-            index = distill.draw(self.seed, number * config.updates + step, shape, len(data.features))
-            batches = jax.tree.map(lambda column, i=index: column[i], data)
-            self.actor, opt_state, value = distill.descend(self.actor, opt_state, batches, loss, opt)
-        return {"learner/loss": float(value)}
+    def _tell(self, note: str) -> None:
+        self.report(self.done, len(self.phases), note)
 
-    def _examples(self) -> distill.Labelled:
-        index = list(self.envs.spec.state_index)
-        labelled = [(e, e.labels) for e in self.collected if e.labels is not None]
-        features = [
-            np.concatenate(
-                [np.repeat(one_hot([e.task], self.tasks), len(e), 0), e.obs[:-1][:, index]], axis=1
-            )
-            for e, _ in labelled
+    # -- playing -------------------------------------------------------------------------------------------
+
+    def _play(self, phase: str, learner: Collective | None) -> list[Episode]:
+        """One round of labelled episodes, ordered by task."""
+        per_task = {
+            "random": self.config.random_episodes,
+            "expert": self.config.expert_episodes,
+            "learner": self.config.learner_episodes,
+        }[phase]
+        known = phase == "learner" and self.phases[self.done - 1] == "learner"
+        wanted = allocate(self.success, per_task) if known else dict.fromkeys(self.tasks, per_task)
+        seed = int(np.random.SeedSequence([self.seed, self.done]).generate_state(1)[0] >> 1)
+        played: list[Episode] = []
+        for i, group in enumerate(groups(wanted, self.config.num_envs)):
+            played += self._play_group(phase, learner, group, seed, i)
+            self._tell(f"{phase}: {len(played)} of {sum(wanted.values())} episodes")
+        return sorted(played, key=lambda e: self.tasks.index(e.task))
+
+    def _play_group(
+        self, phase: str, learner: Collective | None, group: Mapping[str, int], seed: int, number: int
+    ) -> list[Episode]:
+        """One episode of each environment. All of a round's carry its `seed`, by which it is split."""
+        envs = Concatenated([self.make_envs(task, count) for task, count in group.items()])
+        try:
+            if learner is not None:
+                policy = CollectivePolicy(learner, envs.tasks)
+            elif phase == "expert":
+                policy = Team(self.teachers, envs.tasks)
+            else:
+                policy = RandomPolicy(self.spec.action_dim, seed + number)
+            played = list(episodes(envs, policy, per_env=1, phase=phase, seed=seed + number))
+        finally:
+            envs.close()
+        label = {task: self.teachers[task].label for task in group}
+        return [replace(e, seed=seed, labels=label[e.task](e.obs[:-1], e.action)) for e in played]
+
+    # -- learning ------------------------------------------------------------------------------------------
+
+    def _sides(self) -> tuple[list[EpisodeTable], list[EpisodeTable]]:
+        """What was collected, for training and for validation, one table a task."""
+        training, validation = [], []
+        for task in self.tasks:
+            mine = EpisodeTable([Shard.of([e for e in self.collected if e.task == task])])
+            learned, kept = split(mine.about, fraction=self.held_out, seed=self.seed)
+            training.append(mine.subset(learned))
+            validation.append(mine.subset(kept))
+        return training, validation
+
+    def _learn(self) -> tuple[Collective, float]:
+        """Distils everything collected so far into the learner; returns it and its validation loss."""
+        self._tell("learner: learning")
+        c = self.config.distillation
+        training, validation = map(EpisodeTable.join, self._sides())
+        learner, z = prepare(training, self.encoder, c.conditioning, c.sac, self.spec, seed=self.seed)
+        held_out_z = embed(
+            validation, c.conditioning, learner.encoder, learner.clusters, learner.tasks, self.spec.state_index
+        )
+        if self.actor is not None:  # goes on from the last round's
+            learner = eqx.tree_at(lambda c: c.agent.actor, learner, self.actor)
+        window = self.encoder.window if self.encoder is not None else 1
+        sets = [
+            Dataset(table, embedded, self.spec.state_index, window)
+            for table, embedded in ((training, z), (validation, held_out_z))
         ]
-        return distill.Labelled(
-            np.concatenate(features),
-            np.concatenate([label.mean for _, label in labelled]),
-            np.concatenate([label.log_std for _, label in labelled]),
+        seed = int(np.random.SeedSequence([self.seed, self.done, 1]).generate_state(1)[0])
+        distillation = Distillation(learner, *sets, c, seed=seed)
+        distillation.train_actor()
+        self.actor = distillation.collective.agent.actor
+        return distillation.collective, float(distillation.best)
+
+    def _refresh(self) -> None:
+        """Trains the encoder on, on its buffers and everything collected."""
+        reading = self.reading
+        assert reading is not None
+        sides = zip(self._sides(), (reading.training, reading.validation), strict=True)
+        training, validation = (
+            [EpisodeTable.join([buffer, own]) for buffer, own in zip(buffers, collected, strict=True)]
+            for collected, buffers in sides
+        )
+        self.encoder = train(
+            training,
+            validation,
+            reading.refresh,
+            state_index=self.spec.state_index,
+            seed=int(np.random.SeedSequence([self.seed, self.done, 2]).generate_state(1)[0]),
+            begin=self.encoder,
         )
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def _save(self, work: Path) -> None:
         with checkpoints.checkpoint(work) as folder:
-            checkpoints.save_tree(folder / "actor.safetensors", self.actor)
+            if self.actor is not None:
+                checkpoints.save_tree(folder / "actor.safetensors", self.actor)
+            if self.encoder is not None:
+                checkpoints.save_tree(folder / "encoder.safetensors", self.encoder)
             for task in self.tasks:  # one folder a task: labels of a scripted and a learned teacher differ
                 write(folder / task, [e for e in self.collected if e.task == task])
             order = [self.tasks.index(e.task) for e in self.collected]
-            checkpoints.write_json(folder / "progress.json", {"done": self.done, "order": order})
+            features = self.actor.mlp.layers[0].weight.shape[0] if self.actor is not None else 0
+            progress = {
+                "done": self.done,
+                "order": order,
+                "success": self.success,
+                "features": features,
+            }
+            checkpoints.write_json(folder / "progress.json", progress)
 
     def _restore(self, work: Path | None) -> None:
         folder = checkpoints.latest_checkpoint(work) if work else None
         if not folder:
             return
-        self.actor = checkpoints.load_tree(folder / "actor.safetensors", self.actor)
         saved = store.read_json(folder / "progress.json")
         files = {i: folder / task for i, task in enumerate(self.tasks) if paths(folder / task)}
         streams = {i: iter(EpisodeTable.open(path)) for i, path in files.items()}
         self.collected = [next(streams[i]) for i in saved["order"]]
-        self.done = saved["done"]
-
-
-def _mean_loss(kind: Callable, actor: Actor, batch: distill.Labelled, _: None) -> Array:
-    return jnp.mean(jax.vmap(kind)(jax.vmap(actor)(batch.features), batch.mean, batch.log_std))
-
-
-LOSSES = {name: partial(_mean_loss, kind) for name, kind in distill.LOSSES.items()}
+        self.done, self.success = saved["done"], saved["success"]
+        if self.encoder is not None:
+            self.encoder = checkpoints.load_tree(folder / "encoder.safetensors", self.encoder)
+        if saved["features"]:
+            sizes = saved["features"], self.spec.action_dim
+            like = eqx.filter_eval_shape(
+                init_agent, *sizes, self.config.distillation.sac, jax.random.key(0)
+            ).actor
+            self.actor = checkpoints.load_tree(folder / "actor.safetensors", like)

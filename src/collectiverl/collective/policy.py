@@ -84,10 +84,13 @@ def features(
 
 
 class CollectivePolicy:
-    """Plays any of its tasks, told only what it has seen; `task` is read by `task_id` conditioning alone."""
+    """Plays any of its tasks, told only what it has seen.
 
-    def __init__(self, collective: Collective, task: str | None = None):
-        self.collective, self.task = collective, task
+    `tasks` is read by `task_id` conditioning alone: that of each environment, or one that all of them play.
+    """
+
+    def __init__(self, collective: Collective, tasks: Sequence[str] = ()):
+        self.collective, self.tasks = collective, tuple(tasks)
         self.agents = jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, collective.agent)
         self.conditioner: Conditioner | None = None
         self.num_envs = 0
@@ -104,7 +107,7 @@ class CollectivePolicy:
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         if self.conditioner is None or len(env_mask) != self.num_envs:
             self.num_envs = len(env_mask)
-            tasks = None if self.task is None else (self.task,) * self.num_envs
+            tasks = self.tasks * self.num_envs if len(self.tasks) == 1 else self.tasks
             self.conditioner = conditioner(self.collective, self.num_envs, tasks)
         self.conditioner.reset(env_mask)
 
@@ -113,7 +116,7 @@ class CollectivePolicy:
             self.conditioner.observe(rewards)
 
 
-def conditioner(collective: Collective, num_envs: int, tasks: Sequence[str] | None) -> Conditioner:
+def conditioner(collective: Collective, num_envs: int, tasks: Sequence[str] = ()) -> Conditioner:
     """What says `z` to a collective playing `num_envs` environments."""
     c = collective
     if c.encoder is not None:
@@ -121,7 +124,7 @@ def conditioner(collective: Collective, num_envs: int, tasks: Sequence[str] | No
         context = Context(c.encoder, c.state_index, num_envs, read=read)
         return context if c.clusters is None else _Clustered(context, c.clusters)
     if c.conditioning == "task_id":
-        if tasks is None or len(tasks) != num_envs:
+        if len(tasks) != num_envs:
             raise UserError(
                 "this collective is conditioned on the task id: say which task each environment plays"
             )

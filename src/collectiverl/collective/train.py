@@ -40,7 +40,7 @@ class CollectiveConfig:
     learning_rate: float = 1e-3
     validation_every: int = 500  # updates
     target_every: int = 100  # updates between copies of the critic as its own target (fitted evaluation)
-    sac: SACConfig = field(default_factory=lambda: SACConfig(width=300, normalize_obs=True))
+    sac: SACConfig = field(default_factory=lambda: SACConfig(width=400, depth=3))
 
     def __post_init__(self) -> None:
         for name in ("actor_updates", "critic_updates", "batch_size", "target_every", "validation_every"):
@@ -185,11 +185,11 @@ class Distillation:
 
     def run(self, work: Path | None = None) -> Collective:
         with metrics_log(work) as log:
-            self._train_actor(log)
-            self._train_critic(log)
+            self.train_actor(log)
+            self.train_critic(log)
         return self.collective
 
-    def _train_actor(self, log: MetricsLog | None) -> None:
+    def train_actor(self, log: MetricsLog | None = None) -> None:
         config, agent = self.config, self.collective.agent
         joint = config.finetune_encoder
         loss = (JOINT_LOSSES if joint else FROZEN_LOSSES)[config.loss]
@@ -212,7 +212,7 @@ class Distillation:
         encoder, actor = best if joint else (self.collective.encoder, best)
         self.collective = replace_parts(self.collective, encoder, actor, agent.critic)
 
-    def _train_critic(self, log: MetricsLog | None) -> None:
+    def train_critic(self, log: MetricsLog | None = None) -> None:
         config, agent = self.config, self.collective.agent
         critic = agent.critic
         opt = distill.optimizer(config.learning_rate, config.critic_updates)

@@ -20,6 +20,7 @@ from collectiverl.types import Episode, Labels, UserError, Window
 SHARD_SIZE = 50  # episodes
 PER_STEP = ("action", "reward", "success")
 LABELS = ("mean", "log_std", "q")
+ABOUT = ("task", "phase", "seed", "goal", "terminated")
 
 
 def write(folder: Path, episodes: Iterable[Episode], *, policy_hash: str = "") -> int:
@@ -38,7 +39,8 @@ def write(folder: Path, episodes: Iterable[Episode], *, policy_hash: str = "") -
     return count
 
 
-def _write_shard(path: Path, episodes: Sequence[Episode], policy_hash: str) -> None:
+def _columns(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
+    """What the episodes hold, one behind the other, by the names that a shard has for it."""
     columns = {name: np.concatenate([getattr(e, name) for e in episodes]) for name in ("obs", *PER_STEP)}
     labels = [e.labels for e in episodes if e.labels is not None]
     if len(labels) not in (0, len(episodes)):
@@ -49,13 +51,16 @@ def _write_shard(path: Path, episodes: Sequence[Episode], policy_hash: str) -> N
             raise ValueError(f"either all teachers of a shard say {name}, or none")
         if rows:
             columns[f"teacher_{name}"] = np.concatenate(rows)
-    about = [{k: getattr(e, k) for k in ("task", "phase", "seed", "goal", "terminated")} for e in episodes]
-    buffer = io.BytesIO()
+    return columns
+
+
+def _write_shard(path: Path, episodes: Sequence[Episode], policy_hash: str) -> None:
+    shard, buffer = Shard.of(episodes), io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        for name, column in columns.items():
+        for name, column in shard.columns.items():
             file.create_dataset(name, data=column)
-        file.create_dataset("length", data=np.asarray([len(e) for e in episodes], np.int64))
-        file.attrs["episodes"] = json.dumps(about)
+        file.create_dataset("length", data=shard.length)
+        file.attrs["episodes"] = json.dumps(shard.about)
         file.attrs["policy_hash"] = policy_hash
         file.attrs["versions"] = json.dumps(store.versions())
     store.write_atomically(path, buffer.getvalue())
@@ -67,11 +72,17 @@ def paths(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file, its columns as memory maps."""
+    """One file, its columns as memory maps; or as many episodes in memory."""
 
     columns: dict[str, np.ndarray]
     length: Int[np.ndarray, "episodes"]
     about: list[dict]
+
+    @classmethod
+    def of(cls, episodes: Sequence[Episode]) -> "Shard":
+        """All labelled alike, or none."""
+        about = [{name: getattr(e, name) for name in ABOUT} for e in episodes]
+        return cls(_columns(episodes), np.asarray([len(e) for e in episodes], np.int64), about)
 
     @classmethod
     def open(cls, path: Path) -> "Shard":
@@ -126,6 +137,18 @@ class EpisodeTable:
         if not files:
             raise UserError(f"no episodes in {', '.join(map(str, folders))}: run the stage that records them")
         return cls([Shard.open(path) for path in files])
+
+    @classmethod
+    def join(cls, tables: Sequence["EpisodeTable"]) -> "EpisodeTable":
+        """Several tables as one, in their order."""
+        joined = cls.__new__(cls)
+        joined.shards = [shard for table in tables for shard in table.shards]
+        joined.about = [row for table in tables for row in table.about]
+        firsts = np.cumsum([0, *(len(table.shards) for table in tables)])
+        joined._shard = np.concatenate([t._shard + first for t, first in zip(tables, firsts, strict=False)])
+        for name in ("length", "_start", "_row"):
+            setattr(joined, name, np.concatenate([getattr(table, name) for table in tables]))
+        return joined
 
     def __len__(self) -> int:
         return len(self.length)

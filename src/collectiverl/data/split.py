@@ -1,9 +1,11 @@
-"""Training and validation by whole episode, stratified by phase; goals held out where the task allows it."""
+"""Training and validation by whole episode, stratified by phase and round; goals held out where possible."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from collectiverl.types import PHASES
 
 MIN_GOALS = 10  # with fewer fixed goals among the episodes, holding some out would leave too little variety
 
@@ -13,29 +15,30 @@ def split(
 ) -> tuple[list[int], list[int]]:
     """Indices of the training and the validation episodes.
 
-    `fraction` of each phase's episodes are for validation, at least one where a phase has two. Where all
-    episodes have fixed goals, and enough of them, no goal is on both sides.
+    `fraction` of the episodes of each phase and round (what was played with one seed) are for validation, at
+    least one where there are two. Rounds are split by themselves: what comes later moves no episode to the
+    other side. Where all episodes have fixed goals, and enough of them, no goal is on both sides.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"--fraction={fraction} is not between 0 and 1")
-    rng = np.random.default_rng(seed)
     goals = {int(row["goal"]) for row in about}  # type: ignore[call-overload]
     if min(goals, default=-1) >= 0 and len(goals) >= MIN_GOALS:
-        order = rng.permutation(sorted(goals))
+        order = np.random.default_rng(seed).permutation(sorted(goals))
         held_out = set(order[: _count(fraction, len(order))].tolist())
         validation = [i for i, row in enumerate(about) if row["goal"] in held_out]
     else:
-        validation = _by_phase(about, fraction, rng)
+        validation = _by_round(about, fraction, seed)
     chosen = set(validation)
     return [i for i in range(len(about)) if i not in chosen], sorted(chosen)
 
 
-def _by_phase(about: Sequence[Mapping[str, object]], fraction: float, rng: np.random.Generator) -> list[int]:
-    phases = defaultdict(list)
+def _by_round(about: Sequence[Mapping[str, object]], fraction: float, seed: int) -> list[int]:
+    rounds = defaultdict(list)
     for i, row in enumerate(about):
-        phases[row["phase"]].append(i)
+        rounds[str(row["phase"]), int(row.get("seed", 0))].append(i)  # type: ignore[call-overload]
     validation = []
-    for members in phases.values():
+    for (phase, own_seed), members in rounds.items():
+        rng = np.random.default_rng([seed, PHASES.index(phase), own_seed])
         validation += rng.permutation(members)[: _count(fraction, len(members))].tolist()
     return validation
 

@@ -104,6 +104,33 @@ def first_success(
     return success, returns
 
 
+class Diluted:
+    """A policy some of whose actions are random ones, held for a while: from clumsy to skilled.
+
+    Args:
+        share: of random actions, in each environment.
+        hold: steps for which a random action, or the policy's turn, lasts.
+    """
+
+    def __init__(self, policy: Policy, share: Float[np.ndarray, "N"], seed: int, hold: int = 5):
+        self.policy, self.share, self.hold = policy, share, hold
+        self.rng, self.calls = np.random.default_rng(seed), 0
+
+    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        action = self.policy.eval_action(observations)
+        if self.calls % self.hold == 0:
+            self.random = self.rng.uniform(-1, 1, action.shape).astype(np.float32)
+            self.clumsy = self.rng.random(len(action)) < self.share
+        self.calls += 1
+        return np.where(self.clumsy[:, None], self.random, action)
+
+    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
+        self.policy.reset(env_mask)
+
+    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+        self.policy.observe(rewards)
+
+
 class RandomPolicy:
     """Uniform actions in [-1, 1], a function of the seed."""
 

@@ -1,90 +1,18 @@
-"""`online-distill`, `split-buffer`, `split-online-buffer`: what the transformer and the collective learn from."""
+"""`split-buffer`, `split-online-buffer`: what the transformer and the collective learn from, and are judged on."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from collectiverl.collective.online import OnlineConfig, OnlineDistillation
 from collectiverl.data.episodes import EpisodeTable, write
 from collectiverl.data.split import split
-from collectiverl.envs.concat import Concatenated
-from collectiverl.envs.make import Backend, make_envs
-from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.experts import BUFFER, expert_at, model_path
 from collectiverl.store import verify
 from collectiverl.types import UserError
 
-TeacherKind = Literal["sac", "scripted"]
-
-
-# -- online-distill ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class OnlineDistill:
-    """Stage 2 for one task or several at once."""
-
-    tasks: tuple[str, ...]
-    teacher: TeacherKind = "sac"
-    backend: Backend = "auto"
-    num_envs: int = 16  # a task
-    online: OnlineConfig = field(default_factory=OnlineConfig)
-
-    def __post_init__(self) -> None:
-        if self.num_envs < 1:
-            raise ValueError(f"--num-envs={self.num_envs} must be at least 1")
-
-
-def online_path(tasks: tuple[str, ...], seed: int) -> str:
-    return f"online_distill/{'+'.join(tasks)}/seed_{seed}"
-
-
-def online_distill_stage(config: OnlineDistill, seed: int) -> Stage:
-    sac = config.teacher == "sac"
-    inputs = tuple(model_path(task, seed) for task in config.tasks) if sac else ()
-    makes = {
-        model_path(task, seed): f"train-task {task} (or pass --teacher scripted)" for task in config.tasks
-    }
-    return Stage(
-        "online-distill",
-        " ".join(config.tasks),
-        online_path(config.tasks, seed),
-        online_distill,
-        config,
-        inputs,
-        seed,
-        makes,
-    )
-
-
-def online_distill(work: Work) -> dict[str, Any]:
-    config: OnlineDistill = work.config
-    envs = Concatenated(
-        [make_envs(task, config.num_envs, backend=config.backend, goals="fresh") for task in config.tasks]
-    )
-    teachers = {
-        task: ScriptedPolicy((task,))
-        if config.teacher == "scripted"
-        else expert_at(work.run, task, work.seed)
-        for task in config.tasks
-    }
-    try:
-        distillation = OnlineDistillation(envs, teachers, config.online, seed=work.seed, report=work.report)
-        collected = distillation.run(work.folder)
-    finally:
-        envs.close()
-    for task in config.tasks:
-        write(work.folder / task / BUFFER, (e for e in collected if e.task == task))
-    success = {
-        phase: sum(bool(e.success.any()) for e in collected if e.phase == phase)
-        / max(1, sum(e.phase == phase for e in collected))
-        for phase in ("random", "learner", "expert")
-    }
-    steps = sum(len(e) for e in collected)
-    return {"tasks": list(config.tasks), "episodes": len(collected), "env_steps": steps, "success": success}
-
-
-# -- splits ------------------------------------------------------------------------------------------------
+BUFFER = "episodes"  # a stage's folder of episodes
+Kind = Literal["buffer_distill", "online_buffer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,25 +28,21 @@ class Split:
             raise ValueError(f"--fraction={self.fraction} is not between 0 and 1")
 
 
-def split_path(kind: Literal["buffer_distill", "online_buffer"], task: str, seed: int) -> str:
+def split_path(kind: Kind, task: str, seed: int) -> str:
     return f"{kind}/{task}/seed_{seed}"
 
 
-def split_buffer_stage(task: str, fraction: float, seed: int) -> Stage:
-    source = model_path(task, seed)
+def split_buffer_stage(task: str, source: str, command: str, fraction: float, seed: int) -> Stage:
+    """Of the episodes of `source`, which `command` makes."""
     config = Split(task=task, source=f"{source}/{BUFFER}", fraction=fraction)
     out = split_path("buffer_distill", task, seed)
-    return Stage(
-        "split-buffer", task, out, split_episodes, config, (source,), seed, {source: f"train-task {task}"}
-    )
+    return Stage("split-buffer", task, out, split_episodes, config, (source,), seed, {source: command})
 
 
-def split_online_buffer_stage(task: str, tasks: tuple[str, ...], fraction: float, seed: int) -> Stage:
-    """`tasks` are all that were distilled together with `task`."""
-    source = online_path(tasks, seed)
+def split_online_buffer_stage(task: str, source: str, command: str, fraction: float, seed: int) -> Stage:
+    """Of this task's episodes of `source`, the online distillation that `command` does."""
     config = Split(task=task, source=f"{source}/{task}/{BUFFER}", fraction=fraction)
     out = split_path("online_buffer", task, seed)
-    command = f"online-distill {' '.join(tasks)}"
     return Stage("split-online-buffer", task, out, split_episodes, config, (source,), seed, {source: command})
 
 
@@ -136,3 +60,14 @@ def split_episodes(work: Work) -> dict[str, Any]:
     write(work.folder / "train", table.subset(train))
     write(work.folder / "validation", table.subset(validation))
     return {"task": config.task, "train": len(train), "validation": len(validation)}
+
+
+def open_buffers(
+    run: Path, kind: Kind, tasks: Sequence[str], seed: int
+) -> tuple[list[EpisodeTable], list[EpisodeTable]]:
+    """The training and the validation episodes of these tasks, one table a buffer, after verification."""
+    folders = [run / split_path(kind, task, seed) for task in tasks]
+    for folder in folders:
+        verify(folder)
+    training, validation = ([EpisodeTable.open(f / side) for f in folders] for side in ("train", "validation"))
+    return training, validation

@@ -9,9 +9,8 @@ from collectiverl.collective.train import CollectiveConfig, Dataset, Distillatio
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import spec
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.buffers import split_path
+from collectiverl.stages.buffers import open_buffers, split_path
 from collectiverl.stages.representation import TRANSFORMER, encoder_of
-from collectiverl.store import verify
 
 COLLECTIVE = "model_col"
 
@@ -21,6 +20,7 @@ class DistillCollective:
     """The collective of a run."""
 
     tasks: tuple[str, ...]
+    encoder: str = TRANSFORMER  # the run's folder that holds it
     collective: CollectiveConfig = field(default_factory=CollectiveConfig)
 
 
@@ -34,9 +34,9 @@ def distill_collective_stage(config: DistillCollective, seed: int) -> Stage:
         COLLECTIVE,
         distill_collective,
         config,
-        (*buffers, TRANSFORMER) if reads else buffers,
+        (*buffers, config.encoder) if reads else buffers,
         seed,
-        makes | {TRANSFORMER: "train-transformer"},
+        makes | {config.encoder: "train-transformer" if config.encoder == TRANSFORMER else "online-distill"},
     )
 
 
@@ -49,12 +49,10 @@ def played(table: EpisodeTable) -> EpisodeTable:
 def distill_collective(work: Work) -> dict[str, Any]:
     config: DistillCollective = work.config
     c, shapes = config.collective, spec(config.tasks[0])
-    folders = [work.run / split_path("online_buffer", task, work.seed) for task in config.tasks]
-    for folder in folders:
-        verify(folder)
-    training = EpisodeTable.open(*(folder / "train" for folder in folders))
-    held_out = played(EpisodeTable.open(*(folder / "validation" for folder in folders)))
-    encoder, encoder_config = encoder_of(work.run) if c.conditioning in EMBEDDED else (None, None)
+    buffers = open_buffers(work.run, "online_buffer", config.tasks, work.seed)
+    training, held_out = map(EpisodeTable.join, buffers)
+    held_out = played(held_out)
+    encoder, encoder_config = encoder_of(work.run, config.encoder) if c.conditioning in EMBEDDED else (None, None)
     collective, z = prepare(training, encoder, c.conditioning, c.sac, shapes, seed=work.seed)
     held_out_z = embed(
         held_out, c.conditioning, encoder, collective.clusters, collective.tasks, shapes.state_index

@@ -1,4 +1,4 @@
-"""`train-task` and `record`: single-task experts, and the episodes they or others leave."""
+"""`train-task` and `record`: single-task experts, trained or shipped, and the episodes they or others leave."""
 
 import contextlib
 import shutil
@@ -9,23 +9,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from collectiverl import store
 from collectiverl.data.episodes import relabel, write
 from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.make import Backend, make_envs, spec
-from collectiverl.envs.rollout import RandomPolicy, episodes
+from collectiverl.envs.rollout import Diluted, RandomPolicy, episodes
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.metrics import MetricsLog, read_metrics
+from collectiverl.policies import shipped
 from collectiverl.sac import agent as sac
-from collectiverl.sac.policy import Expert, load_expert, save_agent
+from collectiverl.sac.policy import ABOUT, WEIGHTS, Expert, load_expert, save_agent
 from collectiverl.sac.settings import Shaping, TrainConfig
 from collectiverl.sac.train import Result, Trainer
 from collectiverl.stages.base import Stage, Work, available_cores, summary
-from collectiverl.types import Episode, Policy
-
-BUFFER = "episodes"  # a stage's folder of episodes
+from collectiverl.stages.buffers import BUFFER
+from collectiverl.types import Episode, Policy, TeachingPolicy
 
 
 def model_path(task: str, seed: int) -> str:
@@ -213,12 +214,17 @@ def take_expert(work: Work) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Episodes of a random, scripted or mixed policy, labelled by the scripted one."""
+    """Episodes of a random, scripted or mixed policy, or of one from clumsy to skilled, labelled by the scripted.
+
+    `mixed` plays half of the episodes by each of the two, `graded` all by the scripted one, some of whose
+    actions are random: all of them in the first environment, none in the last.
+    """
 
     task: str
-    policy: Literal["random", "scripted", "mixed"] = "scripted"
+    policy: Literal["random", "scripted", "mixed", "graded"] = "scripted"
     episodes: int = 20
     num_envs: int = 5
+    horizon: int | None = None  # steps of an episode, at most; None: the environment's own limit
     backend: Backend = "auto"
 
     def __post_init__(self) -> None:
@@ -226,39 +232,77 @@ class Record:
             raise ValueError(f"--episodes={self.episodes} and --num-envs={self.num_envs} must be at least 1")
 
 
+def record_path(config: Record, seed: int) -> str:
+    return f"recorded/{config.policy}/{config.task}/seed_{seed}"
+
+
 def record_stage(config: Record, seed: int) -> Stage:
-    out = f"recorded/{config.policy}/{config.task}/seed_{seed}"
-    return Stage("record", config.task, out, record, config, seed=seed)
+    return Stage("record", config.task, record_path(config, seed), record, config, seed=seed)
 
 
 def record(work: Work) -> dict[str, Any]:
-    """`mixed` plays half of its episodes by each of the two."""
-    config: Record = work.config
-    num_envs = min(config.num_envs, config.episodes)
-    envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh")
-    scripted = ScriptedPolicy(envs.tasks)
-    teacher = ScriptedPolicy((config.task,))
-    random_share = {"random": 1.0, "mixed": 0.5, "scripted": 0.0}[config.policy]
-    counts = {"random": round(config.episodes * random_share)}
-    counts["scripted"] = config.episodes - counts["random"]
-    played = []
-    for phase, wanted in counts.items():
-        policy = scripted if phase == "scripted" else RandomPolicy(envs.spec.action_dim, work.seed)
-        for episode in _played(envs, policy, wanted, phase=phase, seed=work.seed):
-            labels = teacher.label(episode.obs[:-1], episode.action)
-            played.append(replace(episode, labels=labels))
-            work.report(len(played), config.episodes, phase)
-    envs.close()
+    played = recorded(work, work.config, ScriptedPolicy((work.config.task,)))
     write(work.folder / BUFFER, played)
     success = [bool(e.success.any()) for e in played]
-    return {"task": config.task, "episodes": len(played), "success": sum(success) / len(success)}
+    return {"task": work.config.task, "episodes": len(played), "success": sum(success) / len(success)}
+
+
+def recorded(work: Work, config: Record, teacher: TeachingPolicy) -> list[Episode]:
+    """Episodes of `teacher`, or of chance, or of both; labelled by it."""
+    num_envs = min(config.num_envs, config.episodes)
+    random = RandomPolicy(spec(config.task).action_dim, work.seed)
+    half = config.episodes // 2
+    plays: dict[str, list[tuple[str, Policy, int]]] = {
+        "random": [("random", random, config.episodes)],
+        "scripted": [("scripted", teacher, config.episodes)],
+        "mixed": [("random", random, half), ("scripted", teacher, config.episodes - half)],
+        "graded": [("mixed", Diluted(teacher, np.linspace(1, 0, num_envs), work.seed), config.episodes)],
+    }
+    envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh", horizon=config.horizon)
+    played = []
+    try:
+        for phase, policy, wanted in plays[config.policy]:
+            for episode in _played(envs, policy, wanted, phase=phase, seed=work.seed):
+                played.append(replace(episode, labels=teacher.label(episode.obs[:-1], episode.action)))
+                work.report(len(played), config.episodes, phase)
+    finally:
+        envs.close()
+    return played
+
+
+# -- experts that come with the package ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeShipped:
+    """An expert that comes with the package, in the place of one trained here."""
+
+    task: str
+    collection: str = "mt10"
+    record: Record
+
+    def __post_init__(self) -> None:
+        if self.record.task != self.task or self.record.policy != "graded":
+            raise ValueError("what is recorded is this task's, from clumsy to skilled")
+
+
+def take_shipped_stage(config: TakeShipped, seed: int) -> Stage:
+    return Stage("take-expert", config.task, model_path(config.task, seed), take_shipped, config, seed=seed)
+
+
+def take_shipped(work: Work) -> dict[str, Any]:
+    """Its files, and episodes in place of those that it left while it learned, which are not shipped."""
+    config: TakeShipped = work.config
+    folder = shipped(f"{config.collection}/{config.task}")
+    assert folder is not None
+    expert = load_expert(folder)
+    for name in (ABOUT, WEIGHTS):
+        shutil.copy(folder / name, work.folder / name)
+    count = write(work.folder / BUFFER, recorded(work, config.record, expert))
+    return summary(folder) | {"episodes": count, "shipped": f"{config.collection}/{config.task}"}
 
 
 def _played(envs: VectorEnv, policy: Policy, wanted: int, *, phase: str, seed: int) -> Iterator[Episode]:
     """The first `wanted` episodes, as they end."""
     stream = episodes(envs, policy, per_env=-(-wanted // envs.num_envs), phase=phase, seed=seed)
     return islice(stream, wanted)
-
-
-def expert_at(run: Path, task: str, seed: int) -> Expert:
-    return load_expert(run / model_path(task, seed))

@@ -4,13 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import spec
 from collectiverl.representation.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
 from collectiverl.representation.train import TransformerConfig, train
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.buffers import split_path
-from collectiverl.store import verify
+from collectiverl.stages.buffers import open_buffers, split_path
 
 TRANSFORMER = "trajectory_transformer"
 
@@ -42,7 +40,7 @@ def _count(tasks: tuple[str, ...]) -> str:
 
 def train_transformer(work: Work) -> dict[str, Any]:
     config: TrainTransformer = work.config
-    training, validation = _tables(work, config.tasks)
+    training, validation = open_buffers(work.run, "buffer_distill", config.tasks, work.seed)
     encoder = train(
         training,
         validation,
@@ -54,15 +52,6 @@ def train_transformer(work: Work) -> dict[str, Any]:
     )
     save_encoder(work.folder, encoder, config.transformer.encoder)
     return {"tasks": list(config.tasks), "episodes": sum(map(len, (*training, *validation)))}
-
-
-def _tables(work: Work, tasks: tuple[str, ...]) -> tuple[list[EpisodeTable], list[EpisodeTable]]:
-    """The training and the validation episodes, one table a buffer."""
-    folders = [work.run / split_path("buffer_distill", task, work.seed) for task in tasks]
-    for folder in folders:
-        verify(folder)
-    training = [EpisodeTable.open(folder / "train") for folder in folders]
-    return training, [EpisodeTable.open(folder / "validation") for folder in folders]
 
 
 # -- probe -------------------------------------------------------------------------------------------------
@@ -88,11 +77,12 @@ def probe_encoder(work: Work) -> dict[str, Any]:
     from collectiverl.representation.probe import probe  # here: scikit-learn takes a second to import
 
     config: Probe = work.config
-    training, validation = _tables(work, config.tasks)
+    training, validation = open_buffers(work.run, "buffer_distill", config.tasks, work.seed)
     encoder, _ = encoder_of(work.run)
     state_index = spec(config.tasks[0]).state_index
     return probe(encoder, training, validation, state_index, seed=work.seed)
 
 
-def encoder_of(run: Path) -> tuple[Encoder, EncoderConfig]:
-    return load_encoder(run / TRANSFORMER)
+def encoder_of(run: Path, folder: str = TRANSFORMER) -> tuple[Encoder, EncoderConfig]:
+    """The encoder in one of the run's sealed folders: as it was first trained, or refreshed since."""
+    return load_encoder(run / folder)
