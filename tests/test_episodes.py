@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from collectiverl.data.episodes import SHARD_SIZE, EpisodeTable, paths, relabel, write
+from collectiverl.data.episodes import SHARD_SIZE, EpisodeTable, Shard, paths, relabel, write
 from collectiverl.types import Episode, Labels, UserError
 
 O, A = 5, 2  # noqa: E741
@@ -74,6 +74,17 @@ def test_several_folders_are_one_table_and_a_subset_is_some_of_it(tmp_path):
     assert_all_same(subset, [written[i] for i in (6, 0, 3)])
     assert_same(subset.subset([1])[0], written[0])
     assert subset.tasks == ["toy-reach"] * 3
+
+
+def test_joined_tables_are_one_behind_the_other(tmp_path):
+    written = some_episodes(9)
+    write(tmp_path / "a", written[:5])
+    tables = [EpisodeTable.open(tmp_path / "a").subset([4, 1]), EpisodeTable([Shard.of(written[5:])])]
+    joined = EpisodeTable.join(tables)
+    wanted = [written[i] for i in (4, 1, 5, 6, 7, 8)]
+    assert_all_same(joined, wanted)
+    assert np.array_equal(joined.column("reward"), np.concatenate([e.reward for e in wanted]))
+    assert_all_same(joined.subset([5, 0]), [wanted[5], wanted[0]])
 
 
 def test_what_is_read_survives_its_files(tmp_path):

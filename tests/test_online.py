@@ -1,36 +1,54 @@
 """Distillation: its losses by hand; and online, that labels are the teacher's, and that resuming changes nothing."""
 
+import itertools
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collectiverl.collective import distill, losses
-from collectiverl.collective.online import OnlineConfig, OnlineDistillation, Team
+from collectiverl.collective.online import (
+    OnlineConfig,
+    OnlineDistillation,
+    Reading,
+    Team,
+    allocate,
+    groups,
+)
 from collectiverl.collective.policy import one_hot
-from collectiverl.envs.concat import Concatenated
-from collectiverl.envs.make import make_envs
+from collectiverl.data.split import split
+from collectiverl.envs.make import make_envs, spec
 from collectiverl.envs.rollout import RandomPolicy
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.nn.gaussian import Gaussian, kl
 from collectiverl.sac.policy import Expert
+from toy_buffers import CONFIG as ENCODER_TRAINING
+from toy_buffers import SMALL, any_encoder, buffers
 from training import fresh, same
 
 TASKS = ("toy-reach", "toy-swap")
 CONFIG = OnlineConfig(
+    conditioning="task_id",
     random_episodes=4,
+    expert_episodes=3,
     learner_rounds=2,
     learner_episodes=8,
-    expert_episodes=3,
+    num_envs=10,
     updates=400,
     batch_size=64,
     learning_rate=3e-3,
     width=16,
+    depth=2,
 )
 QUICK = replace(CONFIG, updates=50)  # of one call
+READS = replace(QUICK, conditioning="cls", refresh=20)
 
 
 # -- losses ------------------------------------------------------------------------------------------------
@@ -88,9 +106,16 @@ def test_descending_finds_the_least_squares():
 
 
 def make(config=CONFIG, teachers=None, seed=0, **kwargs):
-    envs = Concatenated([make_envs(task, 4, goals="fresh") for task in TASKS])
+    envs = partial(make_envs, goals="fresh")
     teachers = teachers or {task: ScriptedPolicy((task,)) for task in TASKS}
-    return OnlineDistillation(envs, teachers, config, seed=seed, **kwargs)
+    return OnlineDistillation(envs, teachers, config, spec(TASKS[0]), seed=seed, **kwargs)
+
+
+def reading():
+    """An encoder and the buffers of these two tasks."""
+    refresh = replace(ENCODER_TRAINING, updates=20, warmup=2, validation_every=20)
+    sides = ([table for table in side if table.tasks[0] in TASKS] for side in buffers())
+    return Reading(any_encoder(SMALL), refresh, *sides)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +130,9 @@ def of(episodes, phase):
 def test_each_phase_has_its_episodes_of_each_task(collected):
     for task in TASKS:
         mine = [e for e in collected if e.task == task]
-        assert [len(of(mine, phase)) for phase in ("random", "learner", "expert")] == [4, 16, 3]
+        assert [len(of(mine, phase)) for phase in ("random", "expert")] == [4, 3]
+        assert len(of(mine, "learner")) >= 8 + 4  # even in the first round, at least half of that in the next
+    assert abs(len(of(collected, "learner")) - 2 * 8 * len(TASKS)) <= 1
 
 
 def test_labels_are_what_the_teacher_does_in_the_stored_states(collected):
@@ -137,19 +164,21 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("when", [1, 2, 3])
-def test_killed_and_resumed_it_ends_as_uninterrupted(tmp_path, when):
+@pytest.mark.parametrize(("config", "when"), [(QUICK, 1), (QUICK, 3), (READS, 3)])
+def test_killed_and_resumed_it_ends_as_uninterrupted(tmp_path, config, when):
     def kill(done, total, note=""):
         if done == when:
             raise Killed
 
-    whole = make(QUICK)
+    settings = {"reading": reading()} if config is READS else {}
+    whole = make(config, **settings)
     wanted = whole.run()
     with pytest.raises(Killed):
-        make(QUICK, report=kill).run(tmp_path)
-    resumed = make(QUICK)
+        make(config, report=kill, **settings).run(tmp_path)
+    resumed = make(config, **settings)
     found = resumed.run(tmp_path)
     assert same(resumed.actor, whole.actor)
+    assert same(resumed.encoder, whole.encoder)
     assert [e.task for e in found] == [e.task for e in wanted]
     for one, two in zip(found, wanted, strict=True):
         for name in ("obs", "action", "reward", "success"):
@@ -157,6 +186,49 @@ def test_killed_and_resumed_it_ends_as_uninterrupted(tmp_path, when):
         assert np.array_equal(one.labels.mean, two.labels.mean)
         assert (one.phase, one.seed, one.goal) == (two.phase, two.seed, two.goal)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_learner_that_reads_its_trajectory_has_its_encoder_refreshed():
+    distillation = make(READS, reading=reading())
+    distillation.run()
+    assert not same(distillation.encoder, any_encoder(SMALL))
+    assert same(distillation.encoder.state_scale, any_encoder(SMALL).state_scale)
+
+
+def test_without_an_encoder_there_is_nothing_to_read():
+    with pytest.raises(ValueError, match="needs an encoder"):
+        make(READS)
+
+
+def test_what_is_held_out_is_what_the_split_holds_out(collected):
+    """So neither learner nor encoder has seen what they are judged on later."""
+    distillation = make()
+    distillation.collected = collected
+    for task, training in zip(TASKS, distillation._sides()[0], strict=True):
+        about = [{"phase": e.phase, "seed": e.seed, "goal": e.goal} for e in collected if e.task == task]
+        train, _ = split(about, fraction=0.2, seed=0)
+        mine = [e for e in collected if e.task == task]
+        assert [e.obs[0].tolist() for e in training] == [mine[i].obs[0].tolist() for i in train]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.integers(1, 40))
+def test_tasks_that_fail_more_get_more_episodes(rates, per_task):
+    success = {str(i): rate for i, rate in enumerate(rates)}
+    wanted = allocate(success, per_task)
+    assert abs(sum(wanted.values()) - per_task * len(rates)) <= (len(rates) + 1) / 2
+    for one, other in itertools.pairwise(sorted(success, key=success.__getitem__)):
+        assert wanted[one] >= wanted[other] >= per_task // 2
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 30)), st.integers(1, 20))
+def test_groups_hold_everything_and_no_more_than_fits(wanted, size):
+    found = list(groups(wanted, size))
+    assert all(0 < sum(group.values()) <= size for group in found)
+    total = Counter()
+    for group in found:
+        total.update(group)
+    assert +total == +Counter(wanted)
+    assert len(found) == -(-sum(wanted.values()) // size)
 
 
 def test_a_learned_teachers_labels_are_its_own_at_the_stored_state_and_action():
@@ -183,7 +255,11 @@ def test_an_unknown_task_has_no_place():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"random_episodes": 0}, r"online\.random-episodes=0: the learner needs"),
+        (
+            {"random_episodes": 0, "expert_episodes": 0},
+            r"online\.random-episodes=0 and .*: the learner needs",
+        ),
+        ({"horizon": 0}, r"online\.horizon=0"),
         ({"expert_episodes": -1}, r"online\.expert-episodes=-1 is negative"),
         ({"updates": 0}, r"online\.updates=0"),
         ({"learning_rate": 0.0}, r"online\.learning-rate=0\.0"),

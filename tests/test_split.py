@@ -48,6 +48,21 @@ def test_many_fixed_goals_are_on_one_side_each(about, fraction, seed):
     assert not {about[i]["goal"] for i in train} & {about[i]["goal"] for i in validation}
 
 
+ROUNDS = st.lists(
+    st.fixed_dictionaries({"phase": st.sampled_from(PHASES), "goal": st.just(-1), "seed": st.integers(0, 3)}),
+    max_size=60,
+)
+
+
+@given(earlier=ROUNDS, fraction=FRACTIONS, seed=SEEDS, rounds=st.sets(st.integers(0, 3)))
+def test_what_comes_later_moves_no_episode_to_the_other_side(earlier, fraction, seed, rounds):
+    about = sorted(earlier, key=lambda row: row["seed"] in rounds)  # these rounds come last
+    first = [row for row in about if row["seed"] not in rounds]
+    _, validation = split(first, fraction=fraction, seed=seed)
+    _, of_all = split(about, fraction=fraction, seed=seed)
+    assert validation == [i for i in of_all if i < len(first)]
+
+
 def test_few_fixed_goals_are_not_held_out():
     about = [{"phase": "expert", "goal": i % 3} for i in range(30)]
     train, validation = split(about, fraction=0.2, seed=0)

@@ -108,14 +108,18 @@ class SplitBuffer(Command):
         return {"seed": run.seed, "fraction": run.validation_fraction}
 
     def stage(self, run: RunConfig) -> Stage:
-        return pipeline.split_buffer(replace(run, validation_fraction=self.fraction), canonical(self.task), self.seed)
+        return pipeline.split_buffer(
+            replace(run, validation_fraction=self.fraction), canonical(self.task), self.seed
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitOnlineBuffer(SplitBuffer):
     """Split the episodes of online distillation into training and validation, by whole episode and phase."""
 
-    together: tuple[str, ...] = ()  # all tasks of the online-distill that this one was part of; none: the run's
+    together: tuple[
+        str, ...
+    ] = ()  # all tasks of the online-distill that this one was part of; none: the run's
 
     def stage(self, run: RunConfig) -> Stage:
         together = resolve(self.together) if self.together else run.tasks

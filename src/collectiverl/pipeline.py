@@ -48,6 +48,10 @@ from collectiverl.types import UserError
 CONFIG = "config.yaml"
 EXPERTS = "experts.json"
 Experts = Literal["trained", "shipped", "scripted"]
+COLLECTIVE_FROM = (  # the stages whose time counts as the collective's
+    *("train-together", "train-task", "take-expert", "record"),
+    *("train-transformer", "online-distill", "distill-collective"),
+)
 GRADES = 24  # environments, and so grades of skill, in which an expert that is not trained here is recorded
 
 
@@ -311,5 +315,4 @@ def summarize_experts(run: Path, config: RunConfig) -> dict[str, Any]:
 
 def _seconds(run: Path, every: list[Stage]) -> float:
     """Seconds of all stages that the collective is made from, as if done one after the other."""
-    names = ("train-together", "train-task", "take-expert", "record", "online-distill", "train-transformer", "distill-collective")
-    return round(sum(store.manifest(run / s.out)["seconds"] for s in every if s.name in names), 1)
+    return round(sum(store.manifest(run / s.out)["seconds"] for s in every if s.name in COLLECTIVE_FROM), 1)

@@ -6,7 +6,6 @@ own trajectory, and the encoder that gives it is refreshed on what the learner m
 `z` on its own mistakes, and the encoder what mistakes look like (Ross et al. 2011; SPEC, stage 2).
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,6 +141,28 @@ def groups(wanted: Mapping[str, int], size: int) -> Iterator[dict[str, int]]:
         yield group
 
 
+def play_together(
+    make_envs: Callable[[str, int], VectorEnv],
+    wanted: Mapping[str, int],
+    size: int,
+    make_policy: Callable[[Sequence[str], int], Policy],
+    *,
+    phase: str,
+    seed: int,
+) -> Iterator[list[Episode]]:
+    """So many episodes of each task, in groups of at most `size` environments that are alive at once.
+
+    Each environment plays one episode. `make_policy` gets the task of each environment and a seed.
+    """
+    for i, group in enumerate(groups(wanted, size)):
+        envs = Concatenated([make_envs(task, count) for task, count in group.items()])
+        try:
+            policy = make_policy(envs.tasks, seed + i)
+            yield list(episodes(envs, policy, per_env=1, phase=phase, seed=seed + i))
+        finally:
+            envs.close()
+
+
 class OnlineDistillation:
     """The state of one stage-2 run; each round begins from a seed of its own and ends with a checkpoint.
 
@@ -222,29 +243,26 @@ class OnlineDistillation:
         known = phase == "learner" and self.phases[self.done - 1] == "learner"
         wanted = allocate(self.success, per_task) if known else dict.fromkeys(self.tasks, per_task)
         seed = int(np.random.SeedSequence([self.seed, self.done]).generate_state(1)[0] >> 1)
+
+        def actor(tasks: Sequence[str], own_seed: int) -> Policy:
+            if learner is not None:
+                return CollectivePolicy(learner, tasks)
+            return (
+                Team(self.teachers, tasks)
+                if phase == "expert"
+                else RandomPolicy(self.spec.action_dim, own_seed)
+            )
+
         played: list[Episode] = []
-        for i, group in enumerate(groups(wanted, self.config.num_envs)):
-            played += self._play_group(phase, learner, group, seed, i)
+        size = self.config.num_envs
+        for part in play_together(self.make_envs, wanted, size, actor, phase=phase, seed=seed):
+            played += [self._labelled(e, seed) for e in part]
             self._tell(f"{phase}: {len(played)} of {sum(wanted.values())} episodes")
         return sorted(played, key=lambda e: self.tasks.index(e.task))
 
-    def _play_group(
-        self, phase: str, learner: Collective | None, group: Mapping[str, int], seed: int, number: int
-    ) -> list[Episode]:
-        """One episode of each environment. All of a round's carry its `seed`, by which it is split."""
-        envs = Concatenated([self.make_envs(task, count) for task, count in group.items()])
-        try:
-            if learner is not None:
-                policy = CollectivePolicy(learner, envs.tasks)
-            elif phase == "expert":
-                policy = Team(self.teachers, envs.tasks)
-            else:
-                policy = RandomPolicy(self.spec.action_dim, seed + number)
-            played = list(episodes(envs, policy, per_env=1, phase=phase, seed=seed + number))
-        finally:
-            envs.close()
-        label = {task: self.teachers[task].label for task in group}
-        return [replace(e, seed=seed, labels=label[e.task](e.obs[:-1], e.action)) for e in played]
+    def _labelled(self, e: Episode, seed: int) -> Episode:
+        """With what the teacher says. All episodes of a round carry one seed, by which it is split."""
+        return replace(e, seed=seed, labels=self.teachers[e.task].label(e.obs[:-1], e.action))
 
     # -- learning ------------------------------------------------------------------------------------------
 
@@ -265,7 +283,12 @@ class OnlineDistillation:
         training, validation = map(EpisodeTable.join, self._sides())
         learner, z = prepare(training, self.encoder, c.conditioning, c.sac, self.spec, seed=self.seed)
         held_out_z = embed(
-            validation, c.conditioning, learner.encoder, learner.clusters, learner.tasks, self.spec.state_index
+            validation,
+            c.conditioning,
+            learner.encoder,
+            learner.clusters,
+            learner.tasks,
+            self.spec.state_index,
         )
         if self.actor is not None:  # goes on from the last round's
             learner = eqx.tree_at(lambda c: c.agent.actor, learner, self.actor)

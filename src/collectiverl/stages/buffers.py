@@ -69,5 +69,7 @@ def open_buffers(
     folders = [run / split_path(kind, task, seed) for task in tasks]
     for folder in folders:
         verify(folder)
-    training, validation = ([EpisodeTable.open(f / side) for f in folders] for side in ("train", "validation"))
+    training, validation = (
+        [EpisodeTable.open(f / side) for f in folders] for side in ("train", "validation")
+    )
     return training, validation

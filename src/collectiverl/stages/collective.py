@@ -52,7 +52,9 @@ def distill_collective(work: Work) -> dict[str, Any]:
     buffers = open_buffers(work.run, "online_buffer", config.tasks, work.seed)
     training, held_out = map(EpisodeTable.join, buffers)
     held_out = played(held_out)
-    encoder, encoder_config = encoder_of(work.run, config.encoder) if c.conditioning in EMBEDDED else (None, None)
+    encoder, encoder_config = (
+        encoder_of(work.run, config.encoder) if c.conditioning in EMBEDDED else (None, None)
+    )
     collective, z = prepare(training, encoder, c.conditioning, c.sac, shapes, seed=work.seed)
     held_out_z = embed(
         held_out, c.conditioning, encoder, collective.clusters, collective.tasks, shapes.state_index
