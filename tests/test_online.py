@@ -14,14 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectiverl.collective import distill, losses
-from collectiverl.collective.online import (
-    OnlineConfig,
-    OnlineDistillation,
-    Reading,
-    Team,
-    allocate,
-    groups,
-)
+from collectiverl.collective.online import OnlineConfig, OnlineDistillation, Reading
+from collectiverl.collective.playing import Team, allocate, groups
 from collectiverl.collective.policy import one_hot
 from collectiverl.data.split import split
 from collectiverl.envs.make import make_envs, spec

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from collectiverl.pipeline import expert_stages, stages
+from collectiverl.pipeline import stages
 from collectiverl.presets import PRESETS, mt10, reference
 
 
@@ -37,7 +37,7 @@ def test_demonstrations_are_for_the_tasks_that_are_named():
 def test_in_one_program_are_those_that_begin_alike(demo_tasks):
     """And one by itself is trained as ever."""
     config = replace(mt10(), vectorize=True, demo_tasks=demo_tasks).resolved()
-    every = expert_stages(config)
+    every = stages(config, "experts")
     groups = [{e.task for e in s.config.experts} for s in every if s.name == "train-together"]
     begun = set(config.demo_tasks)
     assert [g for g in groups if g == begun] == ([begun] if len(begun) > 1 else [])

@@ -47,11 +47,13 @@ from collectiverl.types import UserError
 
 CONFIG = "config.yaml"
 EXPERTS = "experts.json"
+Until = Literal["experts", "collective", "end"]
 Experts = Literal["trained", "shipped", "scripted"]
 COLLECTIVE_FROM = (  # the stages whose time counts as the collective's
     *("train-together", "train-task", "take-expert", "record"),
     *("train-transformer", "online-distill", "distill-collective"),
 )
+KINDS = ("scripted", "expert", "collective", "student", "sac")  # of policies, in the order of tables
 GRADES = 24  # environments, and so grades of skill, in which an expert that is not trained here is recorded
 
 
@@ -122,8 +124,21 @@ class RunConfig:
         )
 
 
-def stages(config: RunConfig) -> list[Stage]:
-    """All stages of a run, those that others wait for longest first."""
+def stages(config: RunConfig, until: Until = "end") -> list[Stage]:
+    """The stages of a run, those that others wait for longest first; all of them, or as far as asked for."""
+    if until == "experts":
+        return [*_experts(config), *_evaluations(config, "expert")]
+    if until == "collective":
+        return [*_collective(config), *_evaluations(config, "collective")]
+    return [
+        *_collective(config),
+        *_students(config),
+        *_evaluations(config, *reversed(KINDS)),
+    ]
+
+
+def _collective(config: RunConfig) -> list[Stage]:
+    """All that the collective is made from, and the judgement of its encoder."""
     c, seed = config, config.seed
     buffers = [split_buffer(c, task, seed) for task in c.tasks]
     transformer = train_transformer_stage(TrainTransformer(tasks=c.tasks, transformer=c.transformer), seed)
@@ -139,9 +154,7 @@ def stages(config: RunConfig) -> list[Stage]:
         online,
         *splits,
         collective,
-        *_students(c),
         probe_stage(Probe(tasks=c.tasks), seed),
-        *_evaluations(c),
     ]
 
 
@@ -169,11 +182,6 @@ def online_distill(c: RunConfig) -> OnlineDistill:
         online=c.online,
         transformer=c.transformer if reads else None,
     )
-
-
-def expert_stages(config: RunConfig) -> list[Stage]:
-    """The experts alone, and their evaluations."""
-    return [*_experts(config), *(e for e in _evaluations(config) if e.out.startswith("evaluation/expert/"))]
 
 
 def _experts(c: RunConfig) -> list[Stage]:
@@ -213,7 +221,8 @@ def _students(c: RunConfig) -> list[Stage]:
     return found
 
 
-def _evaluations(c: RunConfig) -> list[Stage]:
+def _evaluations(c: RunConfig, *kinds: str) -> list[Stage]:
+    """Of these kinds of policies, in this order."""
     wanted = [Evaluate(kind="scripted", policy=f"scripted:{t}", task=t) for t in c.tasks]
     if c.experts != "scripted":
         wanted += [Evaluate(kind="expert", policy=model_path(t, c.seed), task=t) for t in c.tasks]
@@ -222,7 +231,8 @@ def _evaluations(c: RunConfig) -> list[Stage]:
         Evaluate(kind="student" if "student/" in stage.out else "sac", policy=stage.out, task=stage.subject)
         for stage in _students(c)
     ]
-    return [evaluate_stage(replace(w, evaluate=c.evaluate), c.seed) for w in wanted]
+    chosen = sorted((w for w in wanted if w.kind in kinds), key=lambda w: kinds.index(w.kind))
+    return [evaluate_stage(replace(w, evaluate=c.evaluate), c.seed) for w in chosen]
 
 
 # -- the run's folder --------------------------------------------------------------------------------------
@@ -267,12 +277,12 @@ def _fits(run: Path, stage: Stage, overwrite: bool) -> bool:
         raise
 
 
-def summarize(run: Path, config: RunConfig) -> dict[str, Any]:
+def summarize(run: Path, config: RunConfig, until: Until = "end") -> dict[str, Any]:
     """Every policy's row, from the sealed evaluations, written as `summary.json`; the experts' also alone."""
     learned = config.experts != "scripted"
-    if learned:
+    if learned and until == "end":
         summarize_experts(run, config)
-    every = stages(config)
+    every = stages(config, until)
     online = summary(run / online_path(config.tasks, config.seed))
     experts = [summary(run / model_path(task, config.seed)) for task in config.tasks if learned]
     rows = [summary(run / stage.out) for stage in every if stage.name == "evaluate"]
@@ -280,14 +290,17 @@ def summarize(run: Path, config: RunConfig) -> dict[str, Any]:
         if row["policy"] == "collective":  # what it took to make: its teachers' steps and its own data's
             row["env_steps"] = sum(s["env_steps"] for s in (*experts, online))
             row["seconds"] = _seconds(run, every)
+    rows.sort(key=lambda row: KINDS.index(row["policy"]))
     result = {
         "tasks": list(config.tasks),
         "seed": config.seed,
         "policies": rows,
         "probe": summary(run / PROBE),
+        "mean": {kind: _mean(rows, kind) for kind in KINDS if any(row["policy"] == kind for row in rows)},
         "solved_at": {
             f"{s.subject} ({s.out.split('/')[0]})": summary(run / s.out)["solved_at"]
-            for s in _students(config)
+            for s in every
+            if s.name == "train-student"
         },
         "stage_seconds": {s.out: store.manifest(run / s.out)["seconds"] for s in every},
         "versions": store.versions(),
@@ -296,9 +309,15 @@ def summarize(run: Path, config: RunConfig) -> dict[str, Any]:
     return result
 
 
+def _mean(rows: list[dict[str, Any]], kind: str) -> dict[str, float]:
+    """Over tasks, each counting alike."""
+    mine = [row for row in rows if row["policy"] == kind]
+    return {name: sum(row[name] for row in mine) / len(mine) for name in ("success_any", "success_last")}
+
+
 def summarize_experts(run: Path, config: RunConfig) -> dict[str, Any]:
     """The experts' rows and what they cost, written as `experts.json`."""
-    every = expert_stages(config)
+    every = stages(config, "experts")
     trained = [summary(run / model_path(task, config.seed)) for task in config.tasks]
     result = {
         "tasks": list(config.tasks),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -53,7 +53,7 @@ class Run:
 
     where: Annotated[Where, Flat] = field(default_factory=Where)
     cores: int = 0  # stages side by side, one core each; 0: as many as there are cores
-    until: Literal["experts", "end"] = "end"  # experts: stop when these are trained and evaluated
+    until: pipeline.Until = "end"  # experts, collective: stop when these are there and evaluated
     settings: Annotated[RunConfig, Flat] = field(default_factory=RunConfig)
 
 
@@ -67,9 +67,8 @@ def run(args: Sequence[str]) -> int:
     cores = command.cores or available_cores()
     with store.lock(folder):
         pipeline.claim(folder, config, overwrite=where.overwrite)
-        only_experts = command.until == "experts"
         with _refusals():
-            every = pipeline.expert_stages(config) if only_experts else pipeline.stages(config)
+            every = pipeline.stages(config, command.until)
         todo = pipeline.unfinished(folder, every, overwrite=where.overwrite)
         if todo:
             done = len(every) - len(todo)
@@ -80,10 +79,10 @@ def run(args: Sequence[str]) -> int:
                 engine.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=where.overwrite)
         else:
             console.print(f"all {len(every)} stages are done: nothing to do")
-        if only_experts:
+        if command.until == "experts":
             show_experts(folder, pipeline.summarize_experts(folder, config))
         else:
-            show(folder, pipeline.summarize(folder, config))
+            show(folder, pipeline.summarize(folder, config, command.until))
     return 0
 
 
@@ -100,6 +99,8 @@ def show_experts(folder: Path, summary: dict[str, Any]) -> None:
 def show(folder: Path, summary: dict[str, Any]) -> None:
     """What happened, and where it lies."""
     console.print(policies_table(summary["policies"]))
+    means = ", ".join(f"{kind} {mean['success_any']:.3f}" for kind, mean in summary["mean"].items())
+    console.print(f"success on average over tasks: {means}")
     console.print(probe_table(summary["probe"]))
     for label, steps in summary["solved_at"].items():
         solved = f"solved after {steps:,} environment steps" if steps else "not solved in training"

@@ -6,25 +6,23 @@ own trajectory, and the encoder that gives it is refreshed on what the learner m
 `z` on its own mistakes, and the encoder what mistakes look like (Ross et al. 2011; SPEC, stage 2).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Bool, Float
 
 from collectiverl import checkpoints, store
 from collectiverl.collective.distill import DistillLoss
-from collectiverl.collective.embedding import embed, prepare
+from collectiverl.collective.playing import Team, allocate, play_together
 from collectiverl.collective.policy import EMBEDDED, Collective, CollectivePolicy, Conditioning
-from collectiverl.collective.train import CollectiveConfig, Dataset, Distillation
+from collectiverl.collective.train import CollectiveConfig, distillation
 from collectiverl.data.episodes import EpisodeTable, Shard, paths, write
 from collectiverl.data.split import split
-from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.core import VectorEnv
-from collectiverl.envs.rollout import RandomPolicy, episodes
+from collectiverl.envs.rollout import RandomPolicy
 from collectiverl.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.nn.gaussian import Actor
 from collectiverl.representation.encoder import Encoder
@@ -32,7 +30,7 @@ from collectiverl.representation.train import TransformerConfig, train
 from collectiverl.sac.agent import SACConfig, init_agent
 from collectiverl.types import EnvSpec, Episode, Policy, TeachingPolicy
 
-EVEN = 0.5  # share of a round's episodes that all tasks get alike; the rest goes where the last round failed
+PLAY, LEARNER, ENCODER = 0, 1, 2  # streams of random numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,76 +89,6 @@ class Reading:
     refresh: TransformerConfig  # how it is trained on after each round
     training: Sequence[EpisodeTable]
     validation: Sequence[EpisodeTable]
-
-
-class Team:
-    """Each environment played by the teacher of its task."""
-
-    def __init__(self, teachers: Mapping[str, Policy], tasks: Sequence[str]):
-        self.members = [(np.asarray([t == task for t in tasks]), policy) for task, policy in teachers.items()]
-
-    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        parts = [
-            (mine, policy.eval_action(observations[mine])) for mine, policy in self.members if mine.any()
-        ]
-        action = np.empty((len(observations), parts[0][1].shape[-1]), np.float32)
-        for mine, part in parts:
-            action[mine] = part
-        return action
-
-    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
-        for mine, policy in self.members:
-            policy.reset(env_mask[mine])
-
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
-        for mine, policy in self.members:
-            policy.observe(rewards[mine])
-
-
-def allocate(success: Mapping[str, float], per_task: int) -> dict[str, int]:
-    """Episodes of each task in the next round, `per_task` on average, more where fewer succeeded."""
-    failure = {task: 1 - rate for task, rate in success.items()}
-    most = sum(failure.values())
-    extra = (1 - EVEN) * per_task * len(success) if most else 0
-    even = EVEN * per_task if most else per_task
-    return {task: round(even + extra * failure[task] / (most or 1)) for task in success}
-
-
-def groups(wanted: Mapping[str, int], size: int) -> Iterator[dict[str, int]]:
-    """The same episodes in groups of at most `size`, task by task."""
-    group: dict[str, int] = {}
-    for task, count in wanted.items():
-        while count:
-            taken = min(count, size - sum(group.values()))
-            group[task] = taken
-            count -= taken
-            if sum(group.values()) == size:
-                yield group
-                group = {}
-    if group:
-        yield group
-
-
-def play_together(
-    make_envs: Callable[[str, int], VectorEnv],
-    wanted: Mapping[str, int],
-    size: int,
-    make_policy: Callable[[Sequence[str], int], Policy],
-    *,
-    phase: str,
-    seed: int,
-) -> Iterator[list[Episode]]:
-    """So many episodes of each task, in groups of at most `size` environments that are alive at once.
-
-    Each environment plays one episode. `make_policy` gets the task of each environment and a seed.
-    """
-    for i, group in enumerate(groups(wanted, size)):
-        envs = Concatenated([make_envs(task, count) for task, count in group.items()])
-        try:
-            policy = make_policy(envs.tasks, seed + i)
-            yield list(episodes(envs, policy, per_env=1, phase=phase, seed=seed + i))
-        finally:
-            envs.close()
 
 
 class OnlineDistillation:
@@ -228,6 +156,10 @@ class OnlineDistillation:
             log.write(self.done, metrics | {f"{phase}/success": mean, **by_task})
         self._tell(f"{phase}: success {mean:.2f}")
 
+    def _seed(self, purpose: int) -> int:
+        """Of this round."""
+        return int(np.random.SeedSequence([self.seed, self.done, purpose]).generate_state(1)[0] >> 1)
+
     def _tell(self, note: str) -> None:
         self.report(self.done, len(self.phases), note)
 
@@ -242,7 +174,7 @@ class OnlineDistillation:
         }[phase]
         known = phase == "learner" and self.phases[self.done - 1] == "learner"
         wanted = allocate(self.success, per_task) if known else dict.fromkeys(self.tasks, per_task)
-        seed = int(np.random.SeedSequence([self.seed, self.done]).generate_state(1)[0] >> 1)
+        seed = self._seed(PLAY)
 
         def actor(tasks: Sequence[str], own_seed: int) -> Policy:
             if learner is not None:
@@ -281,27 +213,12 @@ class OnlineDistillation:
         self._tell("learner: learning")
         c = self.config.distillation
         training, validation = map(EpisodeTable.join, self._sides())
-        learner, z = prepare(training, self.encoder, c.conditioning, c.sac, self.spec, seed=self.seed)
-        held_out_z = embed(
-            validation,
-            c.conditioning,
-            learner.encoder,
-            learner.clusters,
-            learner.tasks,
-            self.spec.state_index,
+        learning = distillation(
+            training, validation, self.encoder, c, self.spec, seed=self._seed(LEARNER), actor=self.actor
         )
-        if self.actor is not None:  # goes on from the last round's
-            learner = eqx.tree_at(lambda c: c.agent.actor, learner, self.actor)
-        window = self.encoder.window if self.encoder is not None else 1
-        sets = [
-            Dataset(table, embedded, self.spec.state_index, window)
-            for table, embedded in ((training, z), (validation, held_out_z))
-        ]
-        seed = int(np.random.SeedSequence([self.seed, self.done, 1]).generate_state(1)[0])
-        distillation = Distillation(learner, *sets, c, seed=seed)
-        distillation.train_actor()
-        self.actor = distillation.collective.agent.actor
-        return distillation.collective, float(distillation.best)
+        learning.train_actor()
+        self.actor = learning.collective.agent.actor
+        return learning.collective, float(learning.best)
 
     def _refresh(self) -> None:
         """Trains the encoder on, on its buffers and everything collected."""
@@ -317,7 +234,7 @@ class OnlineDistillation:
             validation,
             reading.refresh,
             state_index=self.spec.state_index,
-            seed=int(np.random.SeedSequence([self.seed, self.done, 2]).generate_state(1)[0]),
+            seed=self._seed(ENCODER),
             begin=self.encoder,
         )
 

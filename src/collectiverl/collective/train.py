@@ -10,10 +10,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from collectiverl.collective import distill, losses
-from collectiverl.collective.policy import Collective, Conditioning
+from collectiverl.collective.dataset import Dataset, Rows
+from collectiverl.collective.embedding import embed, prepare
+from collectiverl.collective.policy import EMBEDDED, Collective, Conditioning
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.nn.gaussian import Actor
@@ -21,7 +23,7 @@ from collectiverl.nn.mlp import Critic
 from collectiverl.nn.normalizer import Normalizer
 from collectiverl.representation.encoder import Encoder
 from collectiverl.sac.agent import Agent, SACConfig
-from collectiverl.types import AnyArray, Window
+from collectiverl.types import EnvSpec, Window
 
 UPDATES_PER_CALL = 50
 VALIDATION_ROWS = 4_096
@@ -50,66 +52,6 @@ class CollectiveConfig:
             raise ValueError(
                 f"--finetune-encoder needs --conditioning cls or last_state, not {self.conditioning}"
             )
-
-
-class Rows(NamedTuple):
-    """Labelled steps as columns."""
-
-    z: Float[AnyArray, "B Z"]
-    state: Float[AnyArray, "B S"]
-    mean: Float[AnyArray, "B A"]
-    log_std: Float[AnyArray, "B A"]
-    action: Float[AnyArray, "B A"]
-    reward: Float[AnyArray, "B"]
-    next_z: Float[AnyArray, "B Z"]
-    next_state: Float[AnyArray, "B S"]
-    has_next: Float[AnyArray, "B"]  # 0 at an episode's last step
-    teacher_q: Float[AnyArray, "B"]  # nan: the teacher has none
-
-    @property
-    def features(self) -> Float[Array, "B F"]:
-        return jnp.concatenate([self.z, self.state], axis=-1)
-
-    @property
-    def next_features(self) -> Float[Array, "B F"]:
-        return jnp.concatenate([self.next_z, self.next_state], axis=-1)
-
-
-class Dataset:
-    """The labelled steps of a table, each with its embedding; windows on demand."""
-
-    def __init__(
-        self, table: EpisodeTable, z: Float[np.ndarray, "M Z"], state_index: tuple[int, ...], size: int
-    ):
-        self.table, self.state_index, self.window_size = table, state_index, size
-        self.episode = np.repeat(np.arange(len(table)), table.length)
-        self.step = np.concatenate([np.arange(n) for n in table.length])
-        state = np.concatenate([e.obs[:-1][:, list(state_index)] for e in table])
-        last = self.step == table.length[self.episode] - 1
-        following = np.arange(len(last)) + ~last
-        self.rows = Rows(
-            z=z,
-            state=state,
-            mean=table.column("teacher_mean"),
-            log_std=table.column("teacher_log_std"),
-            action=table.column("action"),
-            reward=table.column("reward"),
-            next_z=z[following],
-            next_state=state[following],
-            has_next=(~last).astype(np.float32),
-            teacher_q=table.column("teacher_q", missing=np.nan),
-        )
-
-    def __len__(self) -> int:
-        return len(self.step)
-
-    def take(self, index: np.ndarray) -> Rows:
-        return Rows(*(column[index] for column in self.rows))
-
-    def windows(self, index: np.ndarray) -> Window:
-        flat = index.ravel()
-        window = self.table.windows(self.episode[flat], self.step[flat], self.window_size, self.state_index)
-        return Window(*(x.reshape(*index.shape, *x.shape[1:]) for x in window))
 
 
 # -- losses ------------------------------------------------------------------------------------------------
@@ -160,6 +102,35 @@ def critic_loss(critic: Critic, rows: Rows, judge: Judge) -> Array:
 
 
 # -- training ----------------------------------------------------------------------------------------------
+
+
+def distillation(
+    training: EpisodeTable,
+    validation: EpisodeTable,
+    encoder: Encoder | None,
+    config: "CollectiveConfig",
+    spec: EnvSpec,
+    *,
+    seed: int,
+    actor: Actor | None = None,
+    report: Report = silent,
+) -> "Distillation":
+    """The distillation of these labelled episodes, ready to run: fresh networks, and every step embedded once.
+
+    Args:
+        encoder: what the conditioning reads with; ignored by one that does not.
+        actor: to go on from, in place of a fresh one.
+    """
+    reader = encoder if config.conditioning in EMBEDDED else None
+    collective, z = prepare(training, reader, config.conditioning, config.sac, spec, seed=seed)
+    clusters, tasks = collective.clusters, collective.tasks
+    held_out_z = embed(validation, config.conditioning, reader, clusters, tasks, spec.state_index)
+    if actor is not None:
+        collective = eqx.tree_at(lambda c: c.agent.actor, collective, actor)
+    window = reader.window if reader else 1
+    train_set = Dataset(training, z, spec.state_index, window)
+    held_out = Dataset(validation, held_out_z, spec.state_index, window)
+    return Distillation(collective, train_set, held_out, config, seed=seed, report=report)
 
 
 class Distillation:

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from collectiverl.collective.embedding import embed, prepare
 from collectiverl.collective.policy import EMBEDDED, save_collective
-from collectiverl.collective.train import CollectiveConfig, Dataset, Distillation
+from collectiverl.collective.train import CollectiveConfig, distillation
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import spec
 from collectiverl.stages.base import Stage, Work
@@ -55,22 +54,10 @@ def distill_collective(work: Work) -> dict[str, Any]:
     encoder, encoder_config = (
         encoder_of(work.run, config.encoder) if c.conditioning in EMBEDDED else (None, None)
     )
-    collective, z = prepare(training, encoder, c.conditioning, c.sac, shapes, seed=work.seed)
-    held_out_z = embed(
-        held_out, c.conditioning, encoder, collective.clusters, collective.tasks, shapes.state_index
-    )
-    window = encoder.window if encoder else 1
-    distillation = Distillation(
-        collective,
-        Dataset(training, z, shapes.state_index, window),
-        Dataset(held_out, held_out_z, shapes.state_index, window),
-        c,
-        seed=work.seed,
-        report=work.report,
-    )
-    save_collective(work.folder, distillation.run(work.folder), c.sac, encoder_config)
+    learning = distillation(training, held_out, encoder, c, shapes, seed=work.seed, report=work.report)
+    save_collective(work.folder, learning.run(work.folder), c.sac, encoder_config)
     return {
         "tasks": list(config.tasks),
         "episodes": len(training) + len(held_out),
-        "validation_loss": distillation.best,
+        "validation_loss": learning.best,
     }

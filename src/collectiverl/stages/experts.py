@@ -18,7 +18,7 @@ from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.envs.rollout import Diluted, RandomPolicy, episodes
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.metrics import MetricsLog, read_metrics
+from collectiverl.metrics import METRICS, MetricsLog, read_metrics
 from collectiverl.policies import shipped
 from collectiverl.sac import agent as sac
 from collectiverl.sac.policy import ABOUT, WEIGHTS, Expert, load_expert, save_agent
@@ -135,7 +135,12 @@ def _side_by_side(experts: Sequence[TrainTask], num_envs: int, horizon: int | No
 
 
 def steps_to(folder: Path, success: float, times: int = 2) -> int | None:
-    """Environment steps until an expert's evaluations had reached `success` this many times in a row."""
+    """Environment steps until an expert's evaluations had reached `success` this many times in a row.
+
+    None: they never did, or it was not trained here.
+    """
+    if not (folder / METRICS).is_file():
+        return None
     streak = 0
     for line in read_metrics(folder):
         streak = streak + 1 if line["eval/success"] >= success else 0
