@@ -22,6 +22,7 @@ VERBS = {
     "finetune-student": "one task, from the collective's own networks",
     "record": "random or scripted episodes",
     "evaluate": "any policy, on Meta-World's protocol",
+    "ablate": "what each choice of encoder and collective is worth",
     "export": "a run's experts, with a model card",
 }
 EXIT_DEFECT, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
@@ -74,5 +75,10 @@ def _command(verb: str, args: list[str]) -> int:
     from collectiverl import verbs
 
     warnings.filterwarnings("ignore", module="(envpool|gymnasium|metaworld|glfw).*")
-    others = {"run": verbs.run, "evaluate": verbs.evaluate_verb, "export": verbs.export}
+    others = {
+        "run": verbs.run,
+        "evaluate": verbs.evaluate_verb,
+        "export": verbs.export,
+        "ablate": verbs.ablate,
+    }
     return (others.get(verb) or verbs.stage(verb))(args)

@@ -124,6 +124,35 @@ def probe_table(probe: Mapping[str, Any]) -> Table:
     return table
 
 
+def ablation_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Success over all tasks and over those that look alike, and what a linear probe on `z` says."""
+    table = Table(
+        title="what each choice is worth: success at any step, fresh goals, mean over seeds",
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    for name in ("varied", "variant"):
+        table.add_column(name, no_wrap=True)
+    for name in ("all tasks", "alike", "last step", "probe 1", "probe 5", "full", "sec"):
+        table.add_column(name, justify="right")
+    previous = None
+    for row in rows:
+        if previous not in (None, row["group"]):
+            table.add_section()
+        previous = row["group"]
+        probes = [_average(row["probe"], name) for name in ("1", "5", "anywhere")]
+        found = [_average(row["seeds"], name) for name in ("success_any", "alike", "success_last")]
+        seconds = sum(row["seconds"]) / len(row["seconds"])
+        table.add_row(row["group"], row["variant"], *found, *probes, f"{seconds:,.0f}")
+    return table
+
+
+def _average(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return f"{sum(values) / len(values):.3f}" if values else ""
+
+
 def places(run: Path, names: Mapping[str, str]) -> Table:
     table = Table(
         title="where things lie", show_header=False, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False

@@ -8,7 +8,8 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from collectiverl import checkpoints, engine, pipeline, store
+from collectiverl import ablations, checkpoints, engine, pipeline, store
+from collectiverl.ablations import AblationConfig
 from collectiverl.commands import STAGES, Flat
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
@@ -18,7 +19,7 @@ from collectiverl.pipeline import RunConfig
 from collectiverl.policies import load_policy
 from collectiverl.stages.base import available_cores
 from collectiverl.stages.evaluation import row
-from collectiverl.terminal import console, display, places, policies_table, probe_table
+from collectiverl.terminal import ablation_table, console, display, places, policies_table, probe_table
 from collectiverl.types import UserError
 from collectiverl.where import Where
 
@@ -186,6 +187,36 @@ def evaluate_verb(args: Sequence[str]) -> int:
         store.make_writable(Path(command.json).parent)
         checkpoints.write_json(Path(command.json), {"policies": rows})
     console.print(policies_table(rows))
+    return 0
+
+
+# -- ablate ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablate:
+    """What each choice of encoder and collective is worth, on the data of a finished run. Resumable."""
+
+    where: Annotated[Where, Flat] = field(default_factory=Where)
+    cores: int = 0  # rows side by side, one core each; 0: as many as there are cores
+    ablation: Annotated[AblationConfig, Flat] = field(default_factory=AblationConfig)
+
+
+def ablate(args: Sequence[str]) -> int:
+    """`collectiverl ablate`."""
+    where = Where.read(args)
+    command = _parse("ablate", args, Ablate(where=where))
+    folder, config = command.where.folder, where.base().resolved()
+    with _refusals():
+        every = ablations.stages(folder, config, command.ablation)
+    with store.lock(folder):
+        todo = pipeline.unfinished(folder, every, overwrite=where.overwrite)
+        console.print(f"{len(every) - len(todo)} of {len(every)} stages are done, {len(todo)} to do")
+        with display(todo) as watch:
+            cores = command.cores or available_cores()
+            engine.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=where.overwrite)
+        console.print(ablation_table(ablations.summarize(folder, config, command.ablation)))
+    console.print(places(folder, {"these figures": ablations.RESULT, "rows": "ablation"}))
     return 0
 
 

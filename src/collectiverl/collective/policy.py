@@ -99,10 +99,14 @@ class CollectivePolicy:
         if self.conditioner is None:
             self.reset(np.ones(len(observations), bool))
         assert self.conditioner is not None
-        z = self.conditioner.embed(observations)
+        z = self._embedding(observations)
         action = np.asarray(act(self.agents, features(self.collective.state_index, observations, z)[None])[0])
         self.conditioner.acted(action)
         return action
+
+    def _embedding(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
+        assert self.conditioner is not None
+        return self.conditioner.embed(observations)
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         if self.conditioner is None or len(env_mask) != self.num_envs:
@@ -114,6 +118,17 @@ class CollectivePolicy:
     def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
         if self.conditioner is not None:
             self.conditioner.observe(rewards)
+
+
+class Shuffled(CollectivePolicy):
+    """Acts on the embedding that belongs to the environment `shift` places on: is the token used at all?"""
+
+    def __init__(self, collective: Collective, tasks: Sequence[str], shift: int):
+        super().__init__(collective, tasks)
+        self.shift = shift
+
+    def _embedding(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
+        return jnp.roll(super()._embedding(observations), self.shift, axis=0)
 
 
 def conditioner(collective: Collective, num_envs: int, tasks: Sequence[str] = ()) -> Conditioner:

@@ -1,0 +1,159 @@
+"""One row of the ablation table: an encoder trained in some way, and a collective distilled and played with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from collectiverl.collective.playing import play_together
+from collectiverl.collective.policy import EMBEDDED, Collective, CollectivePolicy, Shuffled
+from collectiverl.collective.train import CollectiveConfig, distillation
+from collectiverl.data.episodes import EpisodeTable
+from collectiverl.envs.make import Backend, make_envs, spec
+from collectiverl.representation.encoder import save_encoder
+from collectiverl.representation.train import TransformerConfig, train
+from collectiverl.stages.base import Stage, Work
+from collectiverl.stages.buffers import open_buffers, split_path
+from collectiverl.stages.representation import encoder_of
+from collectiverl.types import Episode, Policy
+
+ALIKE = ("reach-v3", "push-v3", "pick-place-v3")  # share their observations: only `z` tells them apart
+PHASES = ("random", "expert", "learner")
+PLAY = 1_000_003  # stream of random numbers: goals that no training had
+
+
+# -- encoders ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainEncoder:
+    """An encoder trained on all that the collective's was: what experts left, and what the learner met."""
+
+    name: str
+    tasks: tuple[str, ...]
+    seed: int  # of this training; the stage's own is that of the run it reads
+    transformer: TransformerConfig
+
+
+def encoder_path(config: TrainEncoder) -> str:
+    return f"ablation/encoder/{config.name}/seed_{config.seed}"
+
+
+def train_encoder_stage(config: TrainEncoder, seed: int) -> Stage:
+    kinds = ("buffer_distill", "online_buffer")
+    inputs = tuple(split_path(kind, task, seed) for kind in kinds for task in config.tasks)
+    subject = f"encoder {config.name} {config.seed}"
+    return Stage("ablate", subject, encoder_path(config), train_encoder, config, inputs, seed)
+
+
+def train_encoder(work: Work) -> dict[str, Any]:
+    """Trains and probes."""
+    from collectiverl.representation.probe import probe  # here: scikit-learn takes a second to import
+
+    config: TrainEncoder = work.config
+    own, met = (
+        open_buffers(work.run, kind, config.tasks, work.seed) for kind in ("buffer_distill", "online_buffer")
+    )
+    training, validation = (
+        [EpisodeTable.join(pair) for pair in zip(*sides, strict=True)] for sides in zip(own, met, strict=True)
+    )
+    index = spec(config.tasks[0]).state_index
+    encoder = train(
+        training,
+        validation,
+        config.transformer,
+        state_index=index,
+        seed=config.seed,
+        work=work.folder,
+        report=work.report,
+    )
+    save_encoder(work.folder, encoder, config.transformer.encoder)
+    return {"probe": probe(encoder, training, validation, index, seed=config.seed)}
+
+
+# -- collectives -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """A collective that differs from the default in one thing."""
+
+    group: str  # what is varied
+    variant: str
+    tasks: tuple[str, ...]
+    seed: int  # of this training; the stage's own is that of the run it reads
+    encoder: TrainEncoder | None  # None: the conditioning does not read trajectories
+    collective: CollectiveConfig
+    phases: tuple[str, ...] = PHASES  # of the episodes that it learns from
+    shuffled: bool = False  # played with the embedding of another task's environment
+    episodes: int = 20  # a task, with fresh goals
+    num_envs: int = 100  # alive at once, at most
+    backend: Backend = field(default="auto")
+
+
+def ablation_path(config: Ablation) -> str:
+    return f"ablation/{config.group}/{config.variant}/seed_{config.seed}"
+
+
+def ablation_stage(config: Ablation, seed: int) -> Stage:
+    inputs = [split_path("online_buffer", task, seed) for task in config.tasks]
+    inputs += [encoder_path(config.encoder)] if config.encoder else []
+    subject = f"{config.group} {config.variant} {config.seed}"
+    return Stage("ablate", subject, ablation_path(config), ablate, config, tuple(inputs), seed)
+
+
+def ablate(work: Work) -> dict[str, Any]:
+    """Distils the actor and plays it; the critic is left out, which no row depends on."""
+    config: Ablation = work.config
+    sides = open_buffers(work.run, "online_buffer", config.tasks, work.seed)
+    training, held_out = (_of_phases(EpisodeTable.join(tables), config.phases) for tables in sides)
+    encoder = encoder_of(work.run, encoder_path(config.encoder))[0] if config.encoder else None
+    shapes = spec(config.tasks[0])
+    learning = distillation(
+        training, held_out, encoder, config.collective, shapes, seed=config.seed, report=work.report
+    )
+    learning.train_actor()
+    played = play(learning.collective, config)
+    by_task = {
+        task: float(np.mean([e.success.any() for e in played if e.task == task])) for task in config.tasks
+    }
+    alike = [by_task[task] for task in ALIKE if task in by_task]
+    return {
+        "success_any": float(np.mean(list(by_task.values()))),
+        "success_last": float(np.mean([e.success[-1] for e in played])),
+        "alike": float(np.mean(alike)) if alike else None,
+        "by_task": by_task,
+        "episodes": len(played),
+        "validation_loss": float(learning.best),
+    }
+
+
+def _of_phases(table: EpisodeTable, phases: Sequence[str]) -> EpisodeTable:
+    return table.subset([i for i, row in enumerate(table.about) if row["phase"] in phases])
+
+
+def play(collective: Collective, config: Ablation) -> list[Episode]:
+    """All tasks side by side, as many environments of each, so that embeddings can be exchanged."""
+    per_group = max(1, min(config.episodes, config.num_envs // len(config.tasks)))
+    make = partial(make_envs, backend=config.backend, goals="fresh")
+
+    def policy(tasks: Sequence[str], seed: int) -> Policy:
+        if config.shuffled:
+            return Shuffled(collective, tasks, shift=per_group)
+        return CollectivePolicy(collective, tasks)
+
+    played: list[Episode] = []
+    for i in range(0, config.episodes, per_group):
+        wanted = dict.fromkeys(config.tasks, min(per_group, config.episodes - i))
+        for part in play_together(
+            make, wanted, per_group * len(config.tasks), policy, phase="learner", seed=PLAY + config.seed + i
+        ):
+            played += part
+    return played
+
+
+def reads(config: CollectiveConfig) -> bool:
+    """Whether a collective of these settings is conditioned on its trajectory."""
+    return config.conditioning in EMBEDDED
