@@ -146,19 +146,22 @@ class TrainTransformer(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(Command):
-    """Judge the trajectory transformer on held-out episodes: probes, clusterings, reconstruction."""
+    """Judge the trajectory transformer on held-out episodes: probes, clusterings, reconstruction, pictures."""
 
     tasks: tuple[str, ...] = ()  # tasks or benchmarks; none: those of the run
     seed: int = 0
+    encoder: str = representation.TRANSFORMER  # the folder of the run that holds it
+    buffer: buffers.BufferKind = "buffer_distill"  # whose episodes
 
     @staticmethod
     def defaults(run: RunConfig) -> dict[str, Any]:
         return {"seed": run.seed}
 
     def stage(self, run: RunConfig) -> Stage:
-        return representation.probe_stage(
-            representation.Probe(tasks=_some(self.tasks or run.tasks)), self.seed
+        config = representation.Probe(
+            tasks=_some(self.tasks or run.tasks), encoder=self.encoder, buffer=self.buffer
         )
+        return representation.probe_stage(config, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -225,11 +225,13 @@ def summarize(run: Path, config: RunConfig) -> dict[str, Any]:
         if row["policy"] == "collective":  # what it took to make: its teachers' steps and its own data's
             row["env_steps"] = sum(s["env_steps"] for s in (*experts, *online))
             row["seconds"] = _seconds(run, every)
+    probe = summary(run / PROBE)
+    del probe["confusion"]  # thousands of numbers, of which the stage's own summary is the place
     result = {
         "tasks": list(config.tasks),
         "seed": config.seed,
         "policies": rows,
-        "probe": summary(run / PROBE),
+        "probe": probe,
         "solved_at": {
             f"{s.subject} ({s.out.split('/')[0]})": summary(run / s.out)["solved_at"]
             for s in _students(config)

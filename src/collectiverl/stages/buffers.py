@@ -15,6 +15,7 @@ from collectiverl.store import verify
 from collectiverl.types import UserError
 
 TeacherKind = Literal["sac", "scripted"]
+BufferKind = Literal["buffer_distill", "online_buffer"]
 
 
 # -- online-distill ----------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ class Split:
             raise ValueError(f"--fraction={self.fraction} is not between 0 and 1")
 
 
-def split_path(kind: Literal["buffer_distill", "online_buffer"], task: str, seed: int) -> str:
+def split_path(kind: BufferKind, task: str, seed: int) -> str:
     return f"{kind}/{task}/seed_{seed}"
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import spec
-from collectiverl.representation.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
+from collectiverl.representation.encoder import ABOUT, Encoder, EncoderConfig, load_encoder, save_encoder
 from collectiverl.representation.train import TransformerConfig, train
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.buffers import split_path
+from collectiverl.stages.buffers import BufferKind, split_path
 from collectiverl.store import verify
+from collectiverl.types import UserError
 
 TRANSFORMER = "trajectory_transformer"
 
@@ -24,16 +25,17 @@ class TrainTransformer:
 
 
 def train_transformer_stage(config: TrainTransformer, seed: int) -> Stage:
-    inputs, makes = _buffers(config.tasks, seed)
+    inputs, makes = _buffers(config.tasks, seed, "buffer_distill")
     return Stage(
         "train-transformer", _count(config.tasks), TRANSFORMER, train_transformer, config, inputs, seed, makes
     )
 
 
-def _buffers(tasks: tuple[str, ...], seed: int) -> tuple[tuple[str, ...], dict[str, str]]:
+def _buffers(tasks: tuple[str, ...], seed: int, kind: BufferKind) -> tuple[tuple[str, ...], dict[str, str]]:
     """The buffers of these tasks, and the commands that make them."""
-    paths = tuple(split_path("buffer_distill", task, seed) for task in tasks)
-    return paths, {path: f"split-buffer {task}" for path, task in zip(paths, tasks, strict=True)}
+    paths = tuple(split_path(kind, task, seed) for task in tasks)
+    command = {"buffer_distill": "split-buffer", "online_buffer": "split-online-buffer"}[kind]
+    return paths, {path: f"{command} {task}" for path, task in zip(paths, tasks, strict=True)}
 
 
 def _count(tasks: tuple[str, ...]) -> str:
@@ -42,7 +44,7 @@ def _count(tasks: tuple[str, ...]) -> str:
 
 def train_transformer(work: Work) -> dict[str, Any]:
     config: TrainTransformer = work.config
-    training, validation = _tables(work, config.tasks)
+    training, validation = _tables(work, config.tasks, "buffer_distill")
     encoder = train(
         training,
         validation,
@@ -56,9 +58,11 @@ def train_transformer(work: Work) -> dict[str, Any]:
     return {"tasks": list(config.tasks), "episodes": sum(map(len, (*training, *validation)))}
 
 
-def _tables(work: Work, tasks: tuple[str, ...]) -> tuple[list[EpisodeTable], list[EpisodeTable]]:
+def _tables(
+    work: Work, tasks: tuple[str, ...], kind: BufferKind
+) -> tuple[list[EpisodeTable], list[EpisodeTable]]:
     """The training and the validation episodes, one table a buffer."""
-    folders = [work.run / split_path("buffer_distill", task, work.seed) for task in tasks]
+    folders = [work.run / split_path(kind, task, work.seed) for task in tasks]
     for folder in folders:
         verify(folder)
     training = [EpisodeTable.open(folder / "train") for folder in folders]
@@ -75,23 +79,35 @@ class Probe:
     """The encoder of a run, judged on held-out episodes of these tasks."""
 
     tasks: tuple[str, ...]
+    encoder: str = TRANSFORMER  # the folder of the run that holds it
+    buffer: BufferKind = "buffer_distill"  # whose episodes
+
+
+def probe_path(encoder: str, buffer: BufferKind) -> str:
+    """`PROBE` for the run's own encoder on what it was trained for, since the run's summary tells of that."""
+    own = encoder == TRANSFORMER and buffer == "buffer_distill"
+    return PROBE if own else f"evaluation/probe/{encoder}/{buffer}"
 
 
 def probe_stage(config: Probe, seed: int) -> Stage:
-    buffers, makes = _buffers(config.tasks, seed)
+    buffers, makes = _buffers(config.tasks, seed, config.buffer)
     makes |= {TRANSFORMER: "train-transformer"}
-    inputs = (TRANSFORMER, *buffers)
-    return Stage("probe", _count(config.tasks), PROBE, probe_encoder, config, inputs, seed, makes)
+    inputs = (config.encoder, *buffers)
+    out = probe_path(config.encoder, config.buffer)
+    return Stage("probe", _count(config.tasks), out, probe_encoder, config, inputs, seed, makes)
 
 
 def probe_encoder(work: Work) -> dict[str, Any]:
     from collectiverl.representation.probe import probe  # here: scikit-learn takes a second to import
 
     config: Probe = work.config
-    training, validation = _tables(work, config.tasks)
-    encoder, _ = encoder_of(work.run)
+    training, validation = _tables(work, config.tasks, config.buffer)
+    if not (work.run / config.encoder / ABOUT).is_file():
+        raise UserError(f"{work.run / config.encoder} holds no encoder: pass --encoder a folder with {ABOUT}")
+    encoder, _ = load_encoder(work.run / config.encoder)
     state_index = spec(config.tasks[0]).state_index
-    return probe(encoder, training, validation, state_index, seed=work.seed)
+    numbers, _ = probe(encoder, training, validation, state_index, seed=work.seed)
+    return {"encoder": config.encoder, "buffer": config.buffer, **numbers}
 
 
 def encoder_of(run: Path) -> tuple[Encoder, EncoderConfig]:
