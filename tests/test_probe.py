@@ -18,7 +18,7 @@ from collectiverl.representation.linear import confusion, most_confused, predict
 from collectiverl.representation.probe import probe
 from collectiverl.stages.base import execute
 from collectiverl.stages.buffers import split_path
-from collectiverl.stages.representation import PROBE, Probe, probe_stage
+from collectiverl.stages.representation import PICTURES, PROBE, Probe, probe_stage
 from collectiverl.terminal import console, probe_tables
 from collectiverl.types import UserError
 from toy_buffers import SMALL, STATE_INDEX, any_encoder, buffers, trained
@@ -173,6 +173,10 @@ def test_another_encoder_and_another_buffer_are_judged_in_their_place(run):
     expected, _ = probe(any_encoder(SMALL), *buffers(), STATE_INDEX, seed=0)
     assert found == {"encoder": "refreshed", "buffer": "online_buffer", **expected}
     assert stage.out != PROBE  # the run's own stays beside it
+    sealed = store.verify(run / stage.out)["files"]
+    for picture in PICTURES.values():
+        assert picture in sealed
+        assert (run / stage.out / picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_an_encoder_that_is_not_there_is_asked_for(run):

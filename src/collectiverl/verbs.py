@@ -18,7 +18,7 @@ from collectiverl.pipeline import RunConfig
 from collectiverl.policies import load_policy
 from collectiverl.stages.base import SUMMARY, Stage, available_cores
 from collectiverl.stages.evaluation import row
-from collectiverl.stages.representation import PROBE
+from collectiverl.stages.representation import PICTURES, PROBE
 from collectiverl.terminal import console, display, places, policies_table, probe_tables
 from collectiverl.types import UserError
 from collectiverl.where import Where
@@ -111,7 +111,7 @@ def show(folder: Path, summary: dict[str, Any]) -> None:
         "transformer": "trajectory_transformer",
         "collective": "model_col",
         "students": "student",
-        "probe": PROBE,
+        "pictures": PROBE,
     }
     console.print(places(folder, names))
 
@@ -149,7 +149,8 @@ def show_result(folder: Path, made: Stage, result: dict[str, Any]) -> None:
 def show_probe(folder: Path, made: Stage, result: dict[str, Any]) -> None:
     """The judge's tables: matrices of fifty tasks would fill the terminal."""
     console.print(*probe_tables(result), sep="")
-    console.print(places(folder / made.out, {"these figures": SUMMARY}))
+    names = {"these figures": SUMMARY, **PICTURES}
+    console.print(places(folder / made.out, names))
 
 
 SHOWN = {"probe": show_probe}  # verbs whose result deserves more than its JSON

@@ -1,6 +1,7 @@
 """`train-transformer`: from all `buffer_distill` to the encoder; `probe`: how well it tells tasks apart."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def _tables(
 # -- probe -------------------------------------------------------------------------------------------------
 
 PROBE = "evaluation/transformer"
+PICTURES = {"accuracy": "accuracy.png", "PCA": "pca.png", "t-SNE": "tsne.png"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,8 @@ def probe_stage(config: Probe, seed: int) -> Stage:
 
 
 def probe_encoder(work: Work) -> dict[str, Any]:
-    from collectiverl.representation.probe import probe  # here: scikit-learn takes a second to import
+    from collectiverl.representation import pictures  # here: these take seconds to import
+    from collectiverl.representation.probe import probe
 
     config: Probe = work.config
     training, validation = _tables(work, config.tasks, config.buffer)
@@ -106,7 +109,10 @@ def probe_encoder(work: Work) -> dict[str, Any]:
         raise UserError(f"{work.run / config.encoder} holds no encoder: pass --encoder a folder with {ABOUT}")
     encoder, _ = load_encoder(work.run / config.encoder)
     state_index = spec(config.tasks[0]).state_index
-    numbers, _ = probe(encoder, training, validation, state_index, seed=work.seed)
+    numbers, points = probe(encoder, training, validation, state_index, seed=work.seed)
+    pictures.draw_accuracy(work.folder / PICTURES["accuracy"], numbers)
+    for name, place in (("PCA", pictures.pca), ("t-SNE", partial(pictures.tsne, seed=work.seed))):
+        pictures.draw_points(work.folder / PICTURES[name], points, place(points.z))
     return {"encoder": config.encoder, "buffer": config.buffer, **numbers}
 
 
