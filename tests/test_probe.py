@@ -5,10 +5,23 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from sklearn import metrics
 
+from collectiverl import store
+from collectiverl.data.episodes import write
+from collectiverl.representation import samples
+from collectiverl.representation.agreement import agreement, k_means, mixture
 from collectiverl.representation.clusters import Clusters, fit_clusters
-from collectiverl.representation.probe import linear_probe, probe
-from toy_buffers import STATE_INDEX, buffers, trained
+from collectiverl.representation.encoder import save_encoder
+from collectiverl.representation.linear import confusion, most_confused, predict_tasks
+from collectiverl.representation.probe import probe
+from collectiverl.stages.base import execute
+from collectiverl.stages.buffers import split_path
+from collectiverl.stages.representation import PICTURES, TRANSFORMER, Probe, probe_path, probe_stage
+from collectiverl.terminal import console, probe_tables
+from collectiverl.types import UserError
+from toy_buffers import SMALL, STATE_INDEX, any_encoder, buffers, trained
 
 
 def blobs(rng, per_blob=60):
@@ -21,10 +34,60 @@ def blobs(rng, per_blob=60):
 def test_a_linear_probe_separates_blobs_and_not_noise():
     rng = np.random.default_rng(0)
     x, label = blobs(rng)
-    assert linear_probe(x, blobs(rng)[0], label, label) == 1.0
+    label = np.array(list("abcd"))[label]
+    found = predict_tasks(x, label, blobs(rng)[0])
+    assert (found == label).all()
+    assert confusion(label, found, list("dbca")) == np.eye(4).tolist()
     noise = rng.normal(size=x.shape)
-    assert linear_probe(noise, rng.normal(size=x.shape), label, label) < 0.5
-    assert linear_probe(x[:60], x[:60], label[:60], label[:60]) == 1.0  # one task alone
+    assert np.mean(predict_tasks(noise, label, rng.normal(size=x.shape)) == label) < 0.5
+    assert (predict_tasks(x[:60], label[:60], x) == label[0]).all()  # one task alone
+
+
+def test_confusions_are_shares_of_the_rows_of_each_task():
+    task, found = np.array(["b", "b", "b", "b", "a", "a"]), np.array(["b", "a", "c", "a", "a", "a"])
+    names = ["b", "a", "c"]  # the run's order, not the alphabet's
+    matrix = confusion(task, found, names)
+    assert matrix == [[0.25, 0.5, 0.25], [0, 1, 0], [0, 0, 0]]  # nothing of c
+    counts = metrics.confusion_matrix(task, found, labels=names)
+    np.testing.assert_allclose(np.asarray(matrix[:2]), counts[:2] / counts[:2].sum(axis=1, keepdims=True))
+    assert most_confused(names, {"1": matrix, "5": np.eye(3).tolist()}, most=1) == [
+        {"task": "b", "taken_for": "a", "share": {"1": 0.5, "5": 0.0}}
+    ]
+    assert most_confused(names, {"1": np.eye(3).tolist()}) == []
+
+
+def test_agreement_is_what_counting_says():
+    rng = np.random.default_rng(0)
+    task = rng.choice(["a", "b", "c"], 80)
+    found = np.where(rng.random(80) < 0.6, np.searchsorted(["a", "b", "c"], task), rng.integers(0, 5, 80))
+    purity = sum(max(np.sum(task[found == c] == t) for t in "abc") for c in range(5)) / 80
+    assert agreement(found, task)["purity"] == purity
+    names = agreement(found, task)
+    assert names == agreement((found + 2) % 5, task)  # what a cluster is called says nothing
+    perfect = agreement(np.searchsorted(["a", "b", "c"], task), task)
+    np.testing.assert_allclose(list(perfect.values()), 1)
+
+
+def test_clusters_of_blobs_agree_with_them():
+    x, label = blobs(np.random.default_rng(0))
+    found = k_means(x, label, seed=0)
+    assert found["nmi"] == found["ari"] == found["purity"] == 1
+    assert found["silhouette"] == pytest.approx(metrics.silhouette_score(x, label))
+    numbers, cluster = mixture(x, label, seed=0)
+    assert numbers == {"nmi": 1, "ari": 1, "purity": 1, "clusters": 4}
+    assert len(set(zip(cluster.tolist(), label.tolist(), strict=True))) == 4
+
+
+def test_a_raw_window_holds_every_step_that_was_seen():
+    encoder, (_, tables) = any_encoder(SMALL), buffers()
+    side = samples.side_of(tables, STATE_INDEX)
+    sample = samples.at_start(side, 3, np.random.default_rng(0))
+    seen = samples.whole_windows(encoder, side.data, sample).reshape(len(sample.end), 3, -1)
+    actions = 2
+    own = np.asarray(side.data.rows.action)[sample.first[:, None] + np.arange(3)]
+    np.testing.assert_allclose(seen[..., :actions], own, rtol=1e-6)
+    states = seen[:, -1, actions + 1 : actions + 1 + len(STATE_INDEX)]
+    np.testing.assert_allclose(states, samples.last_states(encoder, side.data, sample), rtol=1e-5)
 
 
 def test_the_mixture_finds_how_many_clusters_there_are():
@@ -52,12 +115,72 @@ def test_the_likelihood_of_a_cluster_by_hand():
 
 
 def test_the_trajectory_tells_the_task_and_the_state_does_not():
-    found = probe(trained(), *buffers(), STATE_INDEX, seed=0)
+    found, points = probe(trained(), *buffers(), STATE_INDEX, seed=0)
     assert json.loads(json.dumps(found)) == found
+    assert list(found["linear_probe"]) == ["1", "2", "3", "5", "10", "20", "anywhere"]
     assert found["linear_probe"]["20"] > 0.9
     assert found["linear_probe"]["1"] < 0.6
     assert max(found["raw"]["linear_probe"].values()) < 0.6
+    assert found["raw_window"]["linear_probe"].keys() == found["linear_probe"].keys()
     assert found["clustering"]["nmi"] > 0.5 > found["raw"]["clustering"]["nmi"]
+    assert found["raw"]["clustering"]["mixture"]["clusters"] >= 1
     assert found["reconstruction"]["masked_state"] < 0.5  # of the variance
     assert found["z"]["z/std"] > 0.3
-    assert probe(trained(), *buffers(), STATE_INDEX, seed=0) == found
+    sides = [{(row["task"], row["goal"]) for t in tables for row in t.about} for tables in buffers()]
+    assert found["episodes"]["goals_on_both_sides"] == len(sides[0] & sides[1])
+    assert (points.step >= 0).all()
+    assert len(points.z) == len(points.task) == len(points.reward) == len(points.cluster)
+    assert probe(trained(), *buffers(), STATE_INDEX, seed=0)[0] == found
+
+
+def test_the_matrices_explain_the_accuracy():
+    found, _ = probe(trained(), *buffers(), STATE_INDEX, seed=0)
+    for length, matrix in found["confusion"].items():
+        np.testing.assert_allclose(np.sum(matrix, axis=1), 1, atol=1e-3)
+        if length != "anywhere":  # there all tasks have as many windows
+            assert np.mean(np.diagonal(matrix)) == pytest.approx(found["linear_probe"][length], abs=1e-3)
+    worst = found["most_confused"][0]
+    row, column = (found["task_names"].index(worst[name]) for name in ("task", "taken_for"))
+    assert worst["share"]["1"] == found["confusion"]["1"][row][column] > worst["share"]["20"]
+    with console.capture() as shown:
+        console.print(*probe_tables(found), sep="")
+    assert "raw window" in shown.get()
+    assert f"{worst['share']['1']:.0%}" in shown.get()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with both buffers of two toy tasks, and an encoder that is not the run's own."""
+    root = tmp_path_factory.mktemp("runs") / "toy"
+    for training, validation in zip(*buffers(), strict=True):
+        for kind in ("buffer_distill", "online_buffer"):
+            out = root / split_path(kind, training.tasks[0], 0)
+            with store.stage(out, name="split", config={}, inputs={}) as folder:
+                write(folder / "train", training)
+                write(folder / "validation", validation)
+    with store.stage(root / "refreshed", name="refresh", config={}, inputs={}) as folder:
+        save_encoder(folder, any_encoder(SMALL), SMALL)
+    return root
+
+
+TASKS = tuple(table.tasks[0] for table in buffers()[0])
+
+
+def test_another_encoder_and_another_buffer_are_judged_in_their_place(run):
+    stage = probe_stage(Probe(tasks=TASKS, encoder="refreshed", buffer="online_buffer"), 0)
+    assert stage.inputs == ("refreshed", *(f"online_buffer/{task}/seed_0" for task in TASKS))
+    found = execute(run, stage)
+    expected, _ = probe(any_encoder(SMALL), *buffers(), STATE_INDEX, seed=0)
+    assert found == {"encoder": "refreshed", "buffer": "online_buffer", **expected}
+    assert stage.out != probe_path(TRANSFORMER, "buffer_distill")  # that one stays beside it
+    sealed = store.verify(run / stage.out)["files"]
+    for picture in PICTURES.values():
+        assert picture in sealed
+        assert (run / stage.out / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_encoder_that_is_not_there_is_asked_for(run):
+    with pytest.raises(UserError, match="train-transformer"):
+        execute(run, probe_stage(Probe(tasks=TASKS), 0))
+    with pytest.raises(UserError, match="holds no encoder"):
+        execute(run, probe_stage(Probe(tasks=TASKS, encoder=split_path("online_buffer", TASKS[0], 0)), 0))

@@ -14,7 +14,7 @@ from collectiverl.envs.tasks import canonical, resolve
 from collectiverl.pipeline import RunConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.settings import TrainConfig
-from collectiverl.stages import collective, experts, online, representation, students
+from collectiverl.stages import buffers, collective, experts, online, representation, students
 from collectiverl.stages.base import Stage
 from collectiverl.student.shaping import ShapingConfig
 from collectiverl.types import UserError
@@ -148,19 +148,22 @@ class TrainTransformer(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(Command):
-    """Judge the trajectory transformer on held-out episodes: probes, clusterings, reconstruction."""
+    """Judge the trajectory transformer on held-out episodes: probes, clusterings, reconstruction, pictures."""
 
     tasks: tuple[str, ...] = ()  # tasks or benchmarks; none: those of the run
     seed: int = 0
+    encoder: str = ""  # the run's folder that holds it; "": that of the run's settings
+    buffer: buffers.BufferKind = "online_buffer"  # whose episodes: what a learner met, or what experts left
 
     @staticmethod
     def defaults(run: RunConfig) -> dict[str, Any]:
         return {"seed": run.seed}
 
     def stage(self, run: RunConfig) -> Stage:
-        return representation.probe_stage(
-            representation.Probe(tasks=_some(self.tasks or run.tasks)), self.seed
-        )
+        tasks = _some(self.tasks or run.tasks)
+        encoder = self.encoder or replace(run, tasks=tasks, seed=self.seed).encoder
+        config = representation.Probe(tasks=tasks, encoder=encoder, buffer=self.buffer)
+        return representation.probe_stage(config, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

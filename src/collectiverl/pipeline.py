@@ -34,10 +34,10 @@ from collectiverl.stages.experts import (
 )
 from collectiverl.stages.online import OnlineDistill, TeacherKind, online_distill_stage, online_path
 from collectiverl.stages.representation import (
-    PROBE,
     TRANSFORMER,
     Probe,
     TrainTransformer,
+    probe_path,
     probe_stage,
     train_transformer_stage,
 )
@@ -53,6 +53,7 @@ COLLECTIVE_FROM = (  # the stages whose time counts as the collective's
     *("train-together", "train-task", "take-expert", "record"),
     *("train-transformer", "online-distill", "distill-collective"),
 )
+MET = "online_buffer"  # whose held-out episodes the encoder is judged on
 KINDS = ("scripted", "expert", "collective", "student", "sac")  # of policies, in the order of tables
 GRADES = 24  # environments, and so grades of skill, in which an expert that is not trained here is recorded
 
@@ -154,8 +155,13 @@ def _collective(config: RunConfig) -> list[Stage]:
         online,
         *splits,
         collective,
-        probe_stage(Probe(tasks=c.tasks), seed),
+        probe_stage(run_probe(c), seed),
     ]
+
+
+def run_probe(c: RunConfig) -> Probe:
+    """The encoder that the collective is conditioned on, judged on what a learner meets."""
+    return Probe(tasks=c.tasks, encoder=c.encoder, buffer=MET)
 
 
 def split_buffer(c: RunConfig, task: str, seed: int) -> Stage:
@@ -291,11 +297,14 @@ def summarize(run: Path, config: RunConfig, until: Until = "end") -> dict[str, A
             row["env_steps"] = sum(s["env_steps"] for s in (*experts, online))
             row["seconds"] = _seconds(run, every)
     rows.sort(key=lambda row: KINDS.index(row["policy"]))
+    probe = summary(run / probe_path(config.encoder, MET))
+    del probe["confusion"]  # thousands of numbers, of which the stage's own summary is the place
+    probe["folder"] = probe_path(config.encoder, MET)
     result = {
         "tasks": list(config.tasks),
         "seed": config.seed,
         "policies": rows,
-        "probe": summary(run / PROBE),
+        "probe": probe,
         "mean": {kind: _mean(rows, kind) for kind in KINDS if any(row["policy"] == kind for row in rows)},
         "solved_at": {
             f"{s.subject} ({s.out.split('/')[0]})": summary(run / s.out)["solved_at"]

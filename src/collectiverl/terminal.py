@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from collectiverl import engine
 from collectiverl.stages.base import Stage
 
 console = Console()
+_table = partial(Table, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
 
 
 class Display:
@@ -72,11 +74,8 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     kinds = {row["policy"] for row in rows}
     whose = f"{kinds.pop()}: " if len(kinds) == 1 else ""  # no column for what is the same in every row
     demos = {row.get("trained_from", "") for row in rows} - {"", "scratch"}
-    table = Table(
-        title=f"{whose}success over each task's goals, deterministic (steps: of environments, in training)",
-        box=SIMPLE_HEAD,
-        padding=(0, 1),
-        pad_edge=False,
+    table = _table(
+        title=f"{whose}success over each task's goals, deterministic (steps: of environments, in training)"
     )
     for name in (*([] if whose else ["policy"]), "task", *(["from"] if demos else [])):
         table.add_column(name, no_wrap=True)
@@ -108,19 +107,55 @@ def _origin(row: Mapping[str, Any]) -> str:
     return f"{count} demos" if count else kind
 
 
+def probe_tables(probe: Mapping[str, Any]) -> Iterator[Table]:
+    """What the judge of the trajectory transformer found."""
+    yield probe_table(probe)
+    yield clustering_table(probe)
+    yield confused_table(probe)
+
+
 def probe_table(probe: Mapping[str, Any]) -> Table:
     """How well a linear probe tells the tasks apart, by the number of steps seen."""
-    table = Table(
-        title="which task is it? linear probe, held-out episodes",
-        box=SIMPLE_HEAD,
-        padding=(0, 1),
-        pad_edge=False,
+    table = _table(title=f"which task is it? linear probe, held-out episodes (chance {probe['chance']:.2f})")
+    views = {"embedding z": probe, "raw state": probe["raw"], "raw window": probe["raw_window"]}
+    for name in ("steps seen", *views):
+        table.add_column(name, justify="right")
+    for length in probe["linear_probe"]:
+        table.add_row(length, *(f"{view['linear_probe'][length]:.3f}" for view in views.values()))
+    return table
+
+
+def clustering_table(probe: Mapping[str, Any]) -> Table:
+    """How well clusters agree with the tasks: k-means, then a mixture that was not told how many there are."""
+    table = _table(title=f"clusters of full windows, against {probe['tasks']} tasks")
+    table.add_column("of", no_wrap=True)
+    table.add_column("by", no_wrap=True)
+    for name in ("clusters", "NMI", "ARI", "purity", "silhouette"):
+        table.add_column(name, justify="right")
+    for of, found in (("embedding z", probe["clustering"]), ("raw state", probe["raw"]["clustering"])):
+        told, untold = found, found["mixture"]
+        table.add_row(of, "k-means", str(probe["tasks"]), *_agreement(told), f"{told['silhouette']:.3f}")
+        table.add_row("", "mixture", str(untold["clusters"]), *_agreement(untold), "")
+    return table
+
+
+def _agreement(found: Mapping[str, Any]) -> list[str]:
+    return [f"{found[name]:.3f}" for name in ("nmi", "ari", "purity")]
+
+
+def confused_table(probe: Mapping[str, Any]) -> Table:
+    """The tasks that look alike at first, and whether they still do in the end."""
+    pairs = probe["most_confused"]
+    table = _table(
+        title="most confused, as a share of the task's windows" if pairs else "no task is taken for another",
+        show_header=bool(pairs),
     )
-    table.add_column("steps seen", justify="right")
-    table.add_column("embedding z", justify="right")
-    table.add_column("raw state", justify="right")
-    for length, accuracy in probe["linear_probe"].items():
-        table.add_row(length, f"{accuracy:.3f}", f"{probe['raw']['linear_probe'][length]:.3f}")
+    table.add_column("task", no_wrap=True)
+    table.add_column("taken for", no_wrap=True)
+    for length in pairs[0]["share"] if pairs else ():
+        table.add_column("at the first step" if length == "1" else f"after {length} steps", justify="right")
+    for pair in pairs:
+        table.add_row(pair["task"], pair["taken_for"], *(f"{share:.0%}" for share in pair["share"].values()))
     return table
 
 
@@ -154,9 +189,9 @@ def _average(rows: Sequence[Mapping[str, Any]], name: str) -> str:
 
 
 def places(run: Path, names: Mapping[str, str]) -> Table:
-    table = Table(
-        title="where things lie", show_header=False, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
-    )
+    table = _table(title="where things lie", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a path cut short leads nowhere
     for what, path in names.items():
         table.add_row(what, str(run / path))
     return table

@@ -17,9 +17,10 @@ from collectiverl.evaluation.video import record_video
 from collectiverl.export import CARD, export_experts
 from collectiverl.pipeline import RunConfig
 from collectiverl.policies import load_policy
-from collectiverl.stages.base import available_cores
+from collectiverl.stages.base import SUMMARY, Stage, available_cores
 from collectiverl.stages.evaluation import row
-from collectiverl.terminal import ablation_table, console, display, places, policies_table, probe_table
+from collectiverl.stages.representation import PICTURES
+from collectiverl.terminal import ablation_table, console, display, places, policies_table, probe_tables
 from collectiverl.types import UserError
 from collectiverl.where import Where
 
@@ -102,7 +103,7 @@ def show(folder: Path, summary: dict[str, Any]) -> None:
     console.print(policies_table(summary["policies"]))
     means = ", ".join(f"{kind} {mean['success_any']:.3f}" for kind, mean in summary["mean"].items())
     console.print(f"success on average over tasks: {means}")
-    console.print(probe_table(summary["probe"]))
+    console.print(*probe_tables(summary["probe"]), sep="")
     for label, steps in summary["solved_at"].items():
         solved = f"solved after {steps:,} environment steps" if steps else "not solved in training"
         console.print(f"{label}: {solved}")
@@ -113,6 +114,7 @@ def show(folder: Path, summary: dict[str, Any]) -> None:
         "transformer": "trajectory_transformer",
         "collective": "model_col",
         "students": "student",
+        "pictures": summary["probe"]["folder"],
     }
     console.print(places(folder, names))
 
@@ -135,11 +137,26 @@ def stage(verb: str) -> Callable[[Sequence[str]], int]:
         with display([made]) as watch:
             result = engine.run_here(folder, made, watch=watch, overwrite=parsed.where.overwrite)
             watch(engine.Progress(made.out, 1, 0, ""))
-        console.print_json(data=result)
-        console.print(places(folder, {"result": made.out}))
+        SHOWN.get(verb, show_result)(folder, made, result)
         return 0
 
     return command
+
+
+def show_result(folder: Path, made: Stage, result: dict[str, Any]) -> None:
+    """A stage's summary as it is, and where it lies."""
+    console.print_json(data=result)
+    console.print(places(folder, {"result": made.out}))
+
+
+def show_probe(folder: Path, made: Stage, result: dict[str, Any]) -> None:
+    """The judge's tables: matrices of fifty tasks would fill the terminal."""
+    console.print(*probe_tables(result), sep="")
+    names = {"these figures": SUMMARY, **PICTURES}
+    console.print(places(folder / made.out, names))
+
+
+SHOWN = {"probe": show_probe}  # verbs whose result deserves more than its JSON
 
 
 def _is_required(kind: type, name: str) -> bool:

@@ -1,6 +1,7 @@
 """Embeddings in use: of running trajectories step by step, and of recorded episodes at once."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -101,10 +102,16 @@ def encode(
 def embed_all(
     encoder: Encoder, rows: Rows, first, end, context, batch: int = 512, read: Read = "cls"
 ) -> Float[np.ndarray, "B Z"]:
-    """Any number of windows by row numbers, `batch` at a time, the last ones filled up to be compiled once."""
+    """The embeddings of any number of windows, by row numbers."""
+    return in_batches(partial(embed_rows, encoder, rows, read=read), first, end, context, batch)
+
+
+def in_batches(
+    function: Callable[..., Array], first, end, context, batch: int = 512
+) -> Float[np.ndarray, "B ..."]:
+    """`function` of windows by row numbers, `batch` at a time, the last ones filled up to be compiled once."""
     places = np.stack([first, end, context]).astype(np.int32)
     chunks = (places[:, i : i + batch] for i in range(0, places.shape[1], batch))
     filled = (np.pad(chunk, ((0, 0), (0, batch - chunk.shape[1])), mode="edge") for chunk in chunks)
-    numbers = (map(jnp.asarray, chunk) for chunk in filled)
-    embedded = [np.asarray(embed_rows(encoder, rows, f, e, c, read)) for f, e, c in numbers]
-    return np.concatenate(embedded)[: places.shape[1]]
+    done = [np.asarray(function(*map(jnp.asarray, chunk))) for chunk in filled]
+    return np.concatenate(done)[: places.shape[1]]

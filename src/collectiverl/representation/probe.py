@@ -3,42 +3,37 @@
 Only here is it known which task an episode is of: to judge, never to train.
 """
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from jaxtyping import Float, Int
 
 from collectiverl.data.episodes import EpisodeTable
-from collectiverl.representation import losses
-from collectiverl.representation.batches import Pack, Rows, gather, pack
-from collectiverl.representation.clusters import fit_clusters
-from collectiverl.representation.context import embed_all
+from collectiverl.representation import losses, samples
+from collectiverl.representation.agreement import k_means, mixture
+from collectiverl.representation.batches import Pack
 from collectiverl.representation.encoder import Encoder
-from collectiverl.representation.tokens import part_names, parts_of
+from collectiverl.representation.linear import confusion, most_confused, predict_tasks
+from collectiverl.representation.reconstruction import reconstruction
+from collectiverl.representation.samples import Sample, Side
 
-CONTEXTS = (1, 2, 5, 10, 20)  # steps seen
-SAMPLES = 1_500  # windows, of each side of the split and each context
+CONTEXTS = (1, 2, 3, 5, 10, 20)  # steps seen
+ANYWHERE = "anywhere"
 CLUSTERED = 1_000  # windows; a silhouette's cost is their square
+VIEWS = {"z": samples.embeddings, "raw": samples.last_states, "raw_window": samples.whole_windows}
 
 
-class Sample(NamedTuple):
-    """Windows by row number, and the task each is of."""
+class Points(NamedTuple):
+    """Held-out windows as pictures show them."""
 
-    first: Int[np.ndarray, "B"]
-    end: Int[np.ndarray, "B"]
-    context: Int[np.ndarray, "B"]
+    z: Float[np.ndarray, "B Z"]
     task: np.ndarray
+    reward: Float[np.ndarray, "B"]  # that came with the last state
+    step: Int[np.ndarray, "B"]  # of the last state, in its episode
+    cluster: Int[np.ndarray, "B"]  # of the mixture
 
 
 def probe(
@@ -47,139 +42,82 @@ def probe(
     validation_tables: Sequence[EpisodeTable],
     state_index: Sequence[int],
     seed: int,
-) -> dict:
-    """Probes, clusterings and reconstruction errors, as plain JSON.
+) -> tuple[dict, Points]:
+    """Probes, clusterings and reconstruction errors, as plain JSON; and the windows that were clustered.
 
     `linear_probe` is the accuracy on held-out episodes by steps seen, all at an episode's start as in use;
-    `anywhere` is that of full windows at random places; `raw` are the same numbers on the standardised
-    observation's state alone; errors are in squared standard deviations.
+    `anywhere` is that of full windows at random places; `confusion` are its matrices, in the order of
+    `task_names`. `raw` are the same numbers on the standardised observation's state alone, `raw_window` on
+    all that the encoder reads; errors are in squared standard deviations.
     """
     rng = np.random.default_rng(seed)
-    sides = [(pack(tables, state_index), _tasks(tables)) for tables in (train_tables, validation_tables)]
-    by_context, raw_by_context = {}, {}
-    for context in (c for c in CONTEXTS if c <= encoder.window):
-        samples = [_at_start(*side, context, rng) for side in sides]
-        by_context[str(context)], raw_by_context[str(context)] = _probe_both(encoder, sides, samples)
-    samples = [_anywhere(*side, encoder.window, rng) for side in sides]
-    anywhere, raw_anywhere = _probe_both(encoder, sides, samples)
-    (held_out, _), chosen = sides[1], Sample(*(column[:CLUSTERED] for column in samples[1]))
-    z, raw = _embed(encoder, held_out, chosen), _states(encoder, held_out, chosen)
-    return {
-        "tasks": len(set(sides[1][1])),
-        "chance": 1 / len(set(sides[0][1])),
-        "linear_probe": by_context | {"anywhere": anywhere},
-        "clustering": _clustering(z, chosen.task, seed) | {"mixture": _mixture(z, chosen.task, seed)},
-        "reconstruction": _reconstruction(encoder, held_out.rows, chosen, seed),
+    train, held_out = sides = [samples.side_of(t, state_index) for t in (train_tables, validation_tables)]
+    contexts = [context for context in CONTEXTS if context <= encoder.window]
+    drawn = {str(context): [samples.at_start(side, context, rng) for side in sides] for context in contexts}
+    drawn[ANYWHERE] = [samples.anywhere(side, encoder.window, rng) for side in sides]
+    told = {name: _told(partial(view, encoder), sides, drawn) for name, view in VIEWS.items()}
+    accuracy = {name: _accuracy(predicted, drawn) for name, predicted in told.items()}
+    chosen = Sample(*(column[:CLUSTERED] for column in drawn[ANYWHERE][1]))
+    z, raw = (VIEWS[name](encoder, held_out.data, chosen) for name in ("z", "raw"))
+    clustering, cluster = _clustering(z, chosen.task, seed)
+    numbers = {
+        "tasks": len(set(held_out.task)),
+        "chance": 1 / len(set(train.task)),
+        "episodes": _episodes(train, held_out),
+        "linear_probe": accuracy["z"],
+        **_confusions(told["z"], drawn, list(dict.fromkeys(held_out.task.tolist()))),
+        "clustering": clustering,
+        "reconstruction": reconstruction(encoder, held_out.data.rows, *chosen[:3], seed=seed),
         "z": {name: float(value) for name, value in losses.spread(jnp.asarray(z)).items()},
-        "raw": {
-            "linear_probe": raw_by_context | {"anywhere": raw_anywhere},
-            "clustering": _clustering(raw, chosen.task, seed),
-        },
+        "raw": {"linear_probe": accuracy["raw"], "clustering": _clustering(raw, chosen.task, seed)[0]},
+        "raw_window": {"linear_probe": accuracy["raw_window"]},
     }
+    reward = np.asarray(held_out.data.rows.reward)[chosen.end]
+    return numbers, Points(z, chosen.task, reward, chosen.end - chosen.first, cluster)
 
 
-def _tasks(tables: Sequence[EpisodeTable]) -> np.ndarray:
-    return np.asarray([task for table in tables for task in table.tasks])
-
-
-# -- which windows -----------------------------------------------------------------------------------------
-
-
-def _at_start(data: Pack, tasks: np.ndarray, context: int, rng: np.random.Generator) -> Sample:
-    """The first `context` steps of episodes that have as many."""
-    long = np.flatnonzero(data.length >= context - 1)
-    episode = rng.permutation(long)[:SAMPLES]
-    first = data.first[episode]
-    return Sample(first, first + context - 1, np.full(len(episode), context), tasks[episode])
-
-
-def _anywhere(data: Pack, tasks: np.ndarray, size: int, rng: np.random.Generator) -> Sample:
-    """Windows that end at any state."""
-    episode = rng.integers(0, len(data.length), SAMPLES)
-    first = data.first[episode]
-    end = first + rng.integers(0, data.length[episode] + 1)
-    return Sample(first, end, np.full(SAMPLES, size), tasks[episode])
-
-
-def _embed(encoder: Encoder, data: Pack, sample: Sample) -> Float[np.ndarray, "B Z"]:
-    return embed_all(encoder, data.rows, *sample[:3])
-
-
-def _states(encoder: Encoder, data: Pack, sample: Sample) -> Float[np.ndarray, "B S"]:
-    return np.asarray(jax.vmap(encoder.state_scale)(data.rows.state[sample.end]))
-
-
-# -- probes and clusterings --------------------------------------------------------------------------------
-
-
-def _probe_both(encoder: Encoder, sides, samples: Sequence[Sample]) -> tuple[float, float]:
-    """Accuracy on embeddings, and on the raw last states."""
-    tasks = [sample.task for sample in samples]
-    pairs = list(zip((data for data, _ in sides), samples, strict=True))
-    embedded = [_embed(encoder, data, sample) for data, sample in pairs]
-    raw = [_states(encoder, data, sample) for data, sample in pairs]
-    return linear_probe(*embedded, *tasks), linear_probe(*raw, *tasks)
-
-
-def linear_probe(x: np.ndarray, held_out_x: np.ndarray, task: np.ndarray, held_out_task: np.ndarray) -> float:
-    """Share of the held-out rows whose task logistic regression finds; one task alone is always found."""
-    if len(set(task)) == 1:
-        return float(np.mean(held_out_task == task[0]))
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
-    with warnings.catch_warnings():  # separable classes never converge, and are told apart all the same
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return float(model.fit(x, task).score(held_out_x, held_out_task))
-
-
-def _clustering(x: np.ndarray, task: np.ndarray, seed: int) -> dict[str, float]:
-    """How well as many k-means clusters as there are tasks agree with them, and how apart the tasks lie."""
-    kinds = len(set(task))
-    with warnings.catch_warnings():  # fewer distinct points than tasks: a collapse, which the numbers show
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        found = KMeans(kinds, random_state=seed).fit_predict(x)
-    apart = silhouette_score(x, task) if 1 < kinds < len(x) else 0.0
-    return _agreement(found, task) | {"silhouette": float(apart)}
-
-
-def _agreement(found: np.ndarray, task: np.ndarray) -> dict[str, float]:
-    counts = np.unique(np.stack([found, np.unique(task, return_inverse=True)[1]]), axis=1, return_counts=True)
-    (cluster, _), size = counts
-    largest = sum(size[cluster == c].max() for c in set(cluster))
+def _episodes(train: Side, held_out: Side) -> dict[str, int]:
+    """How many there are, and how many goals lie on both sides: goals drawn afresh never do."""
+    fixed = [
+        {(row["task"], row["goal"]) for row in side.about if row["goal"] >= 0} for side in (train, held_out)
+    ]
     return {
-        "nmi": float(normalized_mutual_info_score(task, found)),
-        "ari": float(adjusted_rand_score(task, found)),
-        "purity": float(largest / len(task)),
+        "train": len(train.about),
+        "held_out": len(held_out.about),
+        "goals_on_both_sides": len(fixed[0] & fixed[1]),
     }
 
 
-def _mixture(z: np.ndarray, task: np.ndarray, seed: int) -> dict[str, float]:
-    """The same agreement for clusters whose number nobody gave."""
-    clusters = fit_clusters(z, most=2 * len(set(task)) + 10, seed=seed)
-    found = np.asarray(jax.vmap(clusters.index)(jnp.asarray(z)))
-    return _agreement(found, task) | {"clusters": len(clusters.mean)}
+def _told(
+    view: Callable[[Pack, Sample], np.ndarray], sides: Sequence[Side], drawn: Mapping[str, Sequence[Sample]]
+) -> dict[str, np.ndarray]:
+    """What a linear probe on this view takes each held-out window for, by steps seen."""
+    found = {}
+    for length, pair in drawn.items():
+        x, held_out_x = (view(side.data, sample) for side, sample in zip(sides, pair, strict=True))
+        found[length] = predict_tasks(x, pair[0].task, held_out_x)
+    return found
 
 
-# -- reconstruction ----------------------------------------------------------------------------------------
+def _accuracy(told: Mapping[str, np.ndarray], drawn: Mapping[str, Sequence[Sample]]) -> dict[str, float]:
+    return {length: float(np.mean(told[length] == held_out.task)) for length, (_, held_out) in drawn.items()}
 
 
-@eqx.filter_jit
-def _errors(
-    encoder: Encoder, rows: Rows, first: Array, end: Array, context: Array, key: PRNGKeyArray
-) -> tuple[Float[Array, "parts"], Float[Array, ""]]:
-    """Mean squared error at masked places, of each part, and of the last state when that alone is hidden."""
-    gathered = jax.vmap(lambda f, e, c: gather(rows, f, e, c, encoder.window))(first, end, context)
-    windows = jax.vmap(encoder.standardize)(gathered)
-    others = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), windows)
-    hidden, places = jax.vmap(losses.corrupt)(windows, others, jax.random.split(key, len(first)))
-    truth = jax.vmap(lambda w: parts_of(w, encoder.rewards))(windows)
-    errors = losses.reconstruction_errors(jax.vmap(encoder.read)(hidden).parts, truth, places)
-    blind = windows._replace(state=windows.state.at[:, -1].set(0))
-    last = jax.vmap(encoder.read)(blind).parts[-1][:, -1]
-    return errors, jnp.mean((last - windows.state[:, -1]) ** 2)
+def _confusions(
+    told: Mapping[str, np.ndarray], drawn: Mapping[str, Sequence[Sample]], names: list[str]
+) -> dict:
+    """Of all lengths; the pairs most confused at first, and what is left of it in the end."""
+    matrices = {
+        length: confusion(held_out.task, told[length], names) for length, (_, held_out) in drawn.items()
+    }
+    lengths = [length for length in drawn if length != ANYWHERE]
+    ends = {length: matrices[length] for length in (lengths[0], lengths[-1])}
+    return {"task_names": names, "confusion": matrices, "most_confused": most_confused(names, ends)}
 
 
-def _reconstruction(encoder: Encoder, rows: Rows, sample: Sample, seed: int) -> dict[str, float]:
-    masked, last = _errors(encoder, rows, *map(jnp.asarray, sample[:3]), key=jax.random.key(seed))
-    names = part_names(encoder.rewards)
-    by_part = {f"masked_{name}": float(error) for name, error in zip(names, masked, strict=True)}
-    return {"masked": float(masked.mean()), **by_part, "last_state": float(last)}
+def _clustering(
+    x: Float[np.ndarray, "B X"], task: np.ndarray, seed: int
+) -> tuple[dict, Int[np.ndarray, "B"]]:
+    """With as many clusters as tasks and with as many as a mixture finds, and that mixture's clusters."""
+    numbers, cluster = mixture(x, task, seed)
+    return k_means(x, task, seed) | {"mixture": numbers}, cluster

@@ -70,7 +70,7 @@ def train_encoder(work: Work) -> dict[str, Any]:
         report=work.report,
     )
     save_encoder(work.folder, encoder, config.transformer.encoder)
-    return {"probe": probe(encoder, training, validation, index, seed=config.seed)}
+    return {"probe": probe(encoder, training, validation, index, seed=config.seed)[0]}
 
 
 # -- collectives -------------------------------------------------------------------------------------------

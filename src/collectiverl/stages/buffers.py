@@ -12,7 +12,7 @@ from collectiverl.store import verify
 from collectiverl.types import UserError
 
 BUFFER = "episodes"  # a stage's folder of episodes
-Kind = Literal["buffer_distill", "online_buffer"]
+BufferKind = Literal["buffer_distill", "online_buffer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Split:
             raise ValueError(f"--fraction={self.fraction} is not between 0 and 1")
 
 
-def split_path(kind: Kind, task: str, seed: int) -> str:
+def split_path(kind: BufferKind, task: str, seed: int) -> str:
     return f"{kind}/{task}/seed_{seed}"
 
 
@@ -63,7 +63,7 @@ def split_episodes(work: Work) -> dict[str, Any]:
 
 
 def open_buffers(
-    run: Path, kind: Kind, tasks: Sequence[str], seed: int
+    run: Path, kind: BufferKind, tasks: Sequence[str], seed: int
 ) -> tuple[list[EpisodeTable], list[EpisodeTable]]:
     """The training and the validation episodes of these tasks, one table a buffer, after verification."""
     folders = [run / split_path(kind, task, seed) for task in tasks]

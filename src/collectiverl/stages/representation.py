@@ -1,14 +1,16 @@
 """`train-transformer`: from all `buffer_distill` to the encoder; `probe`: how well it tells tasks apart."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from collectiverl.envs.make import spec
-from collectiverl.representation.encoder import Encoder, EncoderConfig, load_encoder, save_encoder
+from collectiverl.representation.encoder import ABOUT, Encoder, EncoderConfig, load_encoder, save_encoder
 from collectiverl.representation.train import TransformerConfig, train
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.buffers import open_buffers, split_path
+from collectiverl.stages.buffers import BufferKind, open_buffers, split_path
+from collectiverl.types import UserError
 
 TRANSFORMER = "trajectory_transformer"
 
@@ -22,16 +24,17 @@ class TrainTransformer:
 
 
 def train_transformer_stage(config: TrainTransformer, seed: int) -> Stage:
-    inputs, makes = _buffers(config.tasks, seed)
+    inputs, makes = _buffers(config.tasks, seed, "buffer_distill")
     return Stage(
         "train-transformer", _count(config.tasks), TRANSFORMER, train_transformer, config, inputs, seed, makes
     )
 
 
-def _buffers(tasks: tuple[str, ...], seed: int) -> tuple[tuple[str, ...], dict[str, str]]:
+def _buffers(tasks: tuple[str, ...], seed: int, kind: BufferKind) -> tuple[tuple[str, ...], dict[str, str]]:
     """The buffers of these tasks, and the commands that make them."""
-    paths = tuple(split_path("buffer_distill", task, seed) for task in tasks)
-    return paths, {path: f"split-buffer {task}" for path, task in zip(paths, tasks, strict=True)}
+    paths = tuple(split_path(kind, task, seed) for task in tasks)
+    command = {"buffer_distill": "split-buffer", "online_buffer": "split-online-buffer"}[kind]
+    return paths, {path: f"{command} {task}" for path, task in zip(paths, tasks, strict=True)}
 
 
 def _count(tasks: tuple[str, ...]) -> str:
@@ -56,7 +59,7 @@ def train_transformer(work: Work) -> dict[str, Any]:
 
 # -- probe -------------------------------------------------------------------------------------------------
 
-PROBE = "evaluation/transformer"
+PICTURES = {"accuracy": "accuracy.png", "PCA": "pca.png", "t-SNE": "tsne.png"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,23 +67,37 @@ class Probe:
     """The encoder of a run, judged on held-out episodes of these tasks."""
 
     tasks: tuple[str, ...]
+    encoder: str = TRANSFORMER  # the folder of the run that holds it
+    buffer: BufferKind = "buffer_distill"  # whose episodes
+
+
+def probe_path(encoder: str, buffer: BufferKind) -> str:
+    return f"evaluation/probe/{encoder}/{buffer}"
 
 
 def probe_stage(config: Probe, seed: int) -> Stage:
-    buffers, makes = _buffers(config.tasks, seed)
-    makes |= {TRANSFORMER: "train-transformer"}
-    inputs = (TRANSFORMER, *buffers)
-    return Stage("probe", _count(config.tasks), PROBE, probe_encoder, config, inputs, seed, makes)
+    buffers, makes = _buffers(config.tasks, seed, config.buffer)
+    makes |= {config.encoder: "train-transformer" if config.encoder == TRANSFORMER else "online-distill"}
+    inputs = (config.encoder, *buffers)
+    out = probe_path(config.encoder, config.buffer)
+    return Stage("probe", _count(config.tasks), out, probe_encoder, config, inputs, seed, makes)
 
 
 def probe_encoder(work: Work) -> dict[str, Any]:
-    from collectiverl.representation.probe import probe  # here: scikit-learn takes a second to import
+    from collectiverl.representation import pictures  # here: these take seconds to import
+    from collectiverl.representation.probe import probe
 
     config: Probe = work.config
-    training, validation = open_buffers(work.run, "buffer_distill", config.tasks, work.seed)
-    encoder, _ = encoder_of(work.run)
+    training, validation = open_buffers(work.run, config.buffer, config.tasks, work.seed)
+    if not (work.run / config.encoder / ABOUT).is_file():
+        raise UserError(f"{work.run / config.encoder} holds no encoder: pass --encoder a folder with {ABOUT}")
+    encoder, _ = encoder_of(work.run, config.encoder)
     state_index = spec(config.tasks[0]).state_index
-    return probe(encoder, training, validation, state_index, seed=work.seed)
+    numbers, points = probe(encoder, training, validation, state_index, seed=work.seed)
+    pictures.draw_accuracy(work.folder / PICTURES["accuracy"], numbers)
+    for name, place in (("PCA", pictures.pca), ("t-SNE", partial(pictures.tsne, seed=work.seed))):
+        pictures.draw_points(work.folder / PICTURES[name], points, place(points.z))
+    return {"encoder": config.encoder, "buffer": config.buffer, **numbers}
 
 
 def encoder_of(run: Path, folder: str = TRANSFORMER) -> tuple[Encoder, EncoderConfig]:

@@ -1,0 +1,45 @@
+"""How well the encoder fills in what is hidden from it."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from collectiverl.representation import losses
+from collectiverl.representation.batches import Rows, gather
+from collectiverl.representation.encoder import Encoder
+from collectiverl.representation.tokens import part_names, parts_of
+
+
+def reconstruction(
+    encoder: Encoder,
+    rows: Rows,
+    first: Int[np.ndarray, "B"],
+    end: Int[np.ndarray, "B"],
+    context: Int[np.ndarray, "B"],
+    *,
+    seed: int,
+) -> dict[str, float]:
+    """Errors on windows given by row numbers, in squared standard deviations."""
+    places = map(jnp.asarray, (first, end, context))
+    masked, last = _errors(encoder, rows, *places, key=jax.random.key(seed))
+    names = part_names(encoder.rewards)
+    by_part = {f"masked_{name}": float(error) for name, error in zip(names, masked, strict=True)}
+    return {"masked": float(masked.mean()), **by_part, "last_state": float(last)}
+
+
+@eqx.filter_jit
+def _errors(
+    encoder: Encoder, rows: Rows, first: Array, end: Array, context: Array, key: PRNGKeyArray
+) -> tuple[Float[Array, "parts"], Float[Array, ""]]:
+    """Mean squared error at masked places, of each part, and of the last state when that alone is hidden."""
+    gathered = jax.vmap(lambda f, e, c: gather(rows, f, e, c, encoder.window))(first, end, context)
+    windows = jax.vmap(encoder.standardize)(gathered)
+    others = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), windows)
+    hidden, places = jax.vmap(losses.corrupt)(windows, others, jax.random.split(key, len(first)))
+    truth = jax.vmap(lambda w: parts_of(w, encoder.rewards))(windows)
+    errors = losses.reconstruction_errors(jax.vmap(encoder.read)(hidden).parts, truth, places)
+    blind = windows._replace(state=windows.state.at[:, -1].set(0))
+    last = jax.vmap(encoder.read)(blind).parts[-1][:, -1]
+    return errors, jnp.mean((last - windows.state[:, -1]) ** 2)
