@@ -26,6 +26,7 @@ student_tasks: [toy-mirror]
 expert: {steps: 800, warmup: 200, eval_every: 400, stop_evaluations: 0, checkpoint_every: 200}
 student: {steps: 600, warmup: 200, eval_every: 300, stop_evaluations: 0, checkpoint_every: 200}
 transformer: {updates: 120, validation_every: 60, checkpoint_every: 60, warmup: 10, encoder: {layers: 1}}
+online: {random_episodes: 2, expert_episodes: 6, learner_rounds: 1, learner_episodes: 6, updates: 100, refresh: 60}
 collective: {actor_updates: 100, critic_updates: 100}
 """
 
@@ -202,6 +203,43 @@ def test_experts_alone_are_trained_judged_and_given_away(finished, tmp_path, cap
     capsys.readouterr()
     assert cli.dispatch(["export", *where, "--out", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_a_collective_is_given_away_with_the_figures_of_its_seeds(finished, tmp_path, capsys):
+    root, out = tmp_path / "runs", tmp_path / "given"
+    for name in ("smoke", "other"):
+        shutil.copytree(finished, root / name)
+    where = ["--run", "smoke", "--root", str(root)]
+    flags = ["export", *where, "--what", "collective", "--seeds", "other", "--out", str(out)]
+    assert cli.dispatch(flags) == 0
+    mean = json.loads((root / "smoke" / "summary.json").read_text())["mean"]["collective"]["success_any"]
+    assert f"{mean:.3f}, {mean:.3f}" in (out / "README.md").read_text()
+    obs = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    one, other = (collectiverl.load_policy(path) for path in (out, root / "smoke"))
+    assert np.array_equal(one.eval_action(obs), other.eval_action(obs))
+    shutil.rmtree(out)
+    settings = (root / "other" / "config.yaml").read_text()
+    (root / "other" / "config.yaml").write_text(settings.replace("graded: 48", "graded: 40"))
+    assert cli.dispatch(flags) == 2
+    assert "graded" in capsys.readouterr().err
+
+
+def test_ablations_are_rows_of_a_table_and_are_made_once(finished, tmp_path, capsys):
+    root = tmp_path / "runs"
+    shutil.copytree(finished, root / "smoke")
+    flags = ["ablate", "--run", "smoke", "--root", str(root), "--only", "conditioning", "data"]
+    flags += ["--encoder-updates", "120", "--actor-updates", "100", "--episodes", "4", "--seeds", "1"]
+    for left in (8, 0):  # an encoder, six ways to condition on it or not, a clone; then nothing
+        assert cli.dispatch(flags) == 0
+        assert f"{left} to do" in capsys.readouterr().out
+    rows = json.loads((root / "smoke" / "ablation.json").read_text())["rows"]
+    assert [row["variant"] for row in rows if row["group"] == "data"] == ["cloning"]
+    assert {row["variant"] for row in rows} >= {"cls", "task_id", "zeros", "cls_shuffled"}
+    for row in rows:
+        assert 0 <= row["seeds"][0]["success_any"] <= 1
+        assert bool(row["probe"]) == (row["variant"] not in ("task_id", "zeros"))
+    assert cli.dispatch([*flags, "--only", "weather"]) == 2
+    assert "weather" in capsys.readouterr().err
 
 
 def test_experts_are_not_given_away_before_they_are_judged(tmp_path, capsys):

@@ -23,7 +23,7 @@ VERBS = {
     "record": "random or scripted episodes",
     "evaluate": "any policy, on Meta-World's protocol",
     "ablate": "what each choice of encoder and collective is worth",
-    "export": "a run's experts, with a model card",
+    "export": "a run's experts or its collective, with a model card",
 }
 EXIT_DEFECT, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 

@@ -1,20 +1,27 @@
-"""`export`: the experts of a run without their episodes and logs, with a model card, to be given away."""
+"""`export`: a run's experts or its collective without episodes and logs, with a model card, to be given away."""
 
 import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from collectiverl import configs, store
+from collectiverl.cards import collective_card, experts_card
 from collectiverl.checkpoints import write_json
-from collectiverl.envs.make import spec
+from collectiverl.collective import policy as collective
 from collectiverl.pipeline import CONFIG, EXPERTS, RunConfig
+from collectiverl.pipeline import SUMMARY as RUN_SUMMARY
+from collectiverl.policies import SHIPPED as PACKAGE
 from collectiverl.sac.policy import ABOUT, WEIGHTS
 from collectiverl.stages.base import SUMMARY, summary
-from collectiverl.stages.experts import demo_count, model_path
+from collectiverl.stages.collective import COLLECTIVE
+from collectiverl.stages.experts import model_path
 from collectiverl.types import UserError
 
 CARD = "README.md"
+FIGURES = "figures.json"
 SHIPPED = (ABOUT, WEIGHTS, SUMMARY)
 
 
@@ -26,77 +33,63 @@ def export_experts(run: Path, out: Path) -> None:
     """
     if not (run / EXPERTS).is_file():
         raise UserError(f"{run / EXPERTS} is not there: 'collectiverl run --until experts' makes it")
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty: choose another folder with --out")
+    _check_empty(out)
     config = configs.load(run / CONFIG, RunConfig())
     sources = {task: run / model_path(task, config.seed) for task in config.tasks}
     records = {task: store.verify(source) for task, source in sources.items()}
     for task, source in sources.items():
-        _copy(source, records[task], out / task)
+        _copy(source, records[task], out / task, SHIPPED)
     shutil.copy(run / CONFIG, out / CONFIG)
     figures = store.read_json(run / EXPERTS)
     write_json(out / EXPERTS, figures)
-    (out / CARD).write_text(_card(out.name, config, figures, [summary(out / task) for task in sources]))
+    (out / CARD).write_text(
+        experts_card(out.name, config, figures, [summary(out / task) for task in sources])
+    )
 
 
-def _copy(source: Path, record: dict[str, Any], target: Path) -> None:
+def export_collective(runs: Sequence[Path], out: Path) -> None:
+    """Writes the collective of the first run to `out`, sealed, and a card with the figures of all.
+
+    The runs are trainings of the same settings with different seeds.
+
+    Raises:
+        UserError: a collective is not distilled and evaluated, the runs do not fit, or `out` is not empty.
+    """
+    for run in runs:
+        if not (run / RUN_SUMMARY).is_file():
+            raise UserError(
+                f"{run / RUN_SUMMARY} is not there: 'collectiverl run --until collective' makes it"
+            )
+    _check_empty(out)
+    configs_of = [configs.load(run / CONFIG, RunConfig()) for run in runs]
+    for run, config in zip(runs, configs_of, strict=True):
+        differing = store.differences(
+            store.plain(replace(config, seed=0)), store.plain(replace(configs_of[0], seed=0))
+        )
+        if differing:
+            raise UserError(f"{run} is no other seed of {runs[0]}: they differ in {'; '.join(differing[:3])}")
+    source = runs[0] / COLLECTIVE
+    _copy(source, store.verify(source), out, (collective.ABOUT, collective.WEIGHTS, SUMMARY))
+    shutil.copy(runs[0] / CONFIG, out / CONFIG)
+    figures = [store.read_json(run / RUN_SUMMARY) for run in runs]
+    write_json(out / FIGURES, figures)
+    (out / CARD).write_text(collective_card(_name(out), configs_of[0], figures))
+
+
+def _name(out: Path) -> str:
+    """By which `load_policy` finds it: a path, or a collection of the package."""
+    return out.parent.name if out.resolve().parent.parent == PACKAGE.resolve() else str(out)
+
+
+def _check_empty(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: choose another folder with --out")
+
+
+def _copy(source: Path, record: dict[str, Any], target: Path, names: Sequence[str]) -> None:
     """The files that make the agent, under the manifest that they had."""
     store.make_writable(target)
-    for name in SHIPPED:
+    for name in names:
         shutil.copy(source / name, target / name)
-    kept = record | {"files": {name: record["files"][name] for name in SHIPPED}}
+    kept = record | {"files": {name: record["files"][name] for name in names}}
     store.write_atomically(target / store.MANIFEST, json.dumps(kept, indent=1).encode())
-
-
-def _card(name: str, config: RunConfig, figures: dict[str, Any], trained: list[dict[str, Any]]) -> str:
-    """The model card."""
-    rows = {row["task"]: row for row in figures["policies"]}
-    shapes, episodes = spec(config.tasks[0]), rows[config.tasks[0]]["episodes"]
-    demos = demo_count(config.demos) * min(config.expert.horizon or shapes.horizon, shapes.horizon)
-    lines = [
-        "# SAC experts",
-        "",
-        f"One soft actor-critic agent a task, trained by collectiverl {figures['versions']['collectiverl']}, "
-        f"seed {config.seed}.",
-        f"`{CONFIG}` holds the settings, each agent's `{store.MANIFEST}` its own. A folder holds actor, twin critics",
-        "and observation statistics as safetensors.",
-        "",
-        "```python",
-        f'policy = collectiverl.load_policy("{name}/{config.tasks[0]}")',
-        "```",
-        "",
-        f"Observations are the environment's {shapes.obs_dim} entries with the goal visible, actions its "
-        f"{shapes.action_dim} in [-1, 1].",
-        f"Success was counted over {episodes} episodes of {shapes.horizon} steps, deterministic actions; the goals "
-        f"are Meta-World's, of",
-        f"{config.evaluate.goal_seeds} seeds of goals, while training drew its own. One training seed: the intervals "
-        "say how well these",
-        "very agents do, not how well training does. `from` says what an agent learned from besides its own",
-        f"experience: the {demos:,} steps of scripted demonstrations are not among the environment steps.",
-        "",
-        "| task | from | any step | 95 % interval | last step | environment steps | to 0.9 twice | seconds, one core |",
-        "|---|---|---|---|---|---|---|---|",
-        *(_row(rows[e["task"]], e, figures["steps_to_0.9"][e["task"]]) for e in trained),
-        "",
-        f"Together {figures['env_steps']:,} environment steps and {figures['core_seconds']:,.0f} core-seconds.",
-        "",
-        "Meant as teachers and baselines in simulation. They know one task each, read the state of the simulator,",
-        "and were never near a robot.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _row(row: dict[str, Any], expert: dict[str, Any], reached: int | None) -> str:
-    low, high = row["interval"]
-    cells = (
-        f"`{row['task']}`",
-        expert["trained_from"],
-        f"{row['success_any']:.3f}",
-        f"{low:.3f} to {high:.3f}",
-        f"{row['success_last']:.3f}",
-        f"{expert['env_steps']:,}",
-        f"{reached:,}" if reached else "not",
-        f"{expert['seconds']:,.0f}",
-    )
-    return f"| {' | '.join(cells)} |"

@@ -12,6 +12,7 @@ from collectiverl.store import is_sealed, partial
 from collectiverl.types import Policy, UserError
 
 RUN_COLLECTIVE = "model_col"
+SHIPPED_COLLECTIVE = "collective"
 SHIPPED = Path(__file__).parent / "pretrained"  # what comes with the package
 
 
@@ -20,7 +21,8 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
 
     Args:
         path_or_name: `runs/demo` (its collective), `runs/demo/model/reach-v3/seed_0` (any sealed model),
-            `scripted:push`, `random:push`, or one that comes with the package, such as `mt10/push`.
+            `scripted:push`, `random:push`, or one that comes with the package: `mt10/push`, an expert, or
+            `mt10`, the collective.
         task: which task will be played: the shapes are checked against it. Told to the policy only if that is
             a collective conditioned on the task id.
 
@@ -61,11 +63,14 @@ def shipped(name: str) -> Path | None:
     """
     collection, _, task = name.partition("/")
     collections = {folder.name for folder in SHIPPED.iterdir()}
-    if not task or "/" in task or Path(name).exists() or collection not in collections:
+    if "/" in task or Path(name).exists() or collection not in collections:
         return None
+    if not task:
+        return SHIPPED / collection / SHIPPED_COLLECTIVE
     folder = SHIPPED / collection / canonical(task)
     if not folder.is_dir():
-        there = ", ".join(sorted(path.parent.name for path in folder.parent.glob("*/manifest.json")))
+        names = {path.parent.name for path in folder.parent.glob("*/manifest.json")} - {SHIPPED_COLLECTIVE}
+        there = ", ".join(sorted(names))
         raise UserError(f"{collection} comes with no {canonical(task)}: it has {there}")
     return folder
 
@@ -83,5 +88,5 @@ def _missing(folder: Path) -> str:
         return f"{folder} holds no finished policy: 'collectiverl run' makes one"
     return (
         f"there is no policy {str(folder)!r}: name a folder such as runs/quickstart or "
-        "runs/quickstart/model/reach-v3/seed_0, or a policy such as mt10/push, scripted:push or random:push"
+        "runs/quickstart/model/reach-v3/seed_0, or a policy such as mt10, mt10/push, scripted:push or random:push"
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
@@ -14,7 +14,7 @@ from collectiverl.commands import STAGES, Flat
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
 from collectiverl.evaluation.video import record_video
-from collectiverl.export import CARD, export_experts
+from collectiverl.export import CARD, FIGURES, export_collective, export_experts
 from collectiverl.pipeline import RunConfig
 from collectiverl.policies import load_policy
 from collectiverl.stages.base import SUMMARY, Stage, available_cores
@@ -242,9 +242,13 @@ def ablate(args: Sequence[str]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Copy a run's experts without their episodes and logs, sealed, with a model card."""
+    """Copy a run's experts, or its collective, without episodes and logs, sealed, with a model card."""
 
     out: str  # folder
+    what: Literal["experts", "collective"] = "experts"
+    seeds: tuple[
+        str, ...
+    ] = ()  # runs beside this one, of other seeds, whose figures go onto a collective's card
     where: Annotated[Where, Flat] = field(default_factory=Where)
 
 
@@ -252,7 +256,11 @@ def export(args: Sequence[str]) -> int:
     """`collectiverl export`."""
     where = Where.read(args)
     command = _parse("export", args, Export(out=tyro.MISSING, where=where))
-    out = Path(command.out)
-    export_experts(command.where.folder, out)
-    console.print(places(out, {"model card": CARD, "figures": pipeline.EXPERTS}))
+    out, folder = Path(command.out), command.where.folder
+    if command.what == "experts":
+        export_experts(folder, out)
+    else:
+        export_collective([folder, *(Path(command.where.root) / name for name in command.seeds)], out)
+    figures = pipeline.EXPERTS if command.what == "experts" else FIGURES
+    console.print(places(out, {"model card": CARD, "figures": figures}))
     return 0

@@ -38,7 +38,7 @@ class TrainEncoder:
 
 
 def encoder_path(config: TrainEncoder) -> str:
-    return f"ablation/encoder/{config.name}/seed_{config.seed}"
+    return f"ablation/encoders/{config.name}/seed_{config.seed}"
 
 
 def train_encoder_stage(config: TrainEncoder, seed: int) -> Stage:

@@ -1,0 +1,138 @@
+"""Model cards: what a policy that is given away says of how it was trained, and of what was measured."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from collectiverl import store
+from collectiverl.envs.make import spec
+from collectiverl.evaluation.statistics import interval_over, seeds_interval
+from collectiverl.pipeline import CONFIG, RunConfig
+from collectiverl.stages.experts import demo_count
+
+
+def experts_card(name: str, config: RunConfig, figures: dict[str, Any], trained: list[dict[str, Any]]) -> str:
+    """What a folder of experts says of itself."""
+    rows = {row["task"]: row for row in figures["policies"]}
+    shapes, episodes = spec(config.tasks[0]), rows[config.tasks[0]]["episodes"]
+    demos = demo_count(config.demos) * min(config.expert.horizon or shapes.horizon, shapes.horizon)
+    lines = [
+        "# SAC experts",
+        "",
+        f"One soft actor-critic agent a task, trained by collectiverl {figures['versions']['collectiverl']}, "
+        f"seed {config.seed}.",
+        f"`{CONFIG}` holds the settings, each agent's `{store.MANIFEST}` its own. A folder holds actor, twin critics",
+        "and observation statistics as safetensors.",
+        "",
+        "```python",
+        f'policy = collectiverl.load_policy("{name}/{config.tasks[0]}")',
+        "```",
+        "",
+        f"Observations are the environment's {shapes.obs_dim} entries with the goal visible, actions its "
+        f"{shapes.action_dim} in [-1, 1].",
+        f"Success was counted over {episodes} episodes of {shapes.horizon} steps, deterministic actions; the goals "
+        f"are Meta-World's, of",
+        f"{config.evaluate.goal_seeds} seeds of goals, while training drew its own. One training seed: the intervals "
+        "say how well these",
+        "very agents do, not how well training does. `from` says what an agent learned from besides its own",
+        f"experience: the {demos:,} steps of scripted demonstrations are not among the environment steps.",
+        "",
+        "| task | from | any step | 95 % interval | last step | environment steps | to 0.9 twice | seconds, one core |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_row(rows[e["task"]], e, figures["steps_to_0.9"][e["task"]]) for e in trained),
+        "",
+        f"Together {figures['env_steps']:,} environment steps and {figures['core_seconds']:,.0f} core-seconds.",
+        "",
+        "Meant as teachers and baselines in simulation. They know one task each, read the state of the simulator,",
+        "and were never near a robot.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(row: dict[str, Any], expert: dict[str, Any], reached: int | None) -> str:
+    low, high = row["interval"]
+    cells = (
+        f"`{row['task']}`",
+        expert["trained_from"],
+        f"{row['success_any']:.3f}",
+        f"{low:.3f} to {high:.3f}",
+        f"{row['success_last']:.3f}",
+        f"{expert['env_steps']:,}",
+        f"{reached:,}" if reached else "not",
+        f"{expert['seconds']:,.0f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def collective_card(name: str, config: RunConfig, figures: Sequence[dict[str, Any]]) -> str:
+    """What a collective says of itself; `figures` are the summaries of its trainings, the given one's first."""
+    tasks, shapes = config.tasks, spec(config.tasks[0])
+    by_task = {task: [_collective_row(one, task) for one in figures] for task in tasks}
+    episodes = by_task[tasks[0]][0]["episodes"]
+    means = [one["mean"]["collective"] for one in figures]
+    seeds = [one["seed"] for one in figures]
+    spread = interval_over(len(figures))
+    teachers = {
+        "trained": "SAC experts, trained in the same run",
+        "shipped": "the SAC experts that come with the package",
+        "scripted": "Meta-World's scripted policies",
+    }[config.experts]
+    lines = [
+        f"# A collective of {len(tasks)} tasks",
+        "",
+        "One policy, told neither the task's id nor its name: a transformer reads the last "
+        f"{config.transformer.encoder.window} steps of the",
+        "trajectory, rewards "
+        + ("included" if config.transformer.encoder.rewards else "left out")
+        + ", and says `z`, on which actor and critics are conditioned. Distilled by "
+        f"collectiverl {figures[0]['versions']['collectiverl']}",
+        f"from {teachers}; seed {seeds[0]} of {len(seeds)}.",
+        f"`{CONFIG}` holds the settings, `{store.MANIFEST}` the inputs and checksums; encoder, actor, critics and",
+        "statistics are one safetensors file.",
+        "",
+        "```python",
+        f'policy = collectiverl.load_policy("{name}")',
+        "policy.reset(numpy.ones(num_envs, bool))",
+        "action = policy.eval_action(observations)  # [N, 39] to [N, 4]",
+        "policy.observe(rewards)  # of the step just taken",
+        "```",
+        "",
+        f"Success over {episodes} goals a task and seed, {shapes.horizon} steps, deterministic; training drew its own "
+        f"goals. {len(seeds)} training",
+        f"seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))}); the interval is over {spread}.",
+        "",
+        "| task | any step | 95 % interval | each seed | last step |",
+        "|---|---|---|---|---|",
+        *(_task_line(task, rows) for task, rows in by_task.items()),
+        f"| mean | {_mean(m['success_any'] for m in means):.3f} | | "
+        f"{', '.join(format(m['success_any'], '.3f') for m in means)} | "
+        f"{_mean(m['success_last'] for m in means):.3f} |",
+        "",
+        "Meant as a baseline and a starting point in simulation. It reads the state of the simulator and its rewards,",
+        "and was never near a robot.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _collective_row(figures: dict[str, Any], task: str) -> dict[str, Any]:
+    return next(r for r in figures["policies"] if (r["policy"], r["task"]) == ("collective", task))
+
+
+def _task_line(task: str, rows: Sequence[dict[str, Any]]) -> str:
+    low, high = seeds_interval(
+        [round(r["success_any"] * r["episodes"]) for r in rows], [r["episodes"] for r in rows]
+    )
+    cells = (
+        f"`{task}`",
+        f"{_mean(r['success_any'] for r in rows):.3f}",
+        f"{low:.3f} to {high:.3f}",
+        ", ".join(f"{r['success_any']:.2f}" for r in rows),
+        f"{_mean(r['success_last'] for r in rows):.3f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _mean(values: Any) -> float:
+    found = list(values)
+    return sum(found) / len(found)

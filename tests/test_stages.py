@@ -1,0 +1,67 @@
+"""Stages by themselves: what stands in for an expert's training, and where things are called what."""
+
+import json
+
+import numpy as np
+import pytest
+
+from collectiverl import cli
+from collectiverl.data.episodes import EpisodeTable
+from collectiverl.envs.tasks import resolve
+from collectiverl.policies import load_policy
+from collectiverl.stages.base import execute
+from collectiverl.stages.experts import Record, TakeShipped, take_shipped_stage
+from collectiverl.stages.online import LONGEST, online_path
+
+
+def test_graded_episodes_go_from_clumsy_to_skilled(tmp_path):
+    flags = ["--root", str(tmp_path), "--run", "r", "--episodes", "40", "--num-envs", "20"]
+    assert cli.dispatch(["record", "toy-reach", "--policy", "graded", *flags]) == 0
+    table = EpisodeTable.open(tmp_path / "r" / "recorded" / "graded" / "toy-reach" / "seed_0" / "episodes")
+    assert len(table) == 40
+    share = [
+        np.isclose(e.action, e.labels.mean, atol=1e-6).all(1).mean() for e in table
+    ]  # of the teacher's actions
+    by_env = np.reshape(share, (2, 20)).mean(0)
+    assert by_env[-1] == 1
+    assert by_env[0] < 0.1
+    assert np.corrcoef(by_env, np.arange(20))[0, 1] > 0.8
+
+
+def test_a_shipped_expert_is_taken_as_it_is(tmp_path):
+    record = Record(task="reach-v3", policy="graded", episodes=2, num_envs=2, horizon=20, backend="metaworld")
+    stage = take_shipped_stage(TakeShipped(task="reach-v3", record=record), 0)
+    summary = execute(tmp_path, stage)
+    assert summary["shipped"] == "mt10/reach-v3"
+    assert summary["episodes"] == 2
+    obs = np.random.default_rng(0).normal(size=(4, 39)).astype(np.float32)
+    mine, theirs = load_policy(tmp_path / stage.out), load_policy("mt10/reach")
+    assert np.array_equal(mine.eval_action(obs), theirs.eval_action(obs))
+    [first, _] = EpisodeTable.open(tmp_path / stage.out / "episodes")
+    np.testing.assert_allclose(first.labels.mean, theirs.eval_action(first.obs[:-1]), atol=1e-6)
+
+
+def test_a_task_that_does_not_come_with_the_package_is_said_so(tmp_path, capsys):
+    flags = ["--root", str(tmp_path), "--preset", "smoke", "--experts", "shipped"]
+    assert cli.dispatch(["run", *flags]) == 2
+    assert "mt10 comes with no toy-reach" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["MT10", "MT25", "MT50"])
+def test_a_benchmark_has_its_name_as_a_folder(name):
+    assert online_path(resolve([name]), 3) == f"online_distill/{name}/seed_3"
+
+
+def test_many_tasks_have_a_short_name_of_their_own():
+    some, others = resolve(["MT50"])[:30], resolve(["MT50"])[1:31]
+    assert online_path(("reach-v3", "push-v3"), 0) == "online_distill/reach-v3+push-v3/seed_0"
+    assert len(online_path(some, 0)) < LONGEST + len("online_distill//seed_0")
+    assert online_path(some, 0) != online_path(others, 0)
+    assert online_path(some, 0) != online_path(some[::-1], 0)
+
+
+def test_summary_is_json(tmp_path):
+    flags = ["--root", str(tmp_path), "--run", "r", "--episodes", "4"]
+    assert cli.dispatch(["record", "toy-swap", *flags]) == 0
+    folder = tmp_path / "r" / "recorded" / "scripted" / "toy-swap" / "seed_0"
+    assert json.loads((folder / "summary.json").read_text())["success"] == 1
