@@ -38,7 +38,6 @@ def smoke() -> RunConfig:
             updates=1_200,
             batch_size=64,
             learning_rate=3e-3,
-            updates_per_call=20,
             validation_every=300,
             validation_batches=4,
             checkpoint_every=300,
