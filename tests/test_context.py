@@ -1,6 +1,5 @@
 """The running context is the window of the recorded episode, embedded; so are `gather` and `encode`."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -84,7 +83,7 @@ def test_packed_windows_are_those_of_the_table():
         first = data.first[data.offset[buffer] + episode]
         expected = table.windows(episode, end, 8, STATE_INDEX, context)
         numbers = map(jnp.asarray, (first, first + end, context))
-        found = jax.vmap(gather, (None, 0, 0, 0, None))(data.rows, *numbers, 8)
+        found = gather(data.rows, *numbers, 8)
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(one, other)
 

@@ -95,18 +95,18 @@ def test_interleaved_tokens_stand_in_the_order_of_cause_and_are_normalised_apart
     parts = parts_of(a_standard(), rewards=True)
     tokens = InterleavedTokens((A, 1, S), 8, key=jax.random.key(0))
     laid_out = tokens(parts)
-    assert laid_out.shape == (3 * L, 8)
-    np.testing.assert_allclose(laid_out.mean(axis=1), 0, atol=1e-6)
+    assert laid_out.shape == (8, 3 * L, 1)
+    np.testing.assert_allclose(laid_out.mean(axis=0), 0, atol=1e-6)
     changed = tokens((parts[0], parts[1].at[1].add(5.0), parts[2]))
-    assert set(np.flatnonzero(~np.isclose(laid_out, changed).all(axis=1))) <= {4}  # step 1's reward
+    assert set(np.flatnonzero(~np.isclose(laid_out, changed).all(axis=(0, 2)))) <= {4}  # step 1's reward
     action, reward, state = tokens.outputs_of_parts(laid_out)
-    np.testing.assert_array_equal(jnp.stack([action, reward, state], 1).reshape(-1, 8), laid_out)
+    np.testing.assert_array_equal(jnp.stack([action, reward, state], 2).reshape(8, -1, 1), laid_out)
 
 
 def test_joint_tokens_are_one_a_step():
     tokens = JointTokens((A, 1, S), 8, key=jax.random.key(0))
     laid_out = tokens(parts_of(a_standard(), rewards=True))
-    assert laid_out.shape == (L, 8)
+    assert laid_out.shape == (8, L, 1)
     assert all(part is laid_out for part in tokens.outputs_of_parts(laid_out))
 
 

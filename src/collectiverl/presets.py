@@ -38,7 +38,6 @@ def smoke() -> RunConfig:
             updates=1_200,
             batch_size=64,
             learning_rate=3e-3,
-            updates_per_call=20,
             validation_every=300,
             validation_batches=4,
             checkpoint_every=300,
@@ -98,7 +97,7 @@ def mt10() -> RunConfig:
         expert=expert,
         student=expert,
         transformer=TransformerConfig(updates=2_000),
-        collective=CollectiveConfig(actor_updates=10_000, critic_updates=3_000),
+        collective=CollectiveConfig(actor_updates=8_000, critic_updates=2_000),
         evaluate=EvaluateConfig(goal_seeds=3),
     )
 

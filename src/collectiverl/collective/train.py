@@ -70,7 +70,7 @@ def _joint_loss(
     kind: Callable, both: tuple[Encoder, Actor], batch: tuple[Rows, Window], normalizer: Normalizer
 ) -> Array:
     (encoder, actor), (rows, windows) = both, batch
-    return _imitation(kind, actor, normalizer, rows._replace(z=jax.vmap(encoder)(windows)))
+    return _imitation(kind, actor, normalizer, rows._replace(z=encoder(windows)))
 
 
 FROZEN_LOSSES = {name: partial(_frozen_loss, kind) for name, kind in distill.LOSSES.items()}

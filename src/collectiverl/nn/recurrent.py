@@ -1,5 +1,6 @@
-"""A GRU or an LSTM over one masked sequence."""
+"""A GRU or an LSTM over masked sequences."""
 
+from functools import partial
 from typing import Literal
 
 import equinox as eqx
@@ -24,20 +25,21 @@ class Recurrent(eqx.Module):
         self.rate = rate
 
     def __call__(
-        self, x: Float[Array, "n dim"], mask: Bool[Array, "n"], key: PRNGKeyArray | None = None
-    ) -> tuple[Float[Array, "dim"], Float[Array, "n dim"]]:
+        self, x: Float[Array, "dim n B"], mask: Bool[Array, "n B"], key: PRNGKeyArray | None = None
+    ) -> tuple[Float[Array, "dim B"], Float[Array, "dim n B"]]:
         """The last shown place's output, and those of all places; with dropout if there is a key."""
         keys = [None] * len(self.cells) if key is None else jax.random.split(key, len(self.cells))
         for cell, k in zip(self.cells, keys, strict=True):
-            x = _scan(cell, dropout(x, self.rate, k), mask)
-        return x[-1], x
+            scan = jax.vmap(partial(_scan, cell), in_axes=-1, out_axes=-1)
+            x = scan(dropout(x, self.rate, k), mask)
+        return x[:, -1], x
 
 
 def _scan(
-    cell: eqx.nn.GRUCell | eqx.nn.LSTMCell, x: Float[Array, "n dim"], mask: Bool[Array, "n"]
-) -> Float[Array, "n dim"]:
+    cell: eqx.nn.GRUCell | eqx.nn.LSTMCell, x: Float[Array, "dim n"], mask: Bool[Array, "n"]
+) -> Float[Array, "dim n"]:
     lstm = isinstance(cell, eqx.nn.LSTMCell)
-    zero = jnp.zeros(x.shape[-1])
+    zero = jnp.zeros(len(x))
 
     def step(state, inputs):
         token, shown = inputs
@@ -45,4 +47,4 @@ def _scan(
         state = jax.tree.map(lambda n, old: jnp.where(shown, n, old), new, state)
         return state, state[0] if lstm else state
 
-    return jax.lax.scan(step, (zero, zero) if lstm else zero, (x, mask))[1]
+    return jax.lax.scan(step, (zero, zero) if lstm else zero, (x.T, mask))[1].T

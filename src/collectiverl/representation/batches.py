@@ -99,12 +99,16 @@ def _places(length: np.ndarray, rng: np.random.Generator, window: int, starts: f
 
 
 def gather(
-    rows: Rows, first: Int[Array, ""], end: Int[Array, ""], context: Int[Array, ""], size: int
+    rows: Rows,
+    first: Int[Array, "*batch"],
+    end: Int[Array, "*batch"],
+    context: Int[Array, "*batch"],
+    size: int,
 ) -> Window:
-    """One window; the same as `EpisodeTable.windows` gives."""
+    """Windows by row numbers; the same as `EpisodeTable.windows` gives."""
     age = jnp.arange(size)[::-1]
-    at = end - age
-    mask = (at >= first) & (age < context)
+    at = end[..., None] - age
+    mask = (at >= first[..., None]) & (age < context[..., None])
     state, action, reward = (column[jnp.maximum(at, 0)] for column in rows)
-    across = mask[:, None]
+    across = mask[..., None]
     return Window(jnp.where(across, state, 0), jnp.where(across, action, 0), jnp.where(mask, reward, 0), mask)

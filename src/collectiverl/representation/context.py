@@ -15,7 +15,7 @@ from collectiverl.representation.encoder import Encoder, Read
 from collectiverl.types import Window
 
 
-def reading(encoder: Encoder, read: Read) -> Callable[[Window], Float[Array, "Z"]]:
+def reading(encoder: Encoder, read: Read) -> Callable[[Window], Float[Array, "*batch Z"]]:
     """What is taken for `z`: the CLS token's output, or the last state's."""
     return encoder if read == "cls" else encoder.last_state
 
@@ -26,13 +26,14 @@ def _step(
 ) -> tuple[Window, Float[Array, "N Z"]]:
     """Empties the windows that begin anew, takes the latest step into all, and embeds them."""
 
-    def take_in(window: Window, new: Bool[Array, ""], step: Window) -> Window:
-        kept = window._replace(mask=window.mask & ~new)
-        step = step._replace(action=jnp.where(new, 0, step.action), reward=jnp.where(new, 0, step.reward))
-        return jax.tree.map(lambda column, x: jnp.concatenate([column[1:], x[None]]), kept, step)
-
-    windows = jax.vmap(take_in)(windows, began, latest)
-    return windows, jax.vmap(reading(encoder, read))(windows)
+    kept = windows._replace(mask=windows.mask & ~began[:, None])
+    latest = latest._replace(
+        action=jnp.where(began[:, None], 0, latest.action), reward=jnp.where(began, 0, latest.reward)
+    )
+    windows = jax.tree.map(
+        lambda column, x: jnp.concatenate([column[:, 1:], x[:, None]], axis=1), kept, latest
+    )
+    return windows, reading(encoder, read)(windows)
 
 
 class Context:
@@ -85,8 +86,7 @@ def embed_rows(
     read: Read = "cls",
 ) -> Float[Array, "B Z"]:
     """The embeddings of windows given by row numbers."""
-    embed = reading(encoder, read)
-    return jax.vmap(lambda f, e, c: embed(gather(rows, f, e, c, encoder.window)))(first, end, context)
+    return reading(encoder, read)(gather(rows, first, end, context, encoder.window))
 
 
 def encode(

@@ -8,9 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from collectiverl import checkpoints, store
+from collectiverl.nn.lanes import project
 from collectiverl.nn.mlp import Linear
 from collectiverl.nn.normalizer import STD_FLOOR, Normalizer
 from collectiverl.nn.recurrent import Recurrent
@@ -64,14 +65,14 @@ class EncoderConfig:
 
 
 class Reading(NamedTuple):
-    """What one window gives."""
+    """What windows give."""
 
-    z: Float[Array, "Z"]
+    z: Float[Array, "*batch Z"]
     parts: Parts  # the standardised parts of every step, as reconstructed
 
 
 class Encoder(eqx.Module):
-    """Standardises a window, reads it, and embeds it.
+    """Standardises windows, reads them, and embeds them: one window, or a batch in front of its axes.
 
     `z` has length sqrt(Z), so that its entries have mean square 1 as the standardised state beside it has: a
     policy that consumes it sees a bounded input, and the cosine that InfoNCE compares is all there is of it.
@@ -92,49 +93,52 @@ class Encoder(eqx.Module):
     def action_dim(self) -> int:
         return len(self.decoders[0].bias)
 
-    def __call__(self, window: Window, key: PRNGKeyArray | None = None) -> Float[Array, "Z"]:
-        """The embedding of one raw window of any length up to the encoder's; with dropout if there is a key."""
+    def __call__(self, window: Window, key: PRNGKeyArray | None = None) -> Float[Array, "*batch Z"]:
+        """The embedding of raw windows of any length up to the encoder's; with dropout if there is a key."""
         standard = self.standardize(window)
         if key is None and isinstance(self.body, Reader):
-            return self._embed(self.body.summary(*self._tokens(standard)))
+            return self._embed(self.body.summary(*self._tokens(standard)), standard.mask.shape[1:])
         return self.read(standard, key).z
 
-    def last_state(self, window: Window) -> Float[Array, "Z"]:
+    def last_state(self, window: Window) -> Float[Array, "*batch Z"]:
         """The last state's own output in place of CLS': what the conditioning `last_state` reads."""
         _, outputs = self.body(*self._tokens(self.standardize(window)), None)
-        return self._embed(outputs[-1])
+        return self._embed(outputs[:, -1], window.mask.shape[:-1])
 
     def standardize(self, window: Window) -> Standard:
-        """The window in standard deviations of the training data, padding zero."""
-        scales = jax.lax.stop_gradient((self.state_scale, self.reward_scale, self.change_scale))
-        states, rewards, changes = map(jax.vmap, scales)
-        mask = window.mask
-        followed = jnp.append(False, mask[:-1]) & mask
-        change = window.state - jnp.roll(window.state, 1, axis=0)
+        """Windows in standard deviations of the training data, padding zero."""
+        scales = self.state_scale, self.reward_scale, self.change_scale
+        states, rewards, changes = jax.lax.stop_gradient(scales)
+        state, action = jnp.moveaxis(window.state, -2, 0), jnp.moveaxis(window.action, -2, 0)
+        reward, mask = jnp.moveaxis(window.reward, -1, 0), jnp.moveaxis(window.mask, -1, 0)
+        followed = jnp.concatenate([jnp.zeros_like(mask[:1]), mask[1:] & mask[:-1]])
+        change = state - jnp.roll(state, 1, axis=0)
         return Standard(
-            state=jnp.where(mask[:, None], states(window.state), 0),
-            change=jnp.where(followed[:, None], changes(change), 0),
-            action=jnp.where(mask[:, None], window.action, 0),
-            reward=jnp.where(mask[:, None], rewards(window.reward[:, None]), 0),
+            state=jnp.where(mask[..., None], states(state), 0),
+            change=jnp.where(followed[..., None], changes(change), 0),
+            action=jnp.where(mask[..., None], action, 0),
+            reward=jnp.where(mask, rewards(reward[..., None])[..., 0], 0)[..., None],
             mask=mask,
         )
 
     def read(self, standard: Standard, key: PRNGKeyArray | None = None) -> Reading:
-        """Embedding and reconstruction of a standardised window, which may be masked in places."""
+        """Embedding and reconstruction of standardised windows, which may be masked in places."""
         summary, outputs = self.body(*self._tokens(standard), key)
         kinds = zip(self.decoders, self.tokens.outputs_of_parts(outputs), strict=True)
-        return Reading(self._embed(summary), tuple(jax.vmap(decoder)(o) for decoder, o in kinds))
+        parts = (jnp.moveaxis(project(decoder, output), 0, -1) for decoder, output in kinds)
+        shape = standard.mask.shape
+        return Reading(self._embed(summary, shape[1:]), tuple(part.reshape(*shape, -1) for part in parts))
 
-    def _tokens(self, standard: Standard):
+    def _tokens(self, standard: Standard) -> tuple[Float[Array, "dim n B"], Bool[Array, "n B"]]:
         action_reward, state = parts_of(standard, self.rewards)[:-1], standard.state
         if self.changes:
-            state = jnp.concatenate([state, standard.change], axis=1)
-        tokens = self.tokens((*action_reward, state))
-        return tokens, jnp.repeat(standard.mask, self.tokens.per_step)
+            state = jnp.concatenate([state, standard.change], axis=-1)
+        mask = jnp.repeat(standard.mask, self.tokens.per_step, axis=0)
+        return self.tokens((*action_reward, state)), mask.reshape(len(mask), -1)
 
-    def _embed(self, summary: Float[Array, "dim"]) -> Float[Array, "Z"]:
-        raw = self.head(summary)
-        return raw * jax.lax.rsqrt(jnp.mean(raw**2) + 1e-8)
+    def _embed(self, summary: Float[Array, "dim B"], batch: tuple[int, ...]) -> Float[Array, "*batch Z"]:
+        raw = project(self.head, summary)
+        return (raw * jax.lax.rsqrt(jnp.mean(raw**2, axis=0) + 1e-8)).T.reshape(*batch, -1)
 
 
 def init_encoder(config: EncoderConfig, state_dim: int, action_dim: int, key: PRNGKeyArray) -> Encoder:

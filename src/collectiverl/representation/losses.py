@@ -20,41 +20,43 @@ MASKED, ZEROED, REPLACED = (
 FAR = -1e9  # a logit that counts for nothing; minus infinity would make gradients of nothing at all
 
 
-def corrupt(window: Standard, other: Standard, key: PRNGKeyArray) -> tuple[Standard, Bool[Array, "3 L"]]:
-    """The window with some parts hidden, and where: rows are action, reward, state.
+def corrupt(
+    window: Standard, other: Standard, key: PRNGKeyArray
+) -> tuple[Standard, Bool[Array, "3 L *batch"]]:
+    """Windows with some parts hidden, and where: rows are action, reward, state.
 
     A replaced part is that of the same place in `other`, another random sample. Changes from and to a masked
     state are hidden with it.
     """
-    where, how = jax.random.uniform(key, (2, 3, len(window.mask)))
-    places = (where < MASKED) & window.mask[None]
+    where, how = jax.random.uniform(key, (2, 3, *window.mask.shape))
+    places = (where < MASKED) & window.mask
 
-    def hide(part: Float[Array, "L _"], others: Float[Array, "L _"], row: int) -> Float[Array, "L _"]:
+    def hide(part: Float[Array, "L *batch _"], others: Float[Array, "L *batch _"], row: int):
         zeroed, replaced = places[row] & (how[row] < ZEROED), places[row] & (how[row] >= 1 - REPLACED)
-        return jnp.where(zeroed[:, None], 0, jnp.where(replaced[:, None], others, part))
+        return jnp.where(zeroed[..., None], 0, jnp.where(replaced[..., None], others, part))
 
-    known = ~places[2] & ~jnp.roll(places[2], 1)
+    known = ~places[2] & ~jnp.roll(places[2], 1, axis=0)
     hidden = Standard(
         action=hide(window.action, other.action, 0),
         reward=hide(window.reward, other.reward, 1),
         state=hide(window.state, other.state, 2),
-        change=jnp.where(known[:, None], window.change, 0),
+        change=jnp.where(known[..., None], window.change, 0),
         mask=window.mask,
     )
     return hidden, places
 
 
-def part_errors(guess: Parts, truth: Parts) -> Float[Array, "parts *batch L"]:
+def part_errors(guess: Parts, truth: Parts) -> Float[Array, "parts L *batch"]:
     """Mean squared error of each part at each place, in squared standard deviations."""
     return jnp.stack([jnp.mean((g - t) ** 2, axis=-1) for g, t in zip(guess, truth, strict=True)])
 
 
 def reconstruction_errors(
-    guess: Parts, truth: Parts, places: Bool[Array, "batch 3 L"]
+    guess: Parts, truth: Parts, places: Bool[Array, "3 L batch"]
 ) -> Float[Array, "parts"]:
     """Error of each part of a batch, averaged over its masked places; 0 where there is none."""
     rows = jnp.asarray((0, 1, 2) if len(truth) == 3 else (0, 2))
-    chosen = places.swapaxes(0, 1)[rows]
+    chosen = places[rows]
     errors = part_errors(guess, truth)
     return jnp.sum(errors * chosen, axis=(1, 2)) / jnp.maximum(jnp.sum(chosen, axis=(1, 2)), 1)
 

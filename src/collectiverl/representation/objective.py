@@ -78,36 +78,27 @@ class Batch(NamedTuple):
 def load(encoder: Encoder, rows: Rows, draw: Draw, size: int) -> Batch:
     """The windows that a draw names."""
 
-    @jax.vmap
-    def window(first, end, context):
-        return encoder.standardize(gather(rows, first, end, context, size))
-
-    @jax.vmap
-    def step(first, other):
-        return encoder.standardize(gather(rows, first, other, jnp.asarray(2), 2))
-
-    buffer, kin = jnp.asarray(draw.buffer), jnp.asarray(draw.kin)
+    first, end, context, buffer, kin, other = map(jnp.asarray, draw)
     positive = (kin[:, None] == kin[None, :]) & ~jnp.eye(len(kin), dtype=bool)
-    windows = window(draw.first, draw.end, draw.context)
-    return Batch(windows, buffer, positive, step(draw.first, draw.other))
+    windows = gather(rows, first, end, context, size)
+    steps = gather(rows, first, other, jnp.full_like(context, 2), 2)
+    return Batch(encoder.standardize(windows), buffer, positive, encoder.standardize(steps))
 
 
 def loss(
     model: Model, batch: Batch, key: PRNGKeyArray, config: ObjectiveConfig, *, dropout: bool
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """The weighted sum of the objectives, and each of them."""
-    count = len(batch.buffer)
     k_mask, k_dropout = jax.random.split(key)
-    others = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), batch.windows)
-    hidden, places = jax.vmap(losses.corrupt)(batch.windows, others, jax.random.split(k_mask, count))
-    keys = jax.random.split(k_dropout, count) if dropout else None
-    reading = jax.vmap(model.encoder.read)(hidden, keys)
+    others = jax.tree.map(lambda x: jnp.roll(x, 1, axis=1), batch.windows)
+    hidden, places = losses.corrupt(batch.windows, others, k_mask)
+    reading = model.encoder.read(hidden, k_dropout if dropout else None)
 
     metrics = reconstruction(model.encoder, batch.windows, reading.parts, places)
     alike = batch.positive, batch.buffer
     metrics["contrast"] = losses.info_nce(reading.z, *alike, config.temperature, config.negatives)
     if model.predictor is not None:
-        metrics["bottleneck"] = jax.vmap(predict, (None, 0, 0))(model.predictor, batch.step, reading.z).mean()
+        metrics["bottleneck"] = jax.vmap(predict, (None, 1, 0))(model.predictor, batch.step, reading.z).mean()
     if model.classifier is not None:
         logits = jax.vmap(model.classifier)(reading.z)
         metrics["supervised"] = jax.vmap(losses.cross_entropy)(logits, batch.buffer).mean()
@@ -118,8 +109,7 @@ def loss(
 
 def reconstruction(encoder: Encoder, windows: Standard, guess, places) -> dict[str, Array]:
     """Error at the masked places, of each part and on average; parts count alike, however many entries."""
-    truth = jax.vmap(lambda w: parts_of(w, encoder.rewards))(windows)
-    errors = losses.reconstruction_errors(guess, truth, places)
+    errors = losses.reconstruction_errors(guess, parts_of(windows, encoder.rewards), places)
     by_part = {f"reconstruction/{n}": e for n, e in zip(part_names(encoder.rewards), errors, strict=True)}
     return {"reconstruction": errors.mean(), **by_part}
 

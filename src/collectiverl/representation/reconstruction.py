@@ -34,12 +34,11 @@ def _errors(
     encoder: Encoder, rows: Rows, first: Array, end: Array, context: Array, key: PRNGKeyArray
 ) -> tuple[Float[Array, "parts"], Float[Array, ""]]:
     """Mean squared error at masked places, of each part, and of the last state when that alone is hidden."""
-    gathered = jax.vmap(lambda f, e, c: gather(rows, f, e, c, encoder.window))(first, end, context)
-    windows = jax.vmap(encoder.standardize)(gathered)
-    others = jax.tree.map(lambda x: jnp.roll(x, 1, axis=0), windows)
-    hidden, places = jax.vmap(losses.corrupt)(windows, others, jax.random.split(key, len(first)))
-    truth = jax.vmap(lambda w: parts_of(w, encoder.rewards))(windows)
-    errors = losses.reconstruction_errors(jax.vmap(encoder.read)(hidden).parts, truth, places)
-    blind = windows._replace(state=windows.state.at[:, -1].set(0))
-    last = jax.vmap(encoder.read)(blind).parts[-1][:, -1]
-    return errors, jnp.mean((last - windows.state[:, -1]) ** 2)
+    windows = encoder.standardize(gather(rows, first, end, context, encoder.window))
+    others = jax.tree.map(lambda x: jnp.roll(x, 1, axis=1), windows)
+    hidden, places = losses.corrupt(windows, others, key)
+    truth = parts_of(windows, encoder.rewards)
+    errors = losses.reconstruction_errors(encoder.read(hidden).parts, truth, places)
+    blind = windows._replace(state=windows.state.at[-1].set(0))
+    last = encoder.read(blind).parts[-1][-1]
+    return errors, jnp.mean((last - windows.state[-1]) ** 2)

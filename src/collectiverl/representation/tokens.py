@@ -12,25 +12,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from collectiverl.nn.lanes import entries_first, normalize, project
 from collectiverl.nn.mlp import LayerNorm, Linear
 from collectiverl.nn.transformer import Transformer
 
-Parts = tuple[Float[Array, "*batch L _"], ...]
+Parts = tuple[Float[Array, "L *batch _"], ...]
 INITIAL_SCALE = 0.5
 
 
 class Standard(NamedTuple):
-    """A window in standard deviations; leading axes are the caller's."""
+    """Windows in standard deviations, steps first, as the networks take them."""
 
-    state: Float[Array, "*batch L S"]
-    change: Float[Array, "*batch L S"]  # of the state since the step before; zero where that is unknown
-    action: Float[Array, "*batch L A"]  # as it is: actions lie in [-1, 1]
-    reward: Float[Array, "*batch L 1"]
-    mask: Bool[Array, "*batch L"]  # False: padding
+    state: Float[Array, "L *batch S"]
+    change: Float[Array, "L *batch S"]  # of the state since the step before; zero where that is unknown
+    action: Float[Array, "L *batch A"]  # as it is: actions lie in [-1, 1]
+    reward: Float[Array, "L *batch 1"]
+    mask: Bool[Array, "L *batch"]  # False: padding
 
 
 def parts_of(standard: Standard, rewards: bool) -> Parts:
-    """What a step consists of, one array [L, size] a part."""
+    """What a step consists of, one array [L, …, size] a part."""
     reward = (standard.reward,) if rewards else ()
     return (standard.action, *reward, standard.state)
 
@@ -45,11 +46,11 @@ class Tokens(eqx.Module):
     per_step: eqx.AbstractVar[int]
 
     @abstractmethod
-    def __call__(self, parts: Parts) -> Float[Array, "n dim"]: ...
+    def __call__(self, parts: Parts) -> Float[Array, "dim n B"]: ...
 
     @abstractmethod
-    def outputs_of_parts(self, outputs: Float[Array, "n dim"]) -> Parts:
-        """The outputs [L, dim] from which each part is to be reconstructed."""
+    def outputs_of_parts(self, outputs: Float[Array, "dim n B"]) -> tuple[Float[Array, "dim L B"], ...]:
+        """The outputs [dim, L, B] from which each part is to be reconstructed."""
         ...
 
 
@@ -64,10 +65,10 @@ class JointTokens(Tokens):
         self.embed = Linear(sum(sizes), dim, key=key)
         self.sizes, self.per_step = tuple(sizes), 1
 
-    def __call__(self, parts: Parts) -> Float[Array, "n dim"]:
-        return jax.vmap(self.embed)(jnp.concatenate(parts, axis=1))
+    def __call__(self, parts: Parts) -> Float[Array, "dim n B"]:
+        return project(self.embed, entries_first(jnp.concatenate(parts, axis=-1)))
 
-    def outputs_of_parts(self, outputs: Float[Array, "n dim"]) -> Parts:
+    def outputs_of_parts(self, outputs: Float[Array, "dim n B"]) -> tuple[Float[Array, "dim L B"], ...]:
         return (outputs,) * len(self.sizes)
 
 
@@ -84,14 +85,14 @@ class InterleavedTokens(Tokens):
         self.norms = [LayerNorm(dim) for _ in sizes]
         self.per_step = len(sizes)
 
-    def __call__(self, parts: Parts) -> Float[Array, "n dim"]:
+    def __call__(self, parts: Parts) -> Float[Array, "dim n B"]:
         kinds = zip(self.embeds, self.norms, parts, strict=True)
-        tokens = [jax.vmap(norm)(jax.vmap(embed)(part)) for embed, norm, part in kinds]
-        return jnp.stack(tokens, axis=1).reshape(-1, tokens[0].shape[-1])
+        tokens = [normalize(norm, project(embed, entries_first(part))) for embed, norm, part in kinds]
+        dim, _, batch = tokens[0].shape
+        return jnp.stack(tokens, axis=2).reshape(dim, -1, batch)
 
-    def outputs_of_parts(self, outputs: Float[Array, "n dim"]) -> Parts:
-        kinds = outputs.reshape(-1, self.per_step, outputs.shape[-1])
-        return tuple(kinds[:, i] for i in range(self.per_step))
+    def outputs_of_parts(self, outputs: Float[Array, "dim n B"]) -> tuple[Float[Array, "dim L B"], ...]:
+        return tuple(outputs[:, i :: self.per_step] for i in range(self.per_step))
 
 
 class Reader(eqx.Module):
@@ -111,17 +112,19 @@ class Reader(eqx.Module):
         self.transformer = transformer
 
     def __call__(
-        self, tokens: Float[Array, "n dim"], mask: Bool[Array, "n"], key: PRNGKeyArray | None = None
-    ) -> tuple[Float[Array, "dim"], Float[Array, "n dim"]]:
+        self, tokens: Float[Array, "dim n B"], mask: Bool[Array, "n B"], key: PRNGKeyArray | None = None
+    ) -> tuple[Float[Array, "dim B"], Float[Array, "dim n B"]]:
         """The sum-up and the outputs of all tokens."""
         outputs = self.transformer(*self._behind_cls(tokens, mask), key)
-        return outputs[0], outputs[1:]
+        return outputs[:, 0], outputs[:, 1:]
 
-    def summary(self, tokens: Float[Array, "n dim"], mask: Bool[Array, "n"]) -> Float[Array, "dim"]:
+    def summary(self, tokens: Float[Array, "dim n B"], mask: Bool[Array, "n B"]) -> Float[Array, "dim B"]:
         """The sum-up alone, at less cost."""
         return self.transformer.first(*self._behind_cls(tokens, mask))
 
     def _behind_cls(self, tokens, mask):
-        placed = tokens + self.position[len(self.position) - len(tokens) :]
-        shown = jnp.concatenate([jnp.ones(1, bool), mask])
-        return jnp.concatenate([self.cls[None], placed]), shown
+        dim, n, batch = tokens.shape
+        placed = tokens + self.position[len(self.position) - n :].T[:, :, None]
+        cls = jnp.broadcast_to(self.cls[:, None, None], (dim, 1, batch))
+        shown = jnp.concatenate([jnp.ones((1, batch), bool), mask])
+        return jnp.concatenate([cls, placed], axis=1), shown

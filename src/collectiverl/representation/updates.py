@@ -26,7 +26,7 @@ class TransformerConfig:
     warmup: int = 100  # updates until it is reached; then down a cosine
     weight_decay: float = 0.01  # of matrices
     clip: float = 1.0  # of the gradient's norm
-    updates_per_call: int = 10  # in one compiled call
+    updates_per_call: int = 20  # in one compiled call
     validation_every: int = 200  # updates
     validation_batches: int = 8  # the same ones each time
     checkpoint_every: int = 1_000  # updates
