@@ -1,7 +1,5 @@
 """Evaluation: the protocol on the toy task, and on Meta-World against its own evaluation."""
 
-import io
-import json
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +7,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
-from rich.console import Console
 
 from collectiverl.envs.goals import goal_split
 from collectiverl.envs.make import make_envs
@@ -18,13 +15,10 @@ from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.toy import HORIZON
 from collectiverl.evaluation.evaluate import (
     EvaluateConfig,
-    Evaluation,
     evaluate,
-    evaluate_all,
     evaluation_envs,
 )
 from collectiverl.evaluation.statistics import success_interval
-from collectiverl.evaluation.table import row, rows, table
 
 TOY, SAWYER = "toy-turn", "peg-insert-side-v3"
 SAWYER_GOALS = (2, 5, 16)  # its script never solves 5, and loses 2 and 16 again
@@ -113,59 +107,6 @@ def test_progress_is_reported():
     seen = []
     evaluate(ScriptedPolicy([TOY]), TOY, EvaluateConfig(goals=(3, 4)), report=lambda *call: seen.append(call))
     assert seen == [(1, 2, TOY), (2, 2, TOY)]
-
-
-# -- tables ------------------------------------------------------------------------------------------------
-
-
-def made(task="reach-v3", seed=0, successes=40):
-    success = tuple(i < successes for i in range(50))
-    steps = tuple(10 if one else None for one in success)
-    return Evaluation(task, seed, tuple(range(50)), success, success, (100.0,) * 50, steps)
-
-
-def test_a_row_is_plain_json_and_holds_the_evaluation():
-    one = row("expert", [made()])
-    assert json.loads(json.dumps(one)) == one
-    assert (one["success_any"], one["steps"], one["return"], one["seeds"]) == (0.8, 10, 100, 1)
-    assert (one["success_any_low"], one["success_any_high"]) == success_interval(40, 50)
-
-
-def test_three_seeds_are_the_unit():
-    one = row("expert", [made(seed=seed, successes=k) for seed, k in enumerate((30, 40, 50))])
-    assert (one["interval_over"], one["episodes"], one["success_any"]) == ("seeds", 150, 0.8)
-    assert one["success_any_low"] < success_interval(120, 150).low
-
-
-def test_several_tasks_get_their_mean():
-    last = rows("expert", [made("reach-v3"), made("push-v3", successes=20)])[-1]
-    assert (last["task"], last["success_any"], last["seeds"]) == ("mean of 2", 0.6, 1)
-
-
-def test_the_table_says_what_the_rows_say():
-    console = Console(width=120, file=io.StringIO())
-    console.print(
-        table([row("expert", [made(successes=0)]), row("student", [made(seed=s) for s in range(3)])])
-    )
-    text = console.file.getvalue()
-    for said in ("expert", "reach-v3", "80.0%", "50 × 3 seeds", "0–7"):  # noqa: RUF001
-        assert said in text
-
-
-def test_nothing_makes_no_row():
-    with pytest.raises(ValueError, match="no evaluations of expert"):
-        row("expert", [])
-
-
-def test_every_task_and_seed_is_evaluated():
-    found = evaluate_all(
-        lambda task, seed: RandomPolicy(2, seed),
-        (TOY, "toy-swap"),
-        EvaluateConfig(goals=(0, 1)),
-        seeds=(0, 1),
-    )
-    assert [(one.task, one.seed) for one in found] == [(t, s) for t in (TOY, "toy-swap") for s in (0, 1)]
-    assert found[0].returns != found[1].returns
 
 
 # -- Meta-World --------------------------------------------------------------------------------------------

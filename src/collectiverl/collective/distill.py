@@ -5,7 +5,7 @@ Batches are drawn by a counter, so that a resumed training equals an uninterrupt
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, Int
 
 from collectiverl.collective import losses
 from collectiverl.nn.gaussian import Gaussian
-from collectiverl.types import AnyArray
 
 DistillLoss = Literal["mse", "kl"]
 LOSSES: dict[str, Callable[[Gaussian, Array, Array], Array]] = {
@@ -23,14 +22,6 @@ LOSSES: dict[str, Callable[[Gaussian, Array, Array], Array]] = {
     "kl": losses.distill_kl,
 }
 M = TypeVar("M")  # a module, or a tuple of them
-
-
-class Labelled(NamedTuple):
-    """Steps as supervised examples."""
-
-    features: Float[AnyArray, "B F"]  # what the network sees
-    mean: Float[AnyArray, "B A"]
-    log_std: Float[AnyArray, "B A"]
 
 
 @cache  # one object a setting, so that `descend` compiles once

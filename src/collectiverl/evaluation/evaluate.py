@@ -1,6 +1,6 @@
 """Meta-World's evaluation protocol: deterministic actions, every goal of a task once, full time limit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,6 @@ from collectiverl.envs.rollout import episodes
 from collectiverl.evaluation.statistics import Interval, success_interval
 from collectiverl.metrics import Report, silent
 from collectiverl.types import Episode, Policy
-
-MakePolicy = Callable[[str, int], Policy]  # from task and seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,26 +122,6 @@ def evaluate(
         if envs is None:
             used.close()
     return _evaluation(task, seed, played)
-
-
-def evaluate_all(
-    make_policy: MakePolicy,
-    tasks: Sequence[str],
-    config: EvaluateConfig | None = None,
-    *,
-    seeds: Sequence[int] = (0,),
-    report: Report = silent,
-) -> list[Evaluation]:
-    """One evaluation for every task and seed; the seeds of a task share its simulators."""
-    config, done = config or EvaluateConfig(), []
-    for task in tasks:
-        envs = evaluation_envs(task, config)
-        for seed in seeds:
-            report(len(done), len(tasks) * len(seeds), f"{task}, seed {seed}")
-            done.append(evaluate(make_policy(task, seed), task, config, seed=seed, envs=envs))
-        envs.close()
-    report(len(done), len(done), "")
-    return done
 
 
 def _play(
