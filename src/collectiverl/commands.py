@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -16,6 +17,7 @@ from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.settings import TrainConfig
 from collectiverl.stages import buffers, collective, experts, online, representation, students
 from collectiverl.stages.base import Stage
+from collectiverl.store import is_sealed
 from collectiverl.student.shaping import ShapingConfig
 from collectiverl.types import UserError
 from collectiverl.where import Where
@@ -119,12 +121,14 @@ class SplitOnlineBuffer(SplitBuffer):
 
     together: tuple[
         str, ...
-    ] = ()  # all tasks of the online-distill that this one was part of; none: the run's
+    ] = ()  # all tasks of its online-distill; none: it alone, or else those of the run
 
     def stage(self, run: RunConfig) -> Stage:
-        together = resolve(self.together) if self.together else run.tasks
+        task = canonical(self.task)
+        alone = is_sealed(self.where.folder / online.online_path((task,), self.seed))
+        together = resolve(self.together) if self.together else (task,) if alone else run.tasks
         run = replace(run, validation_fraction=self.fraction)
-        return pipeline.split_online_buffer(run, canonical(self.task), together, self.seed)
+        return pipeline.split_online_buffer(run, task, together, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +156,9 @@ class Probe(Command):
 
     tasks: tuple[str, ...] = ()  # tasks or benchmarks; none: those of the run
     seed: int = 0
-    encoder: str = ""  # the run's folder that holds it; "": that of the run's settings
+    encoder: str = (
+        ""  # the run's folder that holds it; "": refreshed on what these tasks' learner met, if it was
+    )
     buffer: buffers.BufferKind = "online_buffer"  # whose episodes: what a learner met, or what experts left
 
     @staticmethod
@@ -161,7 +167,7 @@ class Probe(Command):
 
     def stage(self, run: RunConfig) -> Stage:
         tasks = _some(self.tasks or run.tasks)
-        encoder = self.encoder or replace(run, tasks=tasks, seed=self.seed).encoder
+        encoder = self.encoder or _encoder(self.where.folder, replace(run, tasks=tasks, seed=self.seed))
         config = representation.Probe(tasks=tasks, encoder=encoder, buffer=self.buffer)
         return representation.probe_stage(config, self.seed)
 
@@ -172,7 +178,9 @@ class DistillCollective(Command):
 
     tasks: tuple[str, ...] = ()  # tasks or benchmarks; none: those of the run
     seed: int = 0
-    encoder: str = ""  # the run's folder that holds it; "": that of the run's settings
+    encoder: str = (
+        ""  # the run's folder that holds it; "": refreshed on what these tasks' learner met, if it was
+    )
     collective: Annotated[CollectiveConfig, Flat] = field(default_factory=CollectiveConfig)
 
     @staticmethod
@@ -181,7 +189,7 @@ class DistillCollective(Command):
 
     def stage(self, run: RunConfig) -> Stage:
         tasks = _some(self.tasks or run.tasks)
-        encoder = self.encoder or replace(run, tasks=tasks, seed=self.seed).encoder
+        encoder = self.encoder or _encoder(self.where.folder, replace(run, tasks=tasks, seed=self.seed))
         config = collective.DistillCollective(tasks=tasks, encoder=encoder, collective=self.collective)
         return collective.distill_collective_stage(config, self.seed)
 
@@ -269,6 +277,11 @@ STAGES: dict[str, type[Command]] = {
     "finetune-student": FinetuneStudent,
     "record": Record,
 }
+
+
+def _encoder(folder: Path, run: RunConfig) -> str:
+    """The refreshed encoder of a run, or that of its first training where its tasks were not distilled together."""
+    return run.encoder if is_sealed(folder / run.encoder) else representation.TRANSFORMER
 
 
 def _some(names: tuple[str, ...]) -> tuple[str, ...]:
