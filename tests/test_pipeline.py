@@ -139,6 +139,16 @@ def test_any_policy_is_loaded_by_its_path_and_plays_any_number_of_environments(f
         assert all(np.abs(e.action).max() <= 1 for e in played)
 
 
+def test_a_policy_that_reads_rewards_asks_for_them(finished):
+    policy, obs = collectiverl.load_policy(finished), np.zeros((2, 6), np.float32)
+    policy.eval_action(obs)
+    policy.observe(np.zeros(2, np.float32))
+    policy.eval_action(obs)
+    with pytest.warns(UserWarning, match=r"call policy\.observe\(rewards\)"):
+        policy.eval_action(obs)
+    policy.eval_action(obs)  # said once
+
+
 def test_a_loaded_policy_is_deterministic_and_forgets_between_episodes(finished):
     policy = collectiverl.load_policy(finished)
     envs = make_envs("toy-mirror", 2, goals=[0, 1], order="sequential")

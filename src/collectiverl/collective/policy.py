@@ -1,5 +1,6 @@
 """The collective: one agent over `[z, state]`, and what tells it `z`."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -20,6 +21,10 @@ from collectiverl.types import EnvSpec, UserError
 
 Conditioning = Literal["cls", "last_state", "cluster", "task_id", "zeros"]
 EMBEDDED = ("cls", "last_state", "cluster")  # read the trajectory
+UNREWARDED = (
+    "this collective reads rewards to tell tasks apart: call policy.observe(rewards) after every step, "
+    "or train one with --transformer.encoder.no-rewards"
+)
 WEIGHTS = "collective.safetensors"
 ABOUT = "collective.json"
 
@@ -86,7 +91,9 @@ def features(
 class CollectivePolicy:
     """Plays any of its tasks, told only what it has seen.
 
-    `tasks` is read by `task_id` conditioning alone: that of each environment, or one that all of them play.
+    One whose encoder reads rewards has to be told them: Meta-World's own evaluation calls no `observe`, and a
+    policy that acts on without it warns, once. `tasks` is read by `task_id` conditioning alone: that of each
+    environment, or one that all of them play.
     """
 
     def __init__(self, collective: Collective, tasks: Sequence[str] = ()):
@@ -94,14 +101,20 @@ class CollectivePolicy:
         self.agents = jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, collective.agent)
         self.conditioner: Conditioner | None = None
         self.num_envs = 0
+        self._reads_rewards = collective.encoder is not None and collective.encoder.rewards
+        self._unrewarded = False  # acted, and not told the reward since
 
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         if self.conditioner is None:
             self.reset(np.ones(len(observations), bool))
         assert self.conditioner is not None
+        if self._unrewarded and self._reads_rewards:
+            self._reads_rewards = False  # said once
+            warnings.warn(UNREWARDED, stacklevel=2)
         z = self._embedding(observations)
         action = np.asarray(act(self.agents, features(self.collective.state_index, observations, z)[None])[0])
         self.conditioner.acted(action)
+        self._unrewarded = True
         return action
 
     def _embedding(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
@@ -116,6 +129,7 @@ class CollectivePolicy:
         self.conditioner.reset(env_mask)
 
     def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+        self._unrewarded = False
         if self.conditioner is not None:
             self.conditioner.observe(rewards)
 
