@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from collectiverl import cli, load_policy, store
+from collectiverl.collective.policy import CollectivePolicy
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
 from collectiverl.policies import SHIPPED
@@ -35,8 +36,26 @@ def test_every_expert_is_whole_and_says_what_it_was_trained_from(task):
     assert np.isfinite(labels.q).all()
 
 
+def test_the_collective_is_whole_and_loaded_by_the_collections_name():
+    policy = load_policy("mt10", task="push")
+    assert isinstance(policy, CollectivePolicy)
+    assert policy.collective.tasks == TASKS
+    obs = np.random.default_rng(0).normal(size=(3, 39)).astype(np.float32)
+    assert policy.eval_action(obs).shape == (3, 4)
+    card, figures = (MT10 / "collective" / name for name in ("README.md", "figures.json"))
+    for one in json.loads(figures.read_text()):
+        assert f"{one['mean']['collective']['success_any']:.3f}" in card.read_text()
+
+
+def test_the_collective_plays_look_alikes_without_being_told_which():
+    """`reach` and `pick-place` begin with the same observations: only rewards and what follows tell them apart."""
+    for task in ("reach-v3", "pick-place-v3"):
+        result = evaluate(load_policy("mt10"), task, EvaluateConfig(goals="held-out"))
+        assert result.rate_any >= 0.8
+
+
 def test_together_they_are_small():
-    assert sum(path.stat().st_size for path in MT10.rglob("*")) < 15e6
+    assert sum(path.stat().st_size for path in MT10.rglob("*")) < 25e6
 
 
 def test_the_card_tells_what_was_measured():
@@ -74,3 +93,4 @@ def test_they_are_in_the_wheel(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     for task in TASKS:
         assert f"collectiverl/pretrained/mt10/{task}/agent.safetensors" in names
+    assert "collectiverl/pretrained/mt10/collective/collective.safetensors" in names
