@@ -89,7 +89,7 @@ def embed_rows(
 
 
 def encode(
-    encoder: Encoder, table: EpisodeTable, state_index: Sequence[int], *, batch: int = 512, read: Read = "cls"
+    encoder: Encoder, table: EpisodeTable, state_index: Sequence[int], *, batch: int = 256, read: Read = "cls"
 ) -> Float[np.ndarray, "steps Z"]:
     """The embedding of the window at each state that has an action, ordered as `table.column("action")`."""
     data = pack([table], state_index)
@@ -99,7 +99,7 @@ def encode(
 
 
 def embed_all(
-    encoder: Encoder, rows: Rows, first, end, context, batch: int = 512, read: Read = "cls"
+    encoder: Encoder, rows: Rows, first, end, context, batch: int = 256, read: Read = "cls"
 ) -> Float[np.ndarray, "B Z"]:
     """Any number of windows by row numbers, `batch` at a time, the last ones filled up to be compiled once."""
     places = np.stack([first, end, context]).astype(np.int32)
