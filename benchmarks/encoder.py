@@ -1,8 +1,13 @@
-"""The trajectory encoder beside the same model in PyTorch: training, encoding a data set, acting on its context."""
+"""The trajectory encoder beside the same model in PyTorch: training, encoding a data set, acting on its context.
+
+In seconds of one core's time, which stay right on a core that is shared.
+"""
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -28,6 +33,7 @@ STATE_INDEX = (*range(18), *range(36, 39))  # Meta-World's: the current frame an
 OBS_DIM, STATE_DIM, ACTION_DIM = 39, len(STATE_INDEX), 4
 BUFFERS, HORIZON = 10, 500
 OURS, TWIN, STOCK = "collectiverl", "PyTorch", "PyTorch, dropout within the layers too"
+WINDOWS, STEP = "windows/core-s", "core-ms a step"
 COLUMNS = ("what", "layout", "model", "speed", "ours is faster by")
 
 
@@ -77,7 +83,7 @@ def rows(results: Results) -> list[list[str]]:
         what, layout, model = name.split(" | ")
         ((metric, speed),) = found.items()
         ours = results[named(what, layout, OURS)][metric].median
-        faster = speed.median / ours if metric.startswith("ms") else ours / speed.median
+        faster = speed.median / ours if metric == STEP else ours / speed.median
         table.append([what, layout, model, f"{speed} {metric}", f"{faster:.2f}x"])
     return table
 
@@ -89,6 +95,8 @@ def _place(name: str) -> tuple[int, ...]:
 
 
 # -- in a child --------------------------------------------------------------------------------------------
+
+core_rate = partial(rate, clock=time.process_time)
 
 
 def episodes_in_memory(episodes: int) -> Pack:
@@ -124,7 +132,7 @@ def train(layout: Layout, episodes: int, seconds: float) -> Metrics:
     def call() -> None:
         jax.block_until_ready((trainer.advance(), trainer.state))
 
-    return {"windows/s": rate(call, config.updates_per_call * config.batch_size, seconds)}
+    return {WINDOWS: core_rate(call, config.updates_per_call * config.batch_size, seconds)}
 
 
 def every_window(data: Pack, size: int) -> tuple[np.ndarray, ...]:
@@ -139,7 +147,7 @@ def encode(layout: Layout, episodes: int, seconds: float) -> Metrics:
     encoder = an_encoder(EncoderConfig(layout=layout), data)
     places = every_window(data, encoder.window)
     call = lambda: embed_all(encoder, data.rows, *places)  # noqa: E731
-    return {"windows/s": rate(call, len(places[0]), seconds)}
+    return {WINDOWS: core_rate(call, len(places[0]), seconds)}
 
 
 def act(layout: Layout, num_envs: int, seconds: float) -> Metrics:
@@ -165,7 +173,7 @@ def _milliseconds_a_step(policy: Any, num_envs: int, seconds: float) -> Metrics:
         policy.eval_action(observations)
         policy.observe(rewards)
 
-    return {"ms a step": 1e3 / rate(step, 1, seconds)}
+    return {STEP: 1e3 / core_rate(step, 1, seconds)}
 
 
 def a_twin(config: EncoderConfig, data: Pack) -> "TorchEncoder":
@@ -193,7 +201,7 @@ def torch_train(layout: Layout, episodes: int, seconds: float, stock: bool = Fal
         chosen = config.batch_size // 2, config.encoder.window, config.starts, config.objective.positives
         trainer.update(draw(data, rng, *chosen))
 
-    return {"windows/s": rate(call, config.batch_size, seconds)}
+    return {WINDOWS: core_rate(call, config.batch_size, seconds)}
 
 
 def torch_encode(layout: Layout, episodes: int, seconds: float) -> Metrics:
@@ -203,7 +211,7 @@ def torch_encode(layout: Layout, episodes: int, seconds: float) -> Metrics:
     twin, stored = a_twin(config, data).eval(), torch_training.TorchRows.of(data)
     places = every_window(data, config.window)
     call = lambda: torch_training.embed_all(twin, stored, *places, batch=256)  # noqa: E731
-    return {"windows/s": rate(call, len(places[0]), seconds)}
+    return {WINDOWS: core_rate(call, len(places[0]), seconds)}
 
 
 def torch_act(layout: Layout, num_envs: int, seconds: float) -> Metrics:

@@ -16,7 +16,7 @@ from benchmarks import encoder, learner, loop, peers, tables, time_to_success
 from benchmarks.arrivals import Arrival, Ratio, geometric_mean, median_arrival, ratio, rows
 from benchmarks.criterion import Clock, Criterion, Judge
 from benchmarks.environments import steps_rate
-from benchmarks.measure import ChildFailed, Contender, Spread, available_cores, in_child, interleaved
+from benchmarks.measure import ChildFailed, Contender, Spread, available_cores, in_child, interleaved, rate
 from benchmarks.results import Table, _without_folder, facts
 
 from collectiverl.envs.make import make_envs
@@ -126,12 +126,21 @@ def test_every_state_with_an_action_has_its_window():
     assert set(context) == {20}
 
 
+def test_a_rate_by_the_cores_own_time_leaves_out_what_it_waits_for():
+    def call():
+        time.sleep(0.02)
+        _compute(0.01)
+
+    assert rate(call, 1, 0.05, time.process_time) > 60
+    assert rate(call, 1, 0.05) < 40
+
+
 def test_faster_is_more_windows_but_fewer_milliseconds():
     speeds = {
-        ("acting", encoder.TWIN): {"ms a step": Spread((6.0,))},
-        ("acting", encoder.OURS): {"ms a step": Spread((2.0,))},
-        ("training", encoder.TWIN): {"windows/s": Spread((100.0,))},
-        ("training", encoder.OURS): {"windows/s": Spread((250.0,))},
+        ("acting", encoder.TWIN): {encoder.STEP: Spread((6.0,))},
+        ("acting", encoder.OURS): {encoder.STEP: Spread((2.0,))},
+        ("training", encoder.TWIN): {encoder.WINDOWS: Spread((100.0,))},
+        ("training", encoder.OURS): {encoder.WINDOWS: Spread((250.0,))},
     }
     table = encoder.rows({encoder.named(what, "joint", model): s for (what, model), s in speeds.items()})
     assert [(row[0], row[2], row[4]) for row in table] == [
@@ -427,7 +436,7 @@ def test_the_twin_learns():
 @pytest.mark.bench
 def test_the_twin_acts_on_its_context():
     found = encoder.torch_act("joint", 3, 0.01)
-    assert found["ms a step"] > 0
+    assert found[encoder.STEP] > 0
 
 
 def test_where_results_lay_is_not_among_them():

@@ -24,7 +24,6 @@ def _step(
     encoder: Encoder, windows: Window, began: Bool[Array, "N"], latest: Window, read: Read
 ) -> tuple[Window, Float[Array, "N Z"]]:
     """Empties the windows that begin anew, takes the latest step into all, and embeds them."""
-
     kept = windows._replace(mask=windows.mask & ~began[:, None])
     latest = latest._replace(
         action=jnp.where(began[:, None], 0, latest.action), reward=jnp.where(began, 0, latest.reward)
