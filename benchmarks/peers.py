@@ -17,9 +17,10 @@ TITLES = {"ours": "collectiverl", "sb3": "Stable-Baselines3", "sbx": "SBX"}
 LEARNING_STARTS = 100  # both peers' default: environment steps before the first update
 
 
-def require() -> None:
-    """Raises UserError unless the peers are installed."""
-    missing = [package for package in (*PEERS.values(), "torch") if find_spec(package) is None]
+def require(*packages: str) -> None:
+    """Raises UserError unless these packages, or else all that the peers need, are installed."""
+    needed = packages or (*PEERS.values(), "torch")
+    missing = [package for package in needed if find_spec(package) is None]
     if missing:
         raise UserError(f"{', '.join(missing)} not installed: pip install -e '.[bench]'")
 

@@ -25,7 +25,6 @@ def _step(
     encoder: Encoder, windows: Window, began: Bool[Array, "N"], latest: Window, read: Read
 ) -> tuple[Window, Float[Array, "N Z"]]:
     """Empties the windows that begin anew, takes the latest step into all, and embeds them."""
-
     kept = windows._replace(mask=windows.mask & ~began[:, None])
     latest = latest._replace(
         action=jnp.where(began[:, None], 0, latest.action), reward=jnp.where(began, 0, latest.reward)
@@ -90,7 +89,7 @@ def embed_rows(
 
 
 def encode(
-    encoder: Encoder, table: EpisodeTable, state_index: Sequence[int], *, batch: int = 512, read: Read = "cls"
+    encoder: Encoder, table: EpisodeTable, state_index: Sequence[int], *, batch: int = 256, read: Read = "cls"
 ) -> Float[np.ndarray, "steps Z"]:
     """The embedding of the window at each state that has an action, ordered as `table.column("action")`."""
     data = pack([table], state_index)
@@ -100,7 +99,7 @@ def encode(
 
 
 def embed_all(
-    encoder: Encoder, rows: Rows, first, end, context, batch: int = 512, read: Read = "cls"
+    encoder: Encoder, rows: Rows, first, end, context, batch: int = 256, read: Read = "cls"
 ) -> Float[np.ndarray, "B Z"]:
     """The embeddings of any number of windows, by row numbers."""
     return in_batches(partial(embed_rows, encoder, rows, read=read), first, end, context, batch)

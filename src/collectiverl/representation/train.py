@@ -69,22 +69,23 @@ class Trainer:
         log = MetricsLog(work, resume_at=self.progress.updates) if work else None
         with contextlib.closing(log) if log else contextlib.nullcontext():
             while self.progress.updates < self.config.updates:
-                metrics = self._advance()
+                metrics = self.advance()
                 if self._due(self.config.validation_every):
                     self._validate(metrics, log, report)
                 if work and self._due(self.config.checkpoint_every):
                     self._save(work)
         return self.best
 
-    def _due(self, every: int) -> bool:
-        return self.progress.updates % every == 0 or self.progress.updates == self.config.updates
-
-    def _advance(self) -> dict[str, Array]:
+    def advance(self) -> dict[str, Array]:
+        """The next updates, as many as one call makes."""
         count = self.config.updates_per_call
         draws, keys = self._draws(self.training, TRAINING, self.progress.updates, count)
         self.state, metrics = update(self.state, self.training.rows, draws, keys, self.config)
         self.progress.updates += count
         return metrics
+
+    def _due(self, every: int) -> bool:
+        return self.progress.updates % every == 0 or self.progress.updates == self.config.updates
 
     def _draws(self, data: Pack, stream: int, begin: int, count: int) -> tuple[Draw, Key[Array, "updates"]]:
         c = self.config
