@@ -95,7 +95,7 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{low:.2f}-{high:.2f}",
             f"{row['success_last']:.2f}",
             *([] if demos else [f"{row['return']:,.0f}"]),
-            f"{row['env_steps']:,}" if row.get("env_steps") else "",
+            f"{row['env_steps'] / 1000:,.0f}k" if row.get("env_steps") else "",
             f"{row['seconds']:,.0f}" if row.get("seconds") else "",
         )
     return table
