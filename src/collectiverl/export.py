@@ -11,8 +11,8 @@ from collectiverl import configs, store
 from collectiverl.cards import collective_card, experts_card
 from collectiverl.checkpoints import write_json
 from collectiverl.collective import policy as collective
-from collectiverl.pipeline import CONFIG, EXPERTS, RunConfig
-from collectiverl.pipeline import SUMMARY as RUN_SUMMARY
+from collectiverl.figures import EXPERTS
+from collectiverl.pipeline import CONFIG, RunConfig
 from collectiverl.policies import SHIPPED as PACKAGE
 from collectiverl.sac.policy import ABOUT, WEIGHTS
 from collectiverl.stages.base import SUMMARY, summary
@@ -56,10 +56,8 @@ def export_collective(runs: Sequence[Path], out: Path) -> None:
         UserError: a collective is not distilled and evaluated, the runs do not fit, or `out` is not empty.
     """
     for run in runs:
-        if not (run / RUN_SUMMARY).is_file():
-            raise UserError(
-                f"{run / RUN_SUMMARY} is not there: 'collectiverl run --until collective' makes it"
-            )
+        if not (run / SUMMARY).is_file():
+            raise UserError(f"{run / SUMMARY} is not there: 'collectiverl run --until collective' makes it")
     _check_empty(out)
     configs_of = [configs.load(run / CONFIG, RunConfig()) for run in runs]
     for run, config in zip(runs, configs_of, strict=True):
@@ -71,7 +69,7 @@ def export_collective(runs: Sequence[Path], out: Path) -> None:
     source = runs[0] / COLLECTIVE
     _copy(source, store.verify(source), out, (collective.ABOUT, collective.WEIGHTS, SUMMARY))
     shutil.copy(runs[0] / CONFIG, out / CONFIG)
-    figures = [store.read_json(run / RUN_SUMMARY) for run in runs]
+    figures = [store.read_json(run / SUMMARY) for run in runs]
     write_json(out / FIGURES, figures)
     (out / CARD).write_text(collective_card(_name(out), configs_of[0], figures))
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from collectiverl import checkpoints, store
+from collectiverl import store
 from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.policy import EMBEDDED
 from collectiverl.collective.train import CollectiveConfig
@@ -13,7 +13,7 @@ from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.settings import TrainConfig
-from collectiverl.stages.base import SUMMARY, Stage, is_done, summary
+from collectiverl.stages.base import Stage, is_done
 from collectiverl.stages.buffers import split_buffer_stage, split_online_buffer_stage
 from collectiverl.stages.collective import COLLECTIVE, DistillCollective, distill_collective_stage
 from collectiverl.stages.evaluation import Evaluate, evaluate_stage
@@ -26,7 +26,6 @@ from collectiverl.stages.experts import (
     model_path,
     record_path,
     record_stage,
-    steps_to,
     take_expert_stage,
     take_shipped_stage,
     train_task_stage,
@@ -37,7 +36,6 @@ from collectiverl.stages.representation import (
     TRANSFORMER,
     Probe,
     TrainTransformer,
-    probe_path,
     probe_stage,
     train_transformer_stage,
 )
@@ -46,13 +44,8 @@ from collectiverl.student.shaping import ShapingConfig
 from collectiverl.types import UserError
 
 CONFIG = "config.yaml"
-EXPERTS = "experts.json"
 Until = Literal["experts", "collective", "end"]
 Experts = Literal["trained", "shipped", "scripted"]
-COLLECTIVE_FROM = (  # the stages whose time counts as the collective's
-    *("train-together", "train-task", "take-expert", "record"),
-    *("train-transformer", "online-distill", "distill-collective"),
-)
 MET = "online_buffer"  # whose held-out episodes the encoder is judged on
 KINDS = ("scripted", "expert", "collective", "student", "sac")  # of policies, in the order of tables
 GRADES = 24  # environments, and so grades of skill, in which an expert that is not trained here is recorded
@@ -281,66 +274,3 @@ def _fits(run: Path, stage: Stage, overwrite: bool) -> bool:
         if overwrite:
             return False
         raise
-
-
-def summarize(run: Path, config: RunConfig, until: Until = "end") -> dict[str, Any]:
-    """Every policy's row, from the sealed evaluations, written as `summary.json`; the experts' also alone."""
-    learned = config.experts != "scripted"
-    if learned and until == "end":
-        summarize_experts(run, config)
-    every = stages(config, until)
-    online = summary(run / online_path(config.tasks, config.seed))
-    experts = [summary(run / model_path(task, config.seed)) for task in config.tasks if learned]
-    rows = [summary(run / stage.out) for stage in every if stage.name == "evaluate"]
-    for row in rows:
-        if row["policy"] == "collective":  # what it took to make: its teachers' steps and its own data's
-            row["env_steps"] = sum(s["env_steps"] for s in (*experts, online))
-            row["seconds"] = _seconds(run, every)
-    rows.sort(key=lambda row: KINDS.index(row["policy"]))
-    probe = summary(run / probe_path(config.encoder, MET))
-    del probe["confusion"]  # thousands of numbers, of which the stage's own summary is the place
-    probe["folder"] = probe_path(config.encoder, MET)
-    result = {
-        "tasks": list(config.tasks),
-        "seed": config.seed,
-        "policies": rows,
-        "probe": probe,
-        "mean": {kind: _mean(rows, kind) for kind in KINDS if any(row["policy"] == kind for row in rows)},
-        "solved_at": {
-            f"{s.subject} ({s.out.split('/')[0]})": summary(run / s.out)["solved_at"]
-            for s in every
-            if s.name == "train-student"
-        },
-        "stage_seconds": {s.out: store.manifest(run / s.out)["seconds"] for s in every},
-        "versions": store.versions(),
-    }
-    checkpoints.write_json(run / SUMMARY, result)
-    return result
-
-
-def _mean(rows: list[dict[str, Any]], kind: str) -> dict[str, float]:
-    """Over tasks, each counting alike."""
-    mine = [row for row in rows if row["policy"] == kind]
-    return {name: sum(row[name] for row in mine) / len(mine) for name in ("success_any", "success_last")}
-
-
-def summarize_experts(run: Path, config: RunConfig) -> dict[str, Any]:
-    """The experts' rows and what they cost, written as `experts.json`."""
-    every = stages(config, "experts")
-    trained = [summary(run / model_path(task, config.seed)) for task in config.tasks]
-    result = {
-        "tasks": list(config.tasks),
-        "seed": config.seed,
-        "policies": [summary(run / stage.out) for stage in every if stage.name == "evaluate"],
-        "env_steps": sum(expert["env_steps"] for expert in trained),
-        "core_seconds": round(sum(expert["seconds"] for expert in trained), 1),
-        "steps_to_0.9": {task: steps_to(run / model_path(task, config.seed), 0.9) for task in config.tasks},
-        "versions": store.versions(),
-    }
-    checkpoints.write_json(run / EXPERTS, result)
-    return result
-
-
-def _seconds(run: Path, every: list[Stage]) -> float:
-    """Seconds of all stages that the collective is made from, as if done one after the other."""
-    return round(sum(store.manifest(run / s.out)["seconds"] for s in every if s.name in COLLECTIVE_FROM), 1)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from collectiverl import ablations, checkpoints, engine, pipeline, store
+from collectiverl import ablations, checkpoints, engine, figures, pipeline, store
 from collectiverl.ablations import AblationConfig
 from collectiverl.commands import STAGES, Flat
 from collectiverl.envs.tasks import resolve
@@ -82,9 +82,9 @@ def run(args: Sequence[str]) -> int:
         else:
             console.print(f"all {len(every)} stages are done: nothing to do")
         if command.until == "experts":
-            show_experts(folder, pipeline.summarize_experts(folder, config))
+            show_experts(folder, figures.summarize_experts(folder, config))
         else:
-            show(folder, pipeline.summarize(folder, config, command.until))
+            show(folder, figures.summarize(folder, config, command.until))
     return 0
 
 
@@ -94,7 +94,7 @@ def show_experts(folder: Path, summary: dict[str, Any]) -> None:
     console.print(
         f"together {summary['env_steps']:,} environment steps, {summary['core_seconds']:,.0f} core-seconds"
     )
-    names = {"these figures": pipeline.EXPERTS, "settings": pipeline.CONFIG, "experts": "model"}
+    names = {"these figures": figures.EXPERTS, "settings": pipeline.CONFIG, "experts": "model"}
     console.print(places(folder, names))
 
 
@@ -108,7 +108,7 @@ def show(folder: Path, summary: dict[str, Any]) -> None:
         solved = f"solved after {steps:,} environment steps" if steps else "not solved in training"
         console.print(f"{label}: {solved}")
     names = {
-        "these figures": pipeline.SUMMARY,
+        "these figures": SUMMARY,
         "settings": pipeline.CONFIG,
         "experts": "model",
         "transformer": "trajectory_transformer",
@@ -246,9 +246,7 @@ class Export:
 
     out: str  # folder
     what: Literal["experts", "collective"] = "experts"
-    seeds: tuple[
-        str, ...
-    ] = ()  # runs beside this one, of other seeds, whose figures go onto a collective's card
+    seeds: tuple[str, ...] = ()  # other runs of these settings, for a collective's card
     where: Annotated[Where, Flat] = field(default_factory=Where)
 
 
@@ -261,6 +259,6 @@ def export(args: Sequence[str]) -> int:
         export_experts(folder, out)
     else:
         export_collective([folder, *(Path(command.where.root) / name for name in command.seeds)], out)
-    figures = pipeline.EXPERTS if command.what == "experts" else FIGURES
-    console.print(places(out, {"model card": CARD, "figures": figures}))
+    numbers = figures.EXPERTS if command.what == "experts" else FIGURES
+    console.print(places(out, {"model card": CARD, "figures": numbers}))
     return 0

@@ -179,11 +179,9 @@ class OnlineDistillation:
         def actor(tasks: Sequence[str], own_seed: int) -> Policy:
             if learner is not None:
                 return CollectivePolicy(learner, tasks)
-            return (
-                Team(self.teachers, tasks)
-                if phase == "expert"
-                else RandomPolicy(self.spec.action_dim, own_seed)
-            )
+            if phase == "expert":
+                return Team(self.teachers, tasks)
+            return RandomPolicy(self.spec.action_dim, own_seed)
 
         played: list[Episode] = []
         size = self.config.num_envs
