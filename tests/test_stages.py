@@ -42,7 +42,16 @@ def test_a_shipped_expert_is_taken_as_it_is(tmp_path):
 
 
 def test_a_task_that_does_not_come_with_the_package_is_said_so(tmp_path, capsys):
-    flags = ["--root", str(tmp_path), "--preset", "smoke", "--experts", "shipped"]
+    flags = [
+        "--root",
+        str(tmp_path),
+        "--preset",
+        "smoke",
+        "--experts",
+        "shipped",
+        "--cores",
+        "1",
+    ]  # one fails first
     assert cli.dispatch(["run", *flags]) == 2
     assert "mt10 comes with no toy-reach" in capsys.readouterr().err
 

@@ -14,12 +14,10 @@ from collectiverl.collective.train import CollectiveConfig
 from collectiverl.pipeline import RunConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.stages.ablation import (
-    PHASES,
     Ablation,
     TrainEncoder,
     ablation_stage,
     encoder_path,
-    reads,
     train_encoder_stage,
 )
 from collectiverl.stages.base import Stage, summary
@@ -89,7 +87,7 @@ def rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Abl
             variant=variant,
             tasks=config.tasks,
             seed=seed,
-            encoder=trained if reads(collective) else None,
+            encoder=trained if collective.reads else None,
             collective=collective,
             episodes=ablation.episodes,
             num_envs=config.online.num_envs,
@@ -112,7 +110,7 @@ def rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Abl
     yield row("tuning", "frozen", collective=replace(base, actor_updates=ablation.tuning_updates))
     yield row("tuning", "fine-tuned", collective=tuned)
     yield row("loss", "kl", collective=replace(base, loss="kl"))
-    yield row("data", "cloning", phases=tuple(phase for phase in PHASES if phase == "expert"))
+    yield row("data", "cloning", phases=("expert",))
 
 
 def chosen(config: RunConfig, ablation: AblationConfig) -> list[Ablation]:

@@ -44,6 +44,11 @@ class CollectiveConfig:
     target_every: int = 100  # updates between copies of the critic as its own target (fitted evaluation)
     sac: SACConfig = field(default_factory=lambda: SACConfig(width=400, depth=3))
 
+    @property
+    def reads(self) -> bool:
+        """Whether a collective of these settings is conditioned on its trajectory."""
+        return self.conditioning in EMBEDDED
+
     def __post_init__(self) -> None:
         for name in ("actor_updates", "critic_updates", "batch_size", "target_every", "validation_every"):
             if getattr(self, name) < 1:
@@ -121,9 +126,8 @@ def distillation(
         encoder: what the conditioning reads with; ignored by one that does not.
         actor: to go on from, in place of a fresh one.
     """
-    reader = encoder if config.conditioning in EMBEDDED else None
-    collective, z = prepare(training, reader, config.conditioning, config.sac, spec, seed=seed)
-    clusters, tasks = collective.clusters, collective.tasks
+    collective, z = prepare(training, encoder, config.conditioning, config.sac, spec, seed=seed)
+    reader, clusters, tasks = collective.encoder, collective.clusters, collective.tasks
     held_out_z = embed(validation, config.conditioning, reader, clusters, tasks, spec.state_index)
     if actor is not None:
         collective = eqx.tree_at(lambda c: c.agent.actor, collective, actor)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from collectiverl.collective.playing import play_together
-from collectiverl.collective.policy import EMBEDDED, Collective, CollectivePolicy, Shuffled
+from collectiverl.collective.policy import Collective, CollectivePolicy, Shuffled
 from collectiverl.collective.train import CollectiveConfig, distillation
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import Backend, make_envs, spec
@@ -20,7 +20,7 @@ from collectiverl.stages.representation import encoder_of
 from collectiverl.types import Episode, Policy
 
 ALIKE = ("reach-v3", "push-v3", "pick-place-v3")  # share their observations: only `z` tells them apart
-PHASES = ("random", "expert", "learner")
+COLLECTED = ("random", "expert", "learner")  # phases of an online buffer
 PLAY = 1_000_003  # stream of random numbers: goals that no training had
 
 
@@ -86,7 +86,7 @@ class Ablation:
     seed: int  # of this training; the stage's own is that of the run it reads
     encoder: TrainEncoder | None  # None: the conditioning does not read trajectories
     collective: CollectiveConfig
-    phases: tuple[str, ...] = PHASES  # of the episodes that it learns from
+    phases: tuple[str, ...] = COLLECTED  # of the episodes that it learns from
     shuffled: bool = False  # played with the embedding of another task's environment
     episodes: int = 20  # a task, with fresh goals
     num_envs: int = 100  # alive at once, at most
@@ -152,8 +152,3 @@ def play(collective: Collective, config: Ablation) -> list[Episode]:
         ):
             played += part
     return played
-
-
-def reads(config: CollectiveConfig) -> bool:
-    """Whether a collective of these settings is conditioned on its trajectory."""
-    return config.conditioning in EMBEDDED

@@ -92,10 +92,11 @@ def online_distill_stage(config: OnlineDistill, seed: int) -> Stage:
 
 def online_distill(work: Work) -> dict[str, Any]:
     config: OnlineDistill = work.config
-    reading = None
+    reading, encoder_config = None, None
     if config.reads:
         buffers = open_buffers(work.run, "buffer_distill", config.tasks, work.seed)
-        reading = Reading(encoder_of(work.run)[0], config.refresh, *buffers)
+        encoder, encoder_config = encoder_of(work.run)
+        reading = Reading(encoder, config.refresh, *buffers)
     distillation = OnlineDistillation(
         partial(make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon),
         teachers(work, config),
@@ -109,8 +110,8 @@ def online_distill(work: Work) -> dict[str, Any]:
     collected = distillation.run(work.folder)
     for task in config.tasks:
         write(work.folder / task / BUFFER, (e for e in collected if e.task == task))
-    if distillation.encoder is not None:
-        save_encoder(work.folder, distillation.encoder, encoder_of(work.run)[1])
+    if distillation.encoder is not None and encoder_config is not None:
+        save_encoder(work.folder, distillation.encoder, encoder_config)
     return {
         "tasks": list(config.tasks),
         "episodes": len(collected),

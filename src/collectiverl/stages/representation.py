@@ -77,7 +77,7 @@ def probe_path(encoder: str, buffer: BufferKind) -> str:
 
 def probe_stage(config: Probe, seed: int) -> Stage:
     buffers, makes = _buffers(config.tasks, seed, config.buffer)
-    makes |= {config.encoder: "train-transformer" if config.encoder == TRANSFORMER else "online-distill"}
+    makes |= {config.encoder: maker_of(config.encoder)}
     inputs = (config.encoder, *buffers)
     out = probe_path(config.encoder, config.buffer)
     return Stage("probe", _count(config.tasks), out, probe_encoder, config, inputs, seed, makes)
@@ -98,6 +98,11 @@ def probe_encoder(work: Work) -> dict[str, Any]:
     for name, place in (("PCA", pictures.pca), ("t-SNE", partial(pictures.tsne, seed=work.seed))):
         pictures.draw_points(work.folder / PICTURES[name], points, place(points.z))
     return {"encoder": config.encoder, "buffer": config.buffer, **numbers}
+
+
+def maker_of(encoder: str) -> str:
+    """The command that makes the encoder in this folder of the run."""
+    return "train-transformer" if encoder == TRANSFORMER else "online-distill"
 
 
 def encoder_of(run: Path, folder: str = TRANSFORMER) -> tuple[Encoder, EncoderConfig]:
