@@ -14,7 +14,7 @@ from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import Step
 from collectiverl.sac import agent as sac
-from collectiverl.sac.settings import NoShaping, SamplingConfig, TrainConfig
+from collectiverl.sac.settings import NoHelp, SamplingConfig, TrainConfig
 from collectiverl.sac.train import Trainer
 
 WARMUP = 1_000  # environment steps before the first update
@@ -22,7 +22,7 @@ SETTLE = 4  # vector steps of learning before the clock starts: the first ones c
 PEER_SETTLE = 100  # a peer's environment steps of learning before the clock starts
 
 
-class StepTimes(NoShaping):
+class StepTimes(NoHelp):
     """Notes the time of every vector step of a training, which asks its shaping for a bonus at each."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ def trainer(tasks: Sequence[str], config: TrainConfig, clock: StepTimes) -> Trai
     eval_envs = _all_envs(tasks, config.eval_episodes)
     keys = jax.random.split(jax.random.key(0), len(tasks))
     state = sac.init(envs.spec.obs_dim, envs.spec.action_dim, config.sac, keys)
-    return Trainer(state, config, envs, eval_envs, seed=0, shaping=clock)
+    return Trainer(state, config, envs, eval_envs, seed=0, help=clock)
 
 
 def _all_envs(tasks: Sequence[str], num_envs: int, horizon: int | None = None) -> VectorEnv:

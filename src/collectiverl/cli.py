@@ -18,7 +18,7 @@ VERBS = {
     "online-distill": "episodes labelled by the experts",
     "split-online-buffer": "these, into training and validation",
     "distill-collective": "one policy from all experts",
-    "train-student": "one task, its reward shaped by the collective",
+    "train-student": "one task, with the collective's help",
     "finetune-student": "one task, from the collective's own networks",
     "record": "random or scripted episodes",
     "evaluate": "any policy, on Meta-World's protocol",

@@ -18,7 +18,7 @@ from collectiverl.sac.settings import TrainConfig
 from collectiverl.stages import buffers, collective, experts, online, representation, students
 from collectiverl.stages.base import Stage
 from collectiverl.store import is_sealed
-from collectiverl.student.shaping import ShapingConfig
+from collectiverl.student.strategies import StrategyConfig
 from collectiverl.types import UserError
 from collectiverl.where import Where
 
@@ -196,23 +196,23 @@ class DistillCollective(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStudent(Command):
-    """Train a student on one task, its reward shaped by the collective; --shaping.weight 0 is plain SAC."""
+    """Train a student on one task with the help of the collective; --strategy.use none is plain SAC."""
 
     task: Task
     steps: Annotated[int | None, tyro.conf.Positional] = None  # environment steps, at most
     seed: int = 1
     backend: Backend = "auto"
     train: Annotated[TrainConfig, Flat] = field(default_factory=TrainConfig)
-    shaping: ShapingConfig = field(default_factory=ShapingConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
 
     @staticmethod
     def defaults(run: RunConfig) -> dict[str, Any]:
-        return {"seed": run.seed + 1, "backend": run.backend, "train": run.student, "shaping": run.shaping}
+        return {"seed": run.seed + 1, "backend": run.backend, "train": run.student, "strategy": run.strategy}
 
     def stage(self, run: RunConfig) -> Stage:
         train = self.train if self.steps is None else replace(self.train, steps=self.steps)
         config = students.TrainStudent(
-            task=canonical(self.task), backend=self.backend, train=train, shaping=self.shaping
+            task=canonical(self.task), backend=self.backend, train=train, strategy=self.strategy
         )
         return students.train_student_stage(config, self.seed)
 

@@ -40,7 +40,7 @@ from collectiverl.stages.representation import (
     train_transformer_stage,
 )
 from collectiverl.stages.students import TrainStudent, train_student_stage
-from collectiverl.student.shaping import ShapingConfig
+from collectiverl.student.strategies import StrategyConfig
 from collectiverl.types import UserError
 
 CONFIG = "config.yaml"
@@ -70,7 +70,7 @@ class RunConfig:
     online: OnlineConfig = field(default_factory=OnlineConfig)
     collective: CollectiveConfig = field(default_factory=CollectiveConfig)
     student: TrainConfig = field(default_factory=TrainConfig)
-    shaping: ShapingConfig = field(default_factory=ShapingConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def __post_init__(self) -> None:
@@ -214,9 +214,9 @@ def _students(c: RunConfig) -> list[Stage]:
     """Each student, and plain SAC with the same settings and seed beside it."""
     found = []
     for task in c.student_tasks:
-        shaped = TrainStudent(task=task, backend=c.backend, train=c.student, shaping=c.shaping)
-        plain = replace(shaped, shaping=replace(c.shaping, weight=0.0))
-        found += [train_student_stage(config, c.seed + 1) for config in (shaped, plain)]
+        helped = TrainStudent(task=task, backend=c.backend, train=c.student, strategy=c.strategy)
+        plain = replace(helped, strategy=replace(c.strategy, use=("none",)))
+        found += [train_student_stage(config, c.seed + 1) for config in (helped, plain)]
     return found
 
 

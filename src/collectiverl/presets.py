@@ -10,7 +10,11 @@ from collectiverl.representation.encoder import EncoderConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.agent import SACConfig
 from collectiverl.sac.settings import SamplingConfig, TrainConfig
-from collectiverl.student.shaping import ShapingConfig
+from collectiverl.student.imitation import ImitationConfig
+from collectiverl.student.jump_start import JumpStartConfig
+from collectiverl.student.likelihood import LikelihoodConfig
+from collectiverl.student.replay import ReplayConfig
+from collectiverl.student.strategies import StrategyConfig
 
 
 def smoke() -> RunConfig:
@@ -33,7 +37,12 @@ def smoke() -> RunConfig:
         student_tasks=("toy-mirror",),
         expert=expert,
         student=replace(expert, steps=2_000),
-        shaping=ShapingConfig(weight=2.0, constant_steps=1_000, decay_steps=1_000),
+        strategy=StrategyConfig(
+            likelihood=LikelihoodConfig(weight=2.0, constant_steps=1_000, decay_steps=1_000),
+            jump_start=JumpStartConfig(steps=30, decay_steps=1_000),
+            replay=ReplayConfig(updates=100),
+            imitation=ImitationConfig(constant_steps=500, decay_steps=500),
+        ),
         transformer=TransformerConfig(
             updates=1_200,
             batch_size=64,
@@ -155,7 +164,7 @@ def reference() -> RunConfig:
         expert=expert,
         student=expert,
         collective=replace(base.collective, sac=judged_alike),
-        shaping=ShapingConfig(weight=1.0),
+        strategy=StrategyConfig(use=("likelihood",), likelihood=LikelihoodConfig(weight=1.0)),
     )
 
 

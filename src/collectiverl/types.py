@@ -51,6 +51,7 @@ class Transition(NamedTuple):
     reward: Float[AnyArray, "*batch"]  # discounted sum over the n steps
     discount: Float[AnyArray, "*batch"]  # gamma^n, 0 at a termination: weight of the next value
     next_obs: Float[AnyArray, "*batch O"]
+    advice: Float[AnyArray, "*batch A"] | None = None  # what a mentor would have done; None: not asked for
 
 
 class Labels(NamedTuple):

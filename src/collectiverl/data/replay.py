@@ -21,7 +21,9 @@ class Row(NamedTuple):
     obs: Float[np.ndarray, "E N O"]
     action: Float[np.ndarray, "E N A"]
     reward: Float[np.ndarray, "E N"]  # the environment's, unscaled
-    bonus: Float[np.ndarray, "E N"]  # what shaping multiplies by its weight of the day
+    bonus: Float[np.ndarray, "E N"]  # for the action; counts with its weight of the day, as what follows
+    potential: Float[np.ndarray, "E N"]  # of the observation
+    advice: Float[np.ndarray, "E N A"]  # what a mentor would have done
     terminated: Bool[np.ndarray, "E N"]
     ended: Bool[np.ndarray, "E N"]  # by termination or time limit
     valid: Bool[np.ndarray, "E N"]  # False: no transition
@@ -38,6 +40,8 @@ class Replay:
             action=np.zeros((*shape, action_dim), np.float32),
             reward=np.zeros(shape, np.float32),
             bonus=np.zeros(shape, np.float32),
+            potential=np.zeros(shape, np.float32),
+            advice=np.zeros((*shape, action_dim), np.float32),
             terminated=np.zeros(shape, bool),
             ended=np.zeros(shape, bool),
             valid=np.zeros(shape, bool),
@@ -81,12 +85,16 @@ class Replay:
         *,
         n_step: int,
         gamma: float,
-        weight: float = 0.0,
+        bonus: float = 0.0,
+        potential: float = 0.0,
+        advised: bool = False,
     ) -> Transition:
         """Transitions of axes (*shape, E, batch): `shape` is (updates, batch) and E is put between them.
 
-        Rewards are `reward + weight * bonus`, summed over up to `n_step` steps of one episode and never past
-        its end; the next observation is the true one there.
+        Rewards are those of up to `n_step` steps of one episode and never past its end, discounted and summed;
+        the next observation is the true one there. To each comes its `bonus`, weighted, and to their sum the
+        `potential`, weighted, of the last observation (discounted; 0 at a termination) less that of the first:
+        the shaping that changes no optimal policy (Ng et al. 1999), of which only the ends are left in a sum.
         """
         updates, batch = shape
         experts = self.data.reward.shape[1]
@@ -100,7 +108,7 @@ class Replay:
         terminated = np.zeros(row.shape, bool)
         newest = (self.next - 1) % capacity
         for k in range(n_step):
-            gain = self.data.reward[at, expert, env] + np.float32(weight) * self.data.bonus[at, expert, env]
+            gain = self.data.reward[at, expert, env] + np.float32(bonus) * self.data.bonus[at, expert, env]
             reward += np.where(running, np.float32(gamma**k) * gain, 0)
             steps += running
             terminated |= running & self.data.terminated[at, expert, env]
@@ -109,12 +117,17 @@ class Replay:
             running &= ~self.data.ended[at, expert, env] & (following != newest)
             at = np.where(running, following, at)
         last = (row + steps) % capacity
+        discount = np.where(terminated, 0, gamma**steps).astype(np.float32)
+        if potential:
+            end, start = self.data.potential[last, expert, env], self.data.potential[row, expert, env]
+            reward += np.float32(potential) * (discount * end - start)
         return Transition(
             obs=self.data.obs[row, expert, env],
             action=self.data.action[row, expert, env],
             reward=reward,
-            discount=np.where(terminated, 0, gamma**steps).astype(np.float32),
+            discount=discount,
             next_obs=self.data.obs[last, expert, env],
+            advice=self.data.advice[row, expert, env] if advised else None,
         )
 
     def _valid_rows(

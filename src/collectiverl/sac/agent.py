@@ -165,9 +165,13 @@ def update_critic(
 
 
 def update_actor(
-    state: SACState, batch: Transition, key: PRNGKeyArray, config: SACConfig
+    state: SACState,
+    batch: Transition,
+    key: PRNGKeyArray,
+    config: SACConfig,
+    imitation: Float[Array, ""] | None = None,
 ) -> tuple[SACState, dict[str, Array]]:
-    """One step of the actor, then of the temperature."""
+    """One step of the actor, then of the temperature; with `imitation`, drawn to the batch's advice."""
     agent, alpha = state.agent, jnp.exp(state.log_alpha)
 
     @partial(eqx.filter_value_and_grad, has_aux=True)
@@ -176,6 +180,9 @@ def update_actor(
         action, log_prob = gaussian.sample(key)
         q = agent.critic(batch.obs, action)
         loss = jnp.mean(jax.vmap(losses.actor_loss, (0, 0, None))(q, log_prob, alpha))
+        if imitation is not None:
+            scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))  # one weight for all sizes of reward
+            loss += imitation * scale * jnp.mean(jax.vmap(losses.imitation)(gaussian.mode, cast(Array, batch.advice)))
         return loss, (log_prob, gaussian.log_std)
 
     (loss, (log_prob, log_std)), grads = loss_fn(agent.actor)
@@ -200,32 +207,41 @@ def update_actor(
 
 
 def update_one(
-    state: SACState, batch: Transition, key: PRNGKeyArray, config: SACConfig
+    state: SACState,
+    batch: Transition,
+    key: PRNGKeyArray,
+    config: SACConfig,
+    imitation: Float[Array, ""] | None = None,
 ) -> tuple[SACState, dict[str, Array]]:
     """One update of one expert on a raw batch: critics, targets, actor, temperature."""
     normalize = state.agent.normalizer
     batch = batch._replace(obs=normalize(batch.obs), next_obs=normalize(batch.next_obs))
     k_critic, k_actor = jax.random.split(key)
     state, critic_metrics = update_critic(state, batch, k_critic, config)
-    state, actor_metrics = update_actor(state, batch, k_actor, config)
+    state, actor_metrics = update_actor(state, batch, k_actor, config, imitation)
     state = eqx.tree_at(lambda s: s.updates, state, state.updates + 1)
     return state, critic_metrics | actor_metrics
 
 
 @eqx.filter_jit
 def update(
-    state: SACState, batches: Transition, key: PRNGKeyArray, config: SACConfig
+    state: SACState,
+    batches: Transition,
+    key: PRNGKeyArray,
+    config: SACConfig,
+    imitation: Float[Array, ""] | None = None,
 ) -> tuple[SACState, dict[str, Array]]:
     """U updates of E experts in one compiled call; `batches` has axes (U, E, batch).
 
-    Metrics are those of the last update, with axis (E,).
+    `imitation` weighs the actor's distance from the advice that the batches then hold (TD3+BC's form, Fujimoto
+    & Gu 2021). Metrics are those of the last update, with axis (E,).
     """
     arrays, static = eqx.partition(state, eqx.is_array)
     experts = state.log_alpha.shape[0]
 
     def body(carry, inputs):
         batch, k = inputs
-        one = partial(_split_update, static=static, config=config)
+        one = partial(_split_update, static=static, config=config, imitation=imitation)
         return jax.vmap(one)(carry, batch, jax.random.split(k, experts))
 
     keys = jax.random.split(key, batches.reward.shape[0])
@@ -233,6 +249,6 @@ def update(
     return eqx.combine(arrays, static), jax.tree.map(lambda m: m[-1], metrics)
 
 
-def _split_update(arrays, batch, key, *, static, config):
-    state, metrics = update_one(eqx.combine(arrays, static), batch, key, config)
+def _split_update(arrays, batch, key, *, static, config, imitation):
+    state, metrics = update_one(eqx.combine(arrays, static), batch, key, config, imitation)
     return eqx.filter(state, eqx.is_array), metrics

@@ -1,4 +1,4 @@
-"""The three losses of soft actor-critic (Haarnoja et al. 2018b), for one transition; the caller maps.
+"""The losses of soft actor-critic (Haarnoja et al. 2018b), and imitation, for one transition; the caller maps.
 
 `gaussian`s come from the actor, `q` from the twin critics; checked against Stable-Baselines3 in
 tests/test_sac_against_sb3.py.
@@ -34,3 +34,8 @@ def temperature_loss(
 ) -> Float[Array, ""]:
     """Raises the temperature while the policy's entropy is below the target, and lowers it above."""
     return -log_alpha * (log_prob + target_entropy)
+
+
+def imitation(action: Float[Array, "A"], advice: Float[Array, "A"]) -> Float[Array, ""]:
+    """Squared distance of a deterministic action from the advised one."""
+    return jnp.sum((action - advice) ** 2)

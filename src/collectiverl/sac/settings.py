@@ -1,7 +1,7 @@
-"""How experts are trained: the settings, and the reward shaping that a student adds."""
+"""How experts are trained: the settings, and the help that a student has."""
 
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -68,25 +68,56 @@ class TrainConfig:
             )
 
 
+class Sight(NamedTuple):
+    """What a helper sees in the observations of N environments, kept beside them in the replay."""
+
+    potential: Float[np.ndarray, "N"]  # value of the states, in units of the environment's reward
+    advice: Float[np.ndarray, "N A"]  # what the helper would do
+
+
+class Weights(NamedTuple):
+    """What help counts for in an update; zeros are plain SAC."""
+
+    bonus: float = 0.0  # of the reward for the action
+    potential: float = 0.0  # of the difference that potentials make to the reward
+    imitation: float = 0.0  # of the actor's distance from the advice
+
+
 @runtime_checkable
-class Shaping(Protocol):
-    """What a student's reward gains: `weight(t) * bonus`, recomputed with the weight of the day."""
+class Help(Protocol):
+    """What a student has beyond its environment's reward; weighed anew in every update."""
 
-    def bonus(self, step: Step) -> Float[np.ndarray, "N"]: ...
+    def look(self, obs: Float[np.ndarray, "N O"]) -> Sight:
+        """Once for every observation, before it is acted on."""
+        ...
 
-    def weight(self, env_steps: int) -> float: ...
+    def act(self, own: Float[np.ndarray, "N A"], env_steps: int) -> Float[np.ndarray, "N A"]:
+        """Who acts: the student's own actions, or others in their place."""
+        ...
+
+    def bonus(self, step: Step) -> Float[np.ndarray, "N"]:
+        """Of the actions just taken."""
+        ...
+
+    def weights(self, env_steps: int) -> Weights: ...
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None: ...
 
 
-class NoShaping:
+class NoHelp:
     """Plain SAC."""
+
+    def look(self, obs: Float[np.ndarray, "N O"]) -> Sight:
+        return Sight(np.zeros(len(obs), np.float32), np.zeros((len(obs), 1), np.float32))
+
+    def act(self, own: Float[np.ndarray, "N A"], env_steps: int) -> Float[np.ndarray, "N A"]:
+        return own
 
     def bonus(self, step: Step) -> Float[np.ndarray, "N"]:
         return np.zeros(len(step.obs), np.float32)
 
-    def weight(self, env_steps: int) -> float:
-        return 0.0
+    def weights(self, env_steps: int) -> Weights:
+        return Weights()
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         pass

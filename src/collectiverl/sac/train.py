@@ -24,13 +24,25 @@ from collectiverl.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.nn.normalizer import Normalizer
 from collectiverl.sac.agent import Agent, SACState, update
 from collectiverl.sac.policy import AgentPolicy, explore
-from collectiverl.sac.settings import NoShaping, Shaping, TrainConfig
+from collectiverl.sac.settings import Help, NoHelp, Sight, TrainConfig, Weights
 from collectiverl.types import AnyArray, Episode, Policy, Transition
+
+OWN, PRIOR = 1, 3  # streams of random numbers
+UPDATES_PER_CALL = 20  # of those on a prior
 
 
 @jax.jit
 def _take_in(normalizers: Normalizer, obs: Float[Array, "E N O"]) -> Normalizer:
     return jax.vmap(Normalizer.update)(normalizers, obs)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What others did in the task, from which half of every batch is drawn (Ball et al. 2023, RLPD)."""
+
+    memory: Replay
+    env_steps: int = 0  # of these, played for this student: they count as its own
+    updates: int = 0  # on the prior alone, before the student acts
 
 
 @dataclass
@@ -52,8 +64,7 @@ class Trainer:
     An expert whose task is solved is kept as it was then; it plays on until all are.
 
     Args:
-        prior: episodes of others, from which half of every batch is drawn (Ball et al. 2023, RLPD): one
-            sequence for each expert.
+        help: what a student has beyond its environment's reward.
     """
 
     def __init__(
@@ -64,23 +75,25 @@ class Trainer:
         eval_envs: VectorEnv,
         *,
         seed: int,
-        shaping: Shaping | None = None,
-        prior: Sequence[Sequence[Episode]] = (),
+        help: Help | None = None,
+        prior: Prior | None = None,
         report: Report = silent,
     ):
         self.state, self.config, self.seed = state, config, seed
         self.envs, self.eval_envs = envs, eval_envs
-        self.shaping, self.report = shaping or NoShaping(), report
+        self.help, self.report = help or NoHelp(), report
+        self.sight: Sight  # what the helper sees in the observations that are being acted on
         self.experts = state.log_alpha.shape[0]
         self.key = jax.random.key(seed)
         spec = envs.spec
         self.replay = Replay(config.capacity, self.experts, config.num_envs, spec.obs_dim, spec.action_dim)
-        self.prior = Replay.of(prior) if prior else None
+        self.prior = prior
         self.collector = EpisodeCollector(envs, "training", seed)
         self.recent: list[list[Episode]] = [[] for _ in range(self.experts)]
         self.sampled: list[list[Episode]] = [[] for _ in range(self.experts)]
         self.best = state.agent
-        self.progress = Progress([ExpertProgress() for _ in range(self.experts)])
+        played = prior.env_steps if prior else 0
+        self.progress = Progress([ExpertProgress() for _ in range(self.experts)], env_steps=played)
         self.began = time.perf_counter()
 
     # -- acting --------------------------------------------------------------------------------------------
@@ -88,8 +101,12 @@ class Trainer:
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         """Random during the warm-up, then drawn from the policy with noise that holds for some steps.
 
-        The noise is a function of seed and step alone.
+        The noise is a function of seed and step alone. A helper may act in the student's place.
         """
+        self.sight = self.help.look(observations)
+        return self.help.act(self._own_action(observations), self.progress.env_steps)
+
+    def _own_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         shape = (self.experts, len(observations) // self.experts)
         if self.progress.env_steps < self.config.warmup:
             rng = np.random.default_rng([self.seed, self.progress.vector_step])
@@ -99,7 +116,7 @@ class Trainer:
         return np.asarray(explore(self.state.agent, obs, key)).reshape(len(observations), -1)
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
-        self.shaping.reset(env_mask)
+        self.help.reset(env_mask)
 
     def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
         pass
@@ -109,8 +126,8 @@ class Trainer:
     def run(self, work: Path | None = None) -> list[Result]:
         """Trains to the end, one result an expert; with a folder, checkpoints into it and logs metrics there."""
         self.restore(work)
-        if self.prior is not None and not self.progress.env_steps:
-            self._look_at(self.prior)
+        if self.prior is not None and not self.progress.vector_step:
+            self._learn_from(self.prior)
         with metrics_log(work, resume_at=self.progress.env_steps) as log:
             while not self.finished:
                 self._segment(log)
@@ -165,18 +182,8 @@ class Trainer:
         return episodes * (horizon + 1) - 1
 
     def _store(self, step: Step, cut: bool) -> None:
-        result, shape = step.result, (self.experts, self.config.num_envs)
-        bonus = self.shaping.bonus(step)
-        columns = (
-            step.obs,
-            step.action,
-            result.reward,
-            bonus,
-            result.terminated,
-            result.done | cut,
-            ~result.began,
-        )
-        self.replay.add(Row(*(c.reshape(*shape, *c.shape[1:]) for c in columns)))
+        result = step.result
+        self.replay.add(row_of(step, self.sight, self.help.bonus(step), self.experts, cut=cut))
         self.progress.vector_step += 1
         self.progress.env_steps += int((~result.began).sum()) // self.experts
         if self.config.sac.normalize_obs:
@@ -184,47 +191,62 @@ class Trainer:
 
     def _store_last(self, step: Step) -> None:
         """The observation behind a segment's last transition, in a row that is no transition."""
-        shape = (self.experts, self.config.num_envs)
-        zeros, no = np.zeros(shape, np.float32), np.zeros(shape, bool)
-        obs = step.result.obs.reshape(*shape, -1)
-        action = np.zeros((*shape, step.action.shape[-1]), np.float32)
-        self.replay.add(Row(obs, action, zeros, zeros, no, ~no, no))
+        self.replay.add(last_row(step, self.help.look(step.result.obs), self.experts))
 
     def _observe_statistics(self, obs: Float[np.ndarray, "N O"]) -> None:
         grouped = obs.reshape(self.experts, -1, obs.shape[-1])
         normalizer = _take_in(self.state.agent.normalizer, grouped)
         self.state = eqx.tree_at(lambda s: s.agent.normalizer, self.state, normalizer)
 
-    def _look_at(self, prior: Replay) -> None:
-        """Takes a memory's observations into the running mean and deviation, row by row while all play."""
+    def _learn_from(self, prior: Prior) -> None:
+        """Takes a memory's observations into the running mean and deviation, row by row while all play.
+
+        Then come the updates on it alone.
+        """
+        memory = prior.memory.data
         if self.config.sac.normalize_obs:
-            for obs in prior.data.obs[prior.data.valid.all((1, 2))]:
+            for obs in memory.obs[memory.valid.all((1, 2))]:
                 self._observe_statistics(obs.reshape(-1, obs.shape[-1]))
+        for call in range(-(-prior.updates // UPDATES_PER_CALL)):
+            self._update([prior.memory], UPDATES_PER_CALL, PRIOR, call)
+            self.report(self.progress.env_steps, self.config.steps, "learning from what the mentor did")
 
     def _learn(self) -> dict[str, jax.Array]:
         config, p = self.config, self.progress
         if p.env_steps < config.warmup or not self.replay.ready:
             return {}
-        batches = self._batches(np.random.default_rng([self.seed, 1, p.vector_step]))
-        key = jax.random.fold_in(self.key, 2 * p.vector_step + 1)
-        self.state, metrics = update(self.state, batches, key, config.sac)
+        memories = [self.replay] if self.prior is None else [self.replay, self.prior.memory]
+        return self._update(memories, config.updates_per_step, OWN, p.vector_step)
+
+    def _update(self, memories: list[Replay], updates: int, stream: int, step: int) -> dict[str, jax.Array]:
+        """So many updates on batches of which each memory has an equal share; drawn by stream and step."""
+        weights = self.help.weights(self.progress.env_steps)
+        batches = self._batches(memories, updates, np.random.default_rng([self.seed, stream, step]), weights)
+        key = jax.random.fold_in(self.key, 2 * step + 1)
+        if stream == PRIOR:
+            key = jax.random.fold_in(key, PRIOR)
+        imitation = jnp.float32(weights.imitation) if weights.imitation else None
+        self.state, metrics = update(self.state, batches, key, self.config.sac, imitation)
         return metrics
 
-    def _batches(self, rng: np.random.Generator) -> Transition:
-        """Transitions of axes (U, E, batch), rewards scaled; half of them the prior's, where there is one."""
-        config, sac = self.config, self.config.sac
-        memories = [self.replay] if self.prior is None else [self.replay, self.prior]
+    def _batches(
+        self, memories: list[Replay], updates: int, rng: np.random.Generator, weights: Weights
+    ) -> Transition:
+        """Transitions of axes (U, E, batch), rewards scaled."""
+        sac = self.config.sac
         parts = [
             memory.sample(
                 rng,
-                (config.updates_per_step, share),
+                (updates, share),
                 n_step=sac.n_step,
                 gamma=sac.gamma,
-                weight=self.shaping.weight(self.progress.env_steps),
+                bonus=weights.bonus,
+                potential=weights.potential,
+                advised=bool(weights.imitation),
             )
             for memory, share in zip(memories, _shares(sac.batch_size, len(memories)), strict=True)
         ]
-        batches = Transition(*(np.concatenate(columns, axis=2) for columns in zip(*parts, strict=True)))
+        batches = jax.tree.map(lambda *columns: np.concatenate(columns, axis=2), *parts)
         return batches._replace(reward=batches.reward * np.float32(sac.reward_scale))
 
     def _sample_episodes(self, step: Step) -> None:
@@ -335,6 +357,26 @@ class Progress:
     env_steps: int = 0  # an expert's
     next_evaluation: int = 0
     seconds: float = 0.0
+
+
+def row_of(
+    step: Step, sight: Sight, bonus: Float[np.ndarray, "N"], experts: int, *, cut: bool = False
+) -> Row:
+    """What a replay keeps of a step; `cut`: its episodes end here, since their steps to come are not kept."""
+    result = step.result
+    columns = (
+        *(step.obs, step.action, result.reward, bonus, *sight),
+        *(result.terminated, result.done | cut, ~result.began),
+    )
+    return Row(*(c.reshape(experts, -1, *c.shape[1:]) for c in columns))
+
+
+def last_row(step: Step, sight: Sight, experts: int) -> Row:
+    """The observation that a step led to, in a row that is no transition."""
+    obs, action = step.result.obs, np.zeros_like(step.action)
+    zeros, no = np.zeros(len(obs), np.float32), np.zeros(len(obs), bool)
+    columns = (obs, action, zeros, zeros, *sight, no, ~no, no)
+    return Row(*(c.reshape(experts, -1, *c.shape[1:]) for c in columns))
 
 
 def _where(chosen: Bool[np.ndarray, "E"], new: Agent, old: Agent) -> Agent:

@@ -13,6 +13,7 @@ import numpy as np
 
 from collectiverl import store
 from collectiverl.data.episodes import relabel, write
+from collectiverl.data.replay import Replay
 from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.make import Backend, make_envs, spec
@@ -22,8 +23,8 @@ from collectiverl.metrics import METRICS, MetricsLog, read_metrics
 from collectiverl.policies import shipped
 from collectiverl.sac import agent as sac
 from collectiverl.sac.policy import ABOUT, WEIGHTS, Expert, load_expert, save_agent
-from collectiverl.sac.settings import Shaping, TrainConfig
-from collectiverl.sac.train import Result, Trainer
+from collectiverl.sac.settings import Help, TrainConfig
+from collectiverl.sac.train import Prior, Result, Trainer
 from collectiverl.stages.base import Stage, Work, available_cores, summary
 from collectiverl.stages.buffers import BUFFER
 from collectiverl.types import Episode, Policy, TeachingPolicy
@@ -93,7 +94,9 @@ def demonstrations(config: TrainTask, seed: int) -> list[Episode]:
         envs.close()
 
 
-def train_agents(work: Work, experts: Sequence[TrainTask], *, shaping: Shaping | None = None) -> list[Result]:
+def train_agents(
+    work: Work, experts: Sequence[TrainTask], *, help: Help | None = None, prior: Prior | None = None
+) -> list[Result]:
     """SAC from fresh networks, with fresh goals in every episode: one expert a task, all in one program.
 
     `experts` differ in their tasks alone.
@@ -102,7 +105,8 @@ def train_agents(work: Work, experts: Sequence[TrainTask], *, shaping: Shaping |
     shapes, train = spec(first.task), first.train
     keys = jax.random.split(jax.random.key(work.seed), len(experts))
     state = sac.init(shapes.obs_dim, shapes.action_dim, train.sac, keys)
-    prior = [demonstrations(expert, work.seed) for expert in experts] if first.demos else []
+    if first.demos:
+        prior = Prior(Replay.of([demonstrations(expert, work.seed) for expert in experts]))
     with contextlib.ExitStack() as stack:
         envs, eval_envs = (
             stack.enter_context(contextlib.closing(_side_by_side(experts, n, horizon)))
@@ -117,7 +121,7 @@ def train_agents(work: Work, experts: Sequence[TrainTask], *, shaping: Shaping |
             envs,
             eval_envs,
             seed=work.seed,
-            shaping=shaping,
+            help=help,
             prior=prior,
             report=work.report,
         )

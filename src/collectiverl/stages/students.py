@@ -1,5 +1,6 @@
 """`train-student` and `finetune-student`: one task, learned with the collective's help."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,48 +12,71 @@ from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.sac import agent as sac
 from collectiverl.sac.policy import save_agent
 from collectiverl.sac.settings import TrainConfig
-from collectiverl.sac.train import Trainer
+from collectiverl.sac.train import Prior, Trainer
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.collective import COLLECTIVE
 from collectiverl.stages.experts import TrainTask, train_agents, training_summary
 from collectiverl.student.finetune import Embedded
-from collectiverl.student.shaping import LikelihoodShaping, ShapingConfig
+from collectiverl.student.replay import play
+from collectiverl.student.strategies import StrategyConfig, guidance
+from collectiverl.student.strategy import Guidance
 
 MAKES = {COLLECTIVE: "distill-collective"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStudent:
-    """A student with a shaped reward; with `shaping.weight` 0 it is plain SAC and needs no collective."""
+    """A student helped by the collective; one that nothing helps is plain SAC and needs no collective."""
 
     task: str
     backend: Backend = "auto"
     train: TrainConfig = field(default_factory=TrainConfig)
-    shaping: ShapingConfig = field(default_factory=ShapingConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
 
 
 def student_path(kind: str, task: str, seed: int) -> str:
     return f"{kind}/{task}/seed_{seed}"
 
 
-def train_student_stage(config: TrainStudent, seed: int) -> Stage:
-    shaped = config.shaping.weight > 0
-    out = student_path("student" if shaped else "sac", config.task, seed)
-    inputs = (COLLECTIVE,) if shaped else ()
+def train_student_stage(config: TrainStudent, seed: int, out: str = "") -> Stage:
+    """`out`: where it goes, if not among the run's students."""
+    helped = config.strategy.helps
+    out = out or student_path("student" if helped else "sac", config.task, seed)
+    inputs = (COLLECTIVE,) if helped else ()
     return Stage("train-student", config.task, out, train_student, config, inputs, seed, MAKES)
 
 
 def train_student(work: Work) -> dict[str, Any]:
     config: TrainStudent = work.config
-    shaping = None
-    if config.shaping.weight > 0:
-        collective, *_ = load_collective(work.run / COLLECTIVE)
+    help, prior, lessons = None, None, {}
+    if config.strategy.helps:
+        collective, networks, _ = load_collective(work.run / COLLECTIVE)
         check_shapes(collective, spec(config.task))
-        shaping = LikelihoodShaping(collective, (config.task,) * config.train.num_envs, config.shaping)
+
+        def helper(num_envs: int) -> Guidance:
+            tasks = (config.task,) * num_envs
+            return guidance(collective, networks.reward_scale, tasks, config.strategy)
+
+        help = helper(config.train.num_envs)
+        if "replay" in config.strategy.use:
+            prior, success = played_first(work, config, helper)
+            lessons = {"mentor_success": success}
     learner = TrainTask(task=config.task, backend=config.backend, train=config.train)
-    [result] = train_agents(work, [learner], shaping=shaping)
+    [result] = train_agents(work, [learner], help=help, prior=prior)
     save_agent(work.folder, result.agent, config.train.sac, task=config.task)
-    return training_summary(config.task, result, origin="shaped" if shaping else "scratch")
+    return training_summary(config.task, result, origin=config.strategy.label) | lessons
+
+
+def played_first(work: Work, config: TrainStudent, helper: Callable[[int], Guidance]) -> tuple[Prior, float]:
+    """What the collective does in the student's task; the same whenever a killed training goes on."""
+    settings = config.strategy.replay
+    envs = make_envs(
+        config.task, settings.episodes, backend=config.backend, goals="fresh", horizon=config.train.horizon
+    )
+    try:
+        return play(envs, helper(settings.episodes), settings, work.seed)
+    finally:
+        envs.close()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,28 @@
+"""`imitation`: the student's actor is drawn to what the collective would do, less and less.
+
+Kickstarting (Schmitt et al. 2018) in the form of TD3+BC (Fujimoto & Gu 2021): the actor's loss gains
+`w(t) mean|Q| |tanh mu(s) - mu_c(s, z)|^2` in the states of each batch.
+"""
+
+from dataclasses import dataclass
+
+from collectiverl.sac.settings import Weights
+from collectiverl.student.schedule import Fading
+from collectiverl.student.strategy import Strategy
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImitationConfig(Fading):
+    """The weight, in units of the critic's mean value."""
+
+    weight: float = 1.0
+    constant_steps: int = 5_000
+    decay_steps: int = 15_000
+
+
+class Imitation(Strategy):
+    def __init__(self, config: ImitationConfig):
+        self.config = config
+
+    def weights(self, env_steps: int) -> Weights:
+        return Weights(imitation=self.config.at(env_steps))

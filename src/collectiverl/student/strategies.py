@@ -1,0 +1,62 @@
+"""Which strategies help a student, alone or together, and how each is set."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from collectiverl.collective.policy import Collective
+from collectiverl.student.imitation import Imitation, ImitationConfig
+from collectiverl.student.jump_start import JumpStart, JumpStartConfig
+from collectiverl.student.likelihood import Likelihood, LikelihoodConfig
+from collectiverl.student.mentor import Mentor
+from collectiverl.student.potential import Potential, PotentialConfig
+from collectiverl.student.replay import ReplayConfig
+from collectiverl.student.strategy import Guidance, Strategy
+
+Name = Literal["none", "likelihood", "potential", "jump-start", "replay", "imitation"]
+DEFAULT: tuple[Name, ...] = ("jump-start", "replay", "imitation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrategyConfig:
+    """What helps, and how much."""
+
+    use: tuple[Name, ...] = DEFAULT  # one or several of them; none: plain SAC
+    likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
+    potential: PotentialConfig = field(default_factory=PotentialConfig)
+    jump_start: JumpStartConfig = field(default_factory=JumpStartConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
+
+    def __post_init__(self) -> None:
+        if not self.use or len(set(self.use)) < len(self.use) or ("none" in self.use and len(self.use) > 1):
+            raise ValueError(
+                f"strategy.use={' '.join(self.use)}: name none for plain SAC, or each other strategy once"
+            )
+
+    @property
+    def helps(self) -> bool:
+        return self.use != ("none",)
+
+    @property
+    def label(self) -> str:
+        """A short name of what is used."""
+        return "+".join(self.use)
+
+
+def strategies(config: StrategyConfig) -> list[Strategy]:
+    """Those that help while the student learns; `replay` did so before."""
+    made: dict[str, Callable[[], Strategy]] = {
+        "likelihood": lambda: Likelihood(config.likelihood),
+        "potential": lambda: Potential(config.potential),
+        "jump-start": lambda: JumpStart(config.jump_start),
+        "imitation": lambda: Imitation(config.imitation),
+    }
+    return [made[name]() for name in config.use if name in made]
+
+
+def guidance(
+    collective: Collective, reward_scale: float, tasks: Sequence[str], config: StrategyConfig
+) -> Guidance:
+    """The help of a collective for a student of so many environments."""
+    return Guidance(Mentor(collective, tasks, reward_scale), strategies(config), len(tasks))
