@@ -22,6 +22,7 @@ VERBS = {
     "finetune-student": "one task, from the collective's own networks",
     "record": "random or scripted episodes",
     "evaluate": "any policy, on Meta-World's protocol",
+    "compare-students": "what the collective's help is worth, against plain SAC",
     "ablate": "what each choice of encoder and collective is worth",
     "export": "a run's experts or its collective, with a model card",
 }
@@ -80,5 +81,6 @@ def _command(verb: str, args: list[str]) -> int:
         "evaluate": verbs.evaluate_verb,
         "export": verbs.export,
         "ablate": verbs.ablate,
+        "compare-students": verbs.compare_students,
     }
     return (others.get(verb) or verbs.stage(verb))(args)

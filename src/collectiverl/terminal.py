@@ -1,10 +1,12 @@
 """What a run shows: a bar for every stage at work, and the table at the end."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -21,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 
 from collectiverl import engine
+from collectiverl.comparisons import ComparisonConfig
 from collectiverl.stages.base import Stage
 
 console = Console()
@@ -181,6 +184,51 @@ def ablation_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         seconds = sum(row["seconds"]) / len(row["seconds"])
         table.add_row(row["group"], row["variant"], *found, *probes, f"{seconds:,.0f}")
     return table
+
+
+def comparison_table(rows: Sequence[Mapping[str, Any]], comparison: ComparisonConfig) -> Table:
+    """Task by task, what each strategy took to reach the level, and how many times fewer steps than plain SAC."""
+    table = _table(
+        title=f"environment steps until success reached {comparison.success:g} twice, by the median of "
+        f"{comparison.seeds} seeds (more than {comparison.steps:,}: -)"
+    )
+    table.add_column("task", no_wrap=True)
+    table.add_column("strategy", overflow="fold")
+    for name in ("success", "steps", "sec", "ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    previous = None
+    for row in sorted(rows, key=lambda row: row["task"]):
+        if previous not in (None, row["task"]):
+            table.add_section()
+        shown = row["task"] if previous != row["task"] else ""
+        previous = row["task"]
+        success = f"{sum(row['success']) / len(row['success']):.2f}"
+        table.add_row(shown, row["strategy"], success, *_course(row))
+    return table
+
+
+def _course(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Steps, seconds and ratio of students that were trained."""
+    if "steps" not in row:
+        return (f"{median(row['env_steps']):,.0f}" if "env_steps" in row else "0", "", "")
+    steps = median(float("inf") if s is None else s for s in row["steps"])
+    return (
+        f"{steps:,.0f}" if math.isfinite(steps) else "-",
+        f"{median(row['seconds']):,.0f}",
+        _ratio(row.get("ratio")),
+    )
+
+
+def _ratio(found: Mapping[str, Any] | None) -> str:
+    """With the sign of a bound where one of the two never got there."""
+    signs = {"": "", "at least": "≥ ", "at most": "≤ ", "unknown": "?"}
+    return "" if found is None else f"{signs[found['bound']]}{found['value']:.2f}"
+
+
+def median_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    for strategy, ratio in found["median_ratio"].items():
+        if ratio is not None:
+            yield f"{strategy}: {ratio:.2f} times fewer steps than plain SAC, by the median over tasks"
 
 
 def _average(rows: Sequence[Mapping[str, Any]], name: str) -> str:

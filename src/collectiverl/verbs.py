@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from collectiverl import ablations, checkpoints, engine, figures, pipeline, store
+from collectiverl import ablations, checkpoints, comparisons, engine, figures, pipeline, store
 from collectiverl.ablations import AblationConfig
 from collectiverl.commands import STAGES, Flat
+from collectiverl.comparisons import ComparisonConfig
+from collectiverl.curves import draw_curves
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
 from collectiverl.evaluation.video import record_video
@@ -20,7 +22,16 @@ from collectiverl.policies import load_policy
 from collectiverl.stages.base import SUMMARY, Stage, available_cores
 from collectiverl.stages.evaluation import row
 from collectiverl.stages.representation import PICTURES
-from collectiverl.terminal import ablation_table, console, display, places, policies_table, probe_tables
+from collectiverl.terminal import (
+    ablation_table,
+    comparison_table,
+    console,
+    display,
+    median_lines,
+    places,
+    policies_table,
+    probe_tables,
+)
 from collectiverl.types import UserError
 from collectiverl.where import Where
 
@@ -234,6 +245,45 @@ def ablate(args: Sequence[str]) -> int:
             engine.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=where.overwrite)
         console.print(ablation_table(ablations.summarize(folder, config, command.ablation)))
     console.print(places(folder, {"these figures": ablations.RESULT, "rows": "ablation"}))
+    return 0
+
+
+# -- compare-students --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareStudents:
+    """What the collective's help is worth against plain SAC: strategies, tasks and seeds. Resumable.
+
+    Strategies are none (plain SAC), likelihood, potential, jump-start, replay and imitation, several joined by +;
+    finetune (SAC on the collective's own networks); and, not trained, zero-shot and cloning.
+    """
+
+    where: Annotated[Where, Flat] = field(default_factory=Where)
+    cores: int = 0  # students side by side, one core each; 0: as many as there are cores
+    comparison: Annotated[ComparisonConfig, Flat] = field(default_factory=ComparisonConfig)
+
+
+def compare_students(args: Sequence[str]) -> int:
+    """`collectiverl compare-students`."""
+    where = Where.read(args)
+    command = _parse("compare-students", args, CompareStudents(where=where))
+    folder, config, comparison = command.where.folder, where.base(), command.comparison
+    with _refusals():
+        config = config.resolved()
+        every = comparisons.stages(config, comparison)
+    store.make_writable(folder)
+    with store.lock(folder):
+        todo = pipeline.unfinished(folder, every, overwrite=where.overwrite)
+        console.print(f"{len(every) - len(todo)} of {len(every)} stages are done, {len(todo)} to do")
+        with display(todo) as watch:
+            cores = command.cores or available_cores()
+            engine.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=where.overwrite)
+        found = comparisons.summarize(folder, config, comparison)
+    place = comparisons.folder(folder, comparison)
+    draw_curves(found["rows"], comparison, place / comparisons.PICTURE)
+    console.print(comparison_table(found["rows"], comparison), *median_lines(found), sep="\n")
+    console.print(places(place, {"these figures": comparisons.RESULT, "curves": comparisons.PICTURE}))
     return 0
 
 

@@ -74,6 +74,11 @@ class Replay:
         self.size = min(self.size + 1, len(self.data.reward))
 
     @property
+    def filled(self) -> int:
+        """Steps that are kept, of all experts."""
+        return self.size * self.data.reward[0].size
+
+    @property
     def ready(self) -> bool:
         """Whether there is a transition whose next observation is stored."""
         return self.size >= 2

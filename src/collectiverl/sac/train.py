@@ -38,9 +38,10 @@ def _take_in(normalizers: Normalizer, obs: Float[Array, "E N O"]) -> Normalizer:
 
 @dataclass(frozen=True)
 class Prior:
-    """What others did in the task, from which half of every batch is drawn (Ball et al. 2023, RLPD)."""
+    """What others did in the task, from which a share of every batch is drawn (Ball et al. 2023, RLPD)."""
 
     memory: Replay
+    share: float = 0.5  # of every batch; or more, as long as the memory is more of all that was seen
     env_steps: int = 0  # of these, played for this student: they count as its own
     updates: int = 0  # on the prior alone, before the student acts
 
@@ -208,20 +209,23 @@ class Trainer:
             for obs in memory.obs[memory.valid.all((1, 2))]:
                 self._observe_statistics(obs.reshape(-1, obs.shape[-1]))
         for call in range(-(-prior.updates // UPDATES_PER_CALL)):
-            self._update([prior.memory], UPDATES_PER_CALL, PRIOR, call)
+            self._update(1.0, UPDATES_PER_CALL, PRIOR, call)
             self.report(self.progress.env_steps, self.config.steps, "learning from what the mentor did")
 
     def _learn(self) -> dict[str, jax.Array]:
         config, p = self.config, self.progress
         if p.env_steps < config.warmup or not self.replay.ready:
             return {}
-        memories = [self.replay] if self.prior is None else [self.replay, self.prior.memory]
-        return self._update(memories, config.updates_per_step, OWN, p.vector_step)
+        share = 0.0
+        if self.prior:
+            theirs, own = self.prior.memory.filled, self.replay.filled
+            share = max(self.prior.share, theirs / (theirs + own))
+        return self._update(share, config.updates_per_step, OWN, p.vector_step)
 
-    def _update(self, memories: list[Replay], updates: int, stream: int, step: int) -> dict[str, jax.Array]:
-        """So many updates on batches of which each memory has an equal share; drawn by stream and step."""
+    def _update(self, share: float, updates: int, stream: int, step: int) -> dict[str, jax.Array]:
+        """So many updates on batches of which a share is the prior's; a function of stream and step."""
         weights = self.help.weights(self.progress.env_steps)
-        batches = self._batches(memories, updates, np.random.default_rng([self.seed, stream, step]), weights)
+        batches = self._batches(share, updates, np.random.default_rng([self.seed, stream, step]), weights)
         key = jax.random.fold_in(self.key, 2 * step + 1)
         if stream == PRIOR:
             key = jax.random.fold_in(key, PRIOR)
@@ -229,22 +233,25 @@ class Trainer:
         self.state, metrics = update(self.state, batches, key, self.config.sac, imitation)
         return metrics
 
-    def _batches(
-        self, memories: list[Replay], updates: int, rng: np.random.Generator, weights: Weights
-    ) -> Transition:
+    def _batches(self, share: float, updates: int, rng: np.random.Generator, weights: Weights) -> Transition:
         """Transitions of axes (U, E, batch), rewards scaled."""
         sac = self.config.sac
+        theirs = round(share * sac.batch_size)
+        sources = [(self.replay, sac.batch_size - theirs)]
+        if self.prior:
+            sources.append((self.prior.memory, theirs))
         parts = [
             memory.sample(
                 rng,
-                (updates, share),
+                (updates, count),
                 n_step=sac.n_step,
                 gamma=sac.gamma,
                 bonus=weights.bonus,
                 potential=weights.potential,
                 advised=bool(weights.imitation),
             )
-            for memory, share in zip(memories, _shares(sac.batch_size, len(memories)), strict=True)
+            for memory, count in sources
+            if count
         ]
         batches = jax.tree.map(lambda *columns: np.concatenate(columns, axis=2), *parts)
         return batches._replace(reward=batches.reward * np.float32(sac.reward_scale))
@@ -386,11 +393,6 @@ def _where(chosen: Bool[np.ndarray, "E"], new: Agent, old: Agent) -> Agent:
         return jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b) if eqx.is_array(a) else a
 
     return jax.tree.map(pick, new, old)
-
-
-def _shares(batch: int, memories: int) -> list[int]:
-    """A batch as evenly among memories as it goes."""
-    return [batch // memories + (i < batch % memories) for i in range(memories)]
 
 
 def _read(folder: Path) -> list[Episode]:

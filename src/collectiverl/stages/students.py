@@ -1,5 +1,6 @@
 """`train-student` and `finetune-student`: one task, learned with the collective's help."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -38,11 +39,13 @@ def student_path(kind: str, task: str, seed: int) -> str:
     return f"{kind}/{task}/seed_{seed}"
 
 
-def train_student_stage(config: TrainStudent, seed: int, out: str = "") -> Stage:
-    """`out`: where it goes, if not among the run's students."""
+def train_student_stage(
+    config: TrainStudent, seed: int, *, collective: str = COLLECTIVE, out: str = ""
+) -> Stage:
+    """`collective`: who helps, and `out`: where the student goes, if these are not the run's own."""
     helped = config.strategy.helps
     out = out or student_path("student" if helped else "sac", config.task, seed)
-    inputs = (COLLECTIVE,) if helped else ()
+    inputs = (collective,) if helped else ()
     return Stage("train-student", config.task, out, train_student, config, inputs, seed, MAKES)
 
 
@@ -50,33 +53,38 @@ def train_student(work: Work) -> dict[str, Any]:
     config: TrainStudent = work.config
     help, prior, lessons = None, None, {}
     if config.strategy.helps:
-        collective, networks, _ = load_collective(work.run / COLLECTIVE)
-        check_shapes(collective, spec(config.task))
-
-        def helper(num_envs: int) -> Guidance:
-            tasks = (config.task,) * num_envs
-            return guidance(collective, networks.reward_scale, tasks, config.strategy)
-
+        helper = helper_of(work, config)
         help = helper(config.train.num_envs)
         if "replay" in config.strategy.use:
-            prior, success = played_first(work, config, helper)
-            lessons = {"mentor_success": success}
+            prior, help.trust = played_first(config, helper, work.seed)
+            lessons = {"mentor_success": help.trust}
     learner = TrainTask(task=config.task, backend=config.backend, train=config.train)
     [result] = train_agents(work, [learner], help=help, prior=prior)
     save_agent(work.folder, result.agent, config.train.sac, task=config.task)
-    return training_summary(config.task, result, origin=config.strategy.label) | lessons
+    origin = "collective" if config.strategy.helps else "scratch"
+    return training_summary(config.task, result, origin=origin) | lessons | {"strategy": config.strategy.use}
 
 
-def played_first(work: Work, config: TrainStudent, helper: Callable[[int], Guidance]) -> tuple[Prior, float]:
+def helper_of(work: Work, config: TrainStudent) -> Callable[[int], Guidance]:
+    """What the collective that the stage reads can do for so many environments."""
+    [folder] = work.inputs
+    collective, networks, _ = load_collective(work.run / folder)
+    check_shapes(collective, spec(config.task))
+
+    def helper(num_envs: int) -> Guidance:
+        return guidance(collective, networks.reward_scale, (config.task,) * num_envs, config.strategy)
+
+    return helper
+
+
+def played_first(config: TrainStudent, helper: Callable[[int], Guidance], seed: int) -> tuple[Prior, float]:
     """What the collective does in the student's task; the same whenever a killed training goes on."""
     settings = config.strategy.replay
     envs = make_envs(
         config.task, settings.episodes, backend=config.backend, goals="fresh", horizon=config.train.horizon
     )
-    try:
-        return play(envs, helper(settings.episodes), settings, work.seed)
-    finally:
-        envs.close()
+    with contextlib.closing(envs):
+        return play(envs, helper(settings.episodes), settings, seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,15 +96,19 @@ class FinetuneStudent:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-def finetune_student_stage(config: FinetuneStudent, seed: int) -> Stage:
-    out = student_path("finetuned", config.task, seed)
-    return Stage("finetune-student", config.task, out, finetune_student, config, (COLLECTIVE,), seed, MAKES)
+def finetune_student_stage(
+    config: FinetuneStudent, seed: int, *, collective: str = COLLECTIVE, out: str = ""
+) -> Stage:
+    """`collective`: where it begins, and `out`: where it goes, if these are not the run's own."""
+    out = out or student_path("finetuned", config.task, seed)
+    return Stage("finetune-student", config.task, out, finetune_student, config, (collective,), seed, MAKES)
 
 
 def finetune_student(work: Work) -> dict[str, Any]:
     """The result is a collective again: the same encoder, the networks now a specialist's."""
     config: FinetuneStudent = work.config
-    collective, networks, encoder = load_collective(work.run / COLLECTIVE)
+    [folder] = work.inputs
+    collective, networks, encoder = load_collective(work.run / folder)
     check_shapes(collective, spec(config.task))
     learning = _learning_settings(config.train, networks)
     state = sac.init_state(collective.agent, learning.sac)

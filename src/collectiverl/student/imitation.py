@@ -24,5 +24,5 @@ class Imitation(Strategy):
     def __init__(self, config: ImitationConfig):
         self.config = config
 
-    def weights(self, env_steps: int) -> Weights:
-        return Weights(imitation=self.config.at(env_steps))
+    def weights(self, env_steps: int, trust: float) -> Weights:
+        return Weights(imitation=trust * self.config.at(env_steps))

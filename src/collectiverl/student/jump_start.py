@@ -30,9 +30,14 @@ class JumpStart(Strategy):
         self.config = config
 
     def act(
-        self, own: Float[np.ndarray, "N A"], view: View, age: Int[np.ndarray, "N"], env_steps: int
+        self,
+        own: Float[np.ndarray, "N A"],
+        view: View,
+        age: Int[np.ndarray, "N"],
+        env_steps: int,
+        trust: float,
     ) -> Float[np.ndarray, "N A"]:
         if env_steps >= self.config.decay_steps:
             return own
-        longest = self.config.steps * (1 - env_steps / self.config.decay_steps)
+        longest = trust * self.config.steps * (1 - env_steps / self.config.decay_steps)
         return np.where((age < longest * np.linspace(0, 1, len(own)))[:, None], view.mean, own)

@@ -40,5 +40,5 @@ class Likelihood(Strategy):
         std = np.maximum(np.exp(view.log_std), self.config.sigma_floor)
         return np.asarray(likelihood(jnp.asarray(action), jnp.asarray(view.mean), jnp.asarray(std)))
 
-    def weights(self, env_steps: int) -> Weights:
+    def weights(self, env_steps: int, trust: float) -> Weights:
         return Weights(bonus=self.config.at(env_steps))

@@ -25,5 +25,5 @@ class Potential(Strategy):
     def __init__(self, config: PotentialConfig):
         self.config = config
 
-    def weights(self, env_steps: int) -> Weights:
+    def weights(self, env_steps: int, trust: float) -> Weights:
         return Weights(potential=self.config.weight)

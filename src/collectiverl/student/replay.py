@@ -47,7 +47,10 @@ class _Playing:
 
 
 def play(envs: VectorEnv, guidance: Guidance, config: ReplayConfig, seed: int) -> tuple[Prior, float]:
-    """One episode in each of the environments; and the share of them that succeeded."""
+    """One episode in each of the environments; and the share of them that succeeded.
+
+    Half of each batch is theirs if all did, and as much less as did not.
+    """
     spec = envs.spec
     capacity = (spec.horizon + 2) * envs.num_envs
     memory = Replay(capacity, 1, envs.num_envs, spec.obs_dim, spec.action_dim)
@@ -65,4 +68,5 @@ def play(envs: VectorEnv, guidance: Guidance, config: ReplayConfig, seed: int) -
         if over.all():
             memory.add(last_row(step, guidance.look(step.result.obs), 1))
             break
-    return Prior(memory, count, config.updates), float(success.mean())
+    trust = float(success.mean())
+    return Prior(memory, trust / 2, count, round(trust * config.updates)), trust

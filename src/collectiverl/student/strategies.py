@@ -38,11 +38,6 @@ class StrategyConfig:
     def helps(self) -> bool:
         return self.use != ("none",)
 
-    @property
-    def label(self) -> str:
-        """A short name of what is used."""
-        return "+".join(self.use)
-
 
 def strategies(config: StrategyConfig) -> list[Strategy]:
     """Those that help while the student learns; `replay` did so before."""

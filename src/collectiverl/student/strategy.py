@@ -14,7 +14,12 @@ class Strategy:
     """Does nothing; a strategy does one of these things."""
 
     def act(
-        self, own: Float[np.ndarray, "N A"], view: View, age: Int[np.ndarray, "N"], env_steps: int
+        self,
+        own: Float[np.ndarray, "N A"],
+        view: View,
+        age: Int[np.ndarray, "N"],
+        env_steps: int,
+        trust: float,
     ) -> Float[np.ndarray, "N A"]:
         """Who acts, in episodes that have lasted `age` steps."""
         return own
@@ -22,7 +27,7 @@ class Strategy:
     def bonus(self, action: Float[np.ndarray, "N A"], view: View) -> Float[np.ndarray, "N"]:
         return np.zeros(len(action), np.float32)
 
-    def weights(self, env_steps: int) -> Weights:
+    def weights(self, env_steps: int, trust: float) -> Weights:
         return Weights()
 
 
@@ -30,10 +35,13 @@ class Guidance:
     """The `Help` of one collective, through one strategy or several: their weights and bonuses add up.
 
     The collective follows the student's trajectories, whoever acts, so that every strategy sees the same `z`.
+    `trust`, from 0 to 1, is the share of the collective's own episodes in the student's task that succeeded, if it
+    played any: what it knows nothing of, it need not teach.
     """
 
     def __init__(self, mentor: Mentor, strategies: Sequence[Strategy], num_envs: int):
         self.mentor, self.strategies = mentor, tuple(strategies)
+        self.trust = 1.0
         self.age = np.zeros(num_envs, np.int64)
         self.view: View
 
@@ -43,7 +51,7 @@ class Guidance:
 
     def act(self, own: Float[np.ndarray, "N A"], env_steps: int) -> Float[np.ndarray, "N A"]:
         for strategy in self.strategies:
-            own = strategy.act(own, self.view, self.age, env_steps)
+            own = strategy.act(own, self.view, self.age, env_steps, self.trust)
         return own
 
     def bonus(self, step: Step) -> Float[np.ndarray, "N"]:
@@ -55,7 +63,7 @@ class Guidance:
         )
 
     def weights(self, env_steps: int) -> Weights:
-        parts = [strategy.weights(env_steps) for strategy in self.strategies]
+        parts = [strategy.weights(env_steps, self.trust) for strategy in self.strategies]
         return Weights(*(sum(column) for column in zip(Weights(), *parts, strict=True)))
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:

@@ -1,0 +1,216 @@
+"""`compare-students`: what the collective's help is worth, strategy by strategy and task by task.
+
+Every cell is a student trained until its success has reached the level twice in a row, or for as long as it may.
+What counts is how many environment steps that took, beside those of plain SAC with the same settings and seeds.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any, cast, get_args
+
+from collectiverl import checkpoints, store
+from collectiverl.envs.tasks import resolve
+from collectiverl.evaluation.statistics import seeds_interval
+from collectiverl.metrics import read_metrics
+from collectiverl.pipeline import RunConfig
+from collectiverl.sac.settings import TrainConfig
+from collectiverl.stages.base import Stage, summary
+from collectiverl.stages.comparison import CloneStudent, clone_student_stage, take_collective_stage
+from collectiverl.stages.evaluation import Evaluate, evaluate_stage
+from collectiverl.stages.experts import steps_to
+from collectiverl.stages.students import (
+    FinetuneStudent,
+    TrainStudent,
+    finetune_student_stage,
+    train_student_stage,
+)
+from collectiverl.student.strategies import DEFAULT, Name
+
+FOLDER = "comparison"
+RESULT, PICTURE = "comparison.json", "curves.png"
+PLAIN, ZERO_SHOT, CLONING, FINETUNE = "none", "zero-shot", "cloning", "finetune"
+UNTRAINED = (ZERO_SHOT, CLONING)  # judged once, at their end
+TIMES = 2  # evaluations in a row
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonConfig:
+    """Which students, and how they are judged."""
+
+    tasks: tuple[str, ...] = ()  # none: the run's student tasks
+    strategies: tuple[str, ...] = (ZERO_SHOT, CLONING, PLAIN, "+".join(DEFAULT))  # joined by +; or finetune
+    collective: str = "mt10"  # shipped, or a run's folder; {task} in it stands for the student's task
+    seeds: int = 3  # students of every cell
+    steps: int = 60_000  # environment steps, at most
+    eval_every: int = 2_000  # environment steps
+    eval_episodes: int = 50
+    success: float = 0.9  # the level to be reached twice in a row
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "steps", "eval_every", "eval_episodes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
+        if not 0 < self.success <= 1:
+            raise ValueError(f"--success={self.success} is not in (0, 1]")
+        known = {*get_args(Name), *UNTRAINED, FINETUNE}
+        unknown = {part for row in self.strategies for part in row.split("+")} - known
+        if unknown or not self.strategies:
+            raise ValueError(
+                f"--strategies={' '.join(sorted(unknown))}: choose some of {', '.join(sorted(known))}, or several "
+                "joined by +"
+            )
+
+    @property
+    def name(self) -> str:
+        """A folder's, after the collective."""
+        return Path(self.collective).name.replace("{", "").replace("}", "")
+
+    def of(self, task: str) -> str:
+        """The collective that helps in a task: `push` and `push-v3` both stand for it."""
+        return self.collective.replace("{task}", task.removesuffix("-v3"))
+
+    def train(self, base: TrainConfig) -> TrainConfig:
+        return replace(
+            base,
+            steps=self.steps,
+            eval_every=self.eval_every,
+            eval_episodes=self.eval_episodes,
+            eval_envs=self.eval_episodes,
+            stop_success=self.success,
+            stop_evaluations=TIMES,
+            sampling=replace(base.sampling, episodes=0),
+        )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One student, or baseline."""
+
+    strategy: str
+    task: str
+    seed: int
+    stage: Stage
+
+
+def tasks(config: RunConfig, comparison: ComparisonConfig) -> tuple[str, ...]:
+    return resolve(comparison.tasks or config.student_tasks)
+
+
+def cells(config: RunConfig, comparison: ComparisonConfig) -> Iterator[Cell]:
+    """Those that take longest first: plain SAC before its rivals."""
+    strategies = sorted(comparison.strategies, key=lambda name: name != PLAIN)
+    for strategy in strategies:
+        for task in tasks(config, comparison):
+            for i in range(1 if strategy == ZERO_SHOT else comparison.seeds):
+                seed = config.seed + 1 + i
+                yield Cell(strategy, task, seed, _stage(config, comparison, strategy, task, seed))
+
+
+def _stage(config: RunConfig, comparison: ComparisonConfig, strategy: str, task: str, seed: int) -> Stage:
+    collective = _taken(comparison, task).out
+    of = "" if strategy == PLAIN else f"{comparison.name}/"
+    out = f"{FOLDER}/{of}{strategy}/{task}/seed_{seed}"
+    train = comparison.train(config.student)
+    if strategy == ZERO_SHOT:
+        evaluation = Evaluate(kind="collective", policy=collective, task=task)
+        return replace(evaluate_stage(evaluation, config.seed), out=out)
+    if strategy == FINETUNE:
+        tuned = FinetuneStudent(task=task, backend=config.backend, train=train)
+        return finetune_student_stage(tuned, seed, collective=collective, out=out)
+    student = TrainStudent(task=task, backend=config.backend, train=train, strategy=config.strategy)
+    if strategy == CLONING:
+        return clone_student_stage(CloneStudent(student=student), seed, collective=collective, out=out)
+    use = cast(tuple[Name, ...], tuple(strategy.split("+")))
+    student = replace(student, strategy=replace(config.strategy, use=use))
+    return train_student_stage(student, seed, collective=collective, out=out)
+
+
+@cache
+def _taken(comparison: ComparisonConfig, task: str) -> Stage:
+    """The collective that helps in a task, in the run's folder."""
+    source = comparison.of(task)
+    name = comparison.name if source == comparison.collective else f"{comparison.name}/{task}"
+    return take_collective_stage(source, f"collective/{name}")
+
+
+def stages(config: RunConfig, comparison: ComparisonConfig) -> list[Stage]:
+    """Collectives first."""
+    every = list(cells(config, comparison))
+    taken = {}
+    if set(comparison.strategies) != {PLAIN}:
+        taken = {(s := _taken(comparison, task)).out: s for task in tasks(config, comparison)}
+    return [*taken.values(), *(cell.stage for cell in every)]
+
+
+# -- what came out -----------------------------------------------------------------------------------------
+
+
+def summarize(run: Path, config: RunConfig, comparison: ComparisonConfig) -> dict[str, Any]:
+    """Every cell, its curves, and its ratio to plain SAC; written as `comparison.json`."""
+    found: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells(config, comparison):
+        found.setdefault((cell.strategy, cell.task), []).append(cell)
+    rows = [_row(run, mine, comparison) for mine in found.values()]
+    plain = {row["task"]: row for row in rows if row["strategy"] == PLAIN}
+    for row in rows:
+        if row["strategy"] not in UNTRAINED and row["task"] in plain:
+            row["ratio"] = ratio(plain[row["task"]], row, comparison.steps)
+    result = {
+        "rows": rows,
+        "median_ratio": {name: _median_ratio(rows, name) for name in comparison.strategies},
+        "settings": store.plain(comparison),
+        "versions": store.versions(),
+    }
+    checkpoints.write_json(folder(run, comparison) / RESULT, result)
+    return result
+
+
+def folder(run: Path, comparison: ComparisonConfig) -> Path:
+    """Where the figures and the picture of these tasks lie."""
+    return run / FOLDER / comparison.name
+
+
+def _row(run: Path, mine: Sequence[Cell], comparison: ComparisonConfig) -> dict[str, Any]:
+    folders = [run / cell.stage.out for cell in mine]
+    summaries = [summary(path) for path in folders]
+    row: dict[str, Any] = {"strategy": mine[0].strategy, "task": mine[0].task}
+    row["seeds"] = [cell.seed for cell in mine]
+    if mine[0].strategy == ZERO_SHOT:
+        return row | {"success": [summaries[0]["success_any"]], "interval": summaries[0]["interval"]}
+    row["success"] = [s["success"] for s in summaries]
+    if mine[0].strategy == CLONING:
+        row["env_steps"] = [s["env_steps"] for s in summaries]
+        return row | {"interval": _interval(row["success"], comparison.eval_episodes)}
+    row["mentor_success"] = [s.get("mentor_success") for s in summaries]
+    row["steps"] = [steps_to(path, comparison.success, TIMES) for path in folders]
+    row["seconds"] = [s["seconds"] for s in summaries]
+    row["curves"] = [
+        {"steps": [int(line["step"]) for line in log], "success": [line["eval/success"] for line in log]}
+        for log in map(read_metrics, folders)
+    ]
+    return row
+
+
+def _interval(rates: Sequence[float], episodes: int) -> list[float]:
+    successes = [round(rate * episodes) for rate in rates]
+    return [round(bound, 4) for bound in seeds_interval(successes, [episodes] * len(rates))]
+
+
+def ratio(plain: Mapping[str, Any], row: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """How many times fewer environment steps, by the medians of the seeds.
+
+    Who did not get there counts as having taken all the steps that it had: then the ratio is only a bound.
+    """
+    theirs, own = (median(most if s is None else s for s in r["steps"]) for r in (plain, row))
+    reached = [sum(s is not None for s in r["steps"]) > len(r["steps"]) / 2 for r in (plain, row)]
+    bound = {(True, True): "", (False, True): "at least", (True, False): "at most", (False, False): "unknown"}
+    return {"value": theirs / own, "bound": bound[reached[0], reached[1]]}
+
+
+def _median_ratio(rows: Sequence[Mapping[str, Any]], strategy: str) -> float | None:
+    """Over tasks; bounds as they are."""
+    ratios = [row["ratio"]["value"] for row in rows if row["strategy"] == strategy and "ratio" in row]
+    return median(ratios) if ratios else None
