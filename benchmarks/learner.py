@@ -144,7 +144,19 @@ def filled_replay(transitions: int) -> Replay:
     batch = random_batches((1, REPLAY_ENVS))
     no = np.zeros((1, REPLAY_ENVS), bool)
     for _ in range(len(replay.data.reward)):
-        replay.add(Row(batch.obs, batch.action, batch.reward, 0 * batch.reward, no, no, ~no))
+        replay.add(
+            Row(
+                batch.obs,
+                batch.action,
+                batch.reward,
+                0 * batch.reward,
+                0 * batch.reward,
+                batch.action,
+                no,
+                no,
+                ~no,
+            )
+        )
     return replay
 
 

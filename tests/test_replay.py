@@ -33,6 +33,8 @@ def play(rows, *, capacity=10_000, seed=0, experts=1, n_envs=N, ending=False):
             step.action,
             result.reward,
             100 * result.reward,
+            step.obs[:, 0],
+            -step.action,
             result.terminated,
             result.done,
             ~result.began,
@@ -62,7 +64,7 @@ def transitions(done, running, n_step):
 
 def check(replay, table, n_step, count=400):
     batch = replay.sample(np.random.default_rng(5), (4, count), n_step=n_step, gamma=GAMMA)
-    flat = [x.reshape(-1, *x.shape[3:]) for x in batch]
+    flat = [x.reshape(-1, *x.shape[3:]) for x in batch[:5]]
     seen = set()
     for obs, action, reward, discount, next_obs in zip(*flat, strict=True):
         key = obs.tobytes() + action.tobytes()
@@ -118,6 +120,8 @@ def rows_by_hand(**flags):
                 one(0)[..., None],
                 one(reward),
                 one(10),
+                one(2 * t),
+                one(-t)[..., None],
                 one(flags.get("terminated") == t, bool),
                 one(ended, bool),
                 one(True, bool),
@@ -150,8 +154,42 @@ def test_n_step_sums_by_hand(flags, n_step, expected):
 
 def test_the_bonus_counts_by_its_weight_of_the_day():
     replay = rows_by_hand()
-    assert sample_first(replay, n_step=2, weight=0.1)[0] == pytest.approx(1 + 1 + 0.5 * (2 + 1))
-    assert sample_first(replay, n_step=2, weight=0.0)[0] == 2.0
+    assert sample_first(replay, n_step=2, bonus=0.1)[0] == pytest.approx(1 + 1 + 0.5 * (2 + 1))
+    assert sample_first(replay, n_step=2, bonus=0.0)[0] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("flags", "n_step", "difference"),
+    [
+        ({}, 1, 0.5 * 2 - 0),
+        ({}, 2, 0.25 * 4 - 0),
+        ({"ended": 1}, 3, 0.25 * 4 - 0),  # after a time limit the state is worth what it is
+        ({"terminated": 1}, 3, 0.0 - 0),  # after a termination it is worth nothing
+    ],
+)
+def test_potentials_count_at_both_ends(flags, n_step, difference):
+    replay = rows_by_hand(**flags)
+    plain, shaped = (sample_first(replay, n_step=n_step, potential=w)[0] for w in (0.0, 3.0))
+    assert shaped - plain == pytest.approx(3 * difference)
+
+
+def test_summed_over_an_episode_a_potential_is_the_difference_of_its_ends():
+    """So that no policy gains by it: what is left does not depend on the way (Ng et al. 1999)."""
+    replay, *_ = play(60)
+    batches = {
+        w: replay.sample(np.random.default_rng(3), (1, 500), n_step=1, gamma=1.0, potential=w)
+        for w in (0.0, 1.0)
+    }
+    gain = (batches[1.0].reward - batches[0.0].reward).ravel()
+    first, last = (x.reshape(-1, 6)[:, 0] for x in (batches[0.0].obs, batches[0.0].next_obs))
+    assert np.allclose(gain, last - first, atol=1e-4)
+
+
+def test_advice_comes_with_its_observation_if_it_is_asked_for():
+    replay, *_ = play(30)
+    batch = replay.sample(np.random.default_rng(0), (1, 100), n_step=3, gamma=GAMMA, advised=True)
+    assert np.array_equal(batch.advice, -batch.action)
+    assert replay.sample(np.random.default_rng(0), (1, 100), n_step=3, gamma=GAMMA).advice is None
 
 
 def test_each_expert_samples_its_own_environments():
@@ -169,7 +207,7 @@ def test_a_restored_replay_goes_on_as_the_one_that_was_saved(rows):
     other = Replay(40 * N, 1, N, 6, 2)
     other.restore({name: array.copy() for name, array in replay.state().items()})
     one, two = (r.sample(np.random.default_rng(0), (1, 50), n_step=3, gamma=GAMMA) for r in (replay, other))
-    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(one[:5], two[:5], strict=True))
     assert (other.next, other.size) == (replay.next, replay.size)
 
 

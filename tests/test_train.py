@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from collectiverl.checkpoints import latest_checkpoint
+from collectiverl.data.replay import Replay
 from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import RandomPolicy, episodes, first_success
@@ -17,7 +18,7 @@ from collectiverl.metrics import silent
 from collectiverl.sac import train
 from collectiverl.sac.policy import AgentPolicy
 from collectiverl.sac.settings import SamplingConfig, TrainConfig
-from collectiverl.sac.train import Trainer
+from collectiverl.sac.train import Prior, Trainer
 from training import TRAIN, fresh, same, trainer
 
 
@@ -191,24 +192,35 @@ def demonstrations(count=3):
     return list(episodes(envs, RandomPolicy(2, 7), per_env=1, phase="scripted", seed=7))
 
 
-def test_half_of_every_batch_is_the_prior(monkeypatch):
+def prior_of(given, **how):
+    return Prior(Replay.of([given]), **how)
+
+
+@pytest.mark.parametrize(("share", "shares"), [(0.5, {0.5}), (0.0, None)])
+def test_a_share_of_every_batch_is_the_prior(monkeypatch, share, shares):
+    """As asked for, and never less than its share of all that was seen."""
     given = demonstrations()
     known = {row.tobytes() for e in given for row in e.obs}
     seen = []
 
-    def look(state, batches, key, config):
+    def look(state, batches, key, config, imitation):
         seen.append([obs.tobytes() in known for obs in batches.obs.reshape(-1, 6)])
         return state, {}
 
     monkeypatch.setattr(train, "update", look)
-    trainer(replace(TRAIN, steps=300), prior=[given]).run()
-    assert seen
-    assert {np.mean(one) for one in seen} == {0.5}
+    trainer(replace(TRAIN, steps=300), prior=prior_of(given, share=share)).run()
+    found = [float(np.mean(one)) for one in seen]
+    assert found
+    if shares:
+        assert set(found) == shares
+    else:
+        assert found == sorted(found, reverse=True)
+        assert 1 > found[0] > found[-1] > 0
 
 
 def test_observation_statistics_know_the_prior():
     given = demonstrations()
-    one = trainer(replace(TRAIN, steps=300), prior=[given])
+    one = trainer(replace(TRAIN, steps=300), prior=prior_of(given))
     one.run()
     count = float(one.state.agent.normalizer.count[0])
     rows = one.progress.vector_step * TRAIN.num_envs
@@ -217,11 +229,22 @@ def test_observation_statistics_know_the_prior():
 
 def test_killed_and_resumed_with_a_prior_it_ends_as_uninterrupted(tmp_path):
     config, given = replace(TRAIN, steps=500), demonstrations()
-    [whole] = trainer(config, prior=[given]).run()
+    [whole] = trainer(config, prior=prior_of(given)).run()
     with pytest.raises(Killed):
-        trainer(config, prior=[given], report=Kill(4)).run(tmp_path)
-    [resumed] = trainer(config, prior=[given]).run(tmp_path)
+        trainer(config, prior=prior_of(given), report=Kill(4)).run(tmp_path)
+    [resumed] = trainer(config, prior=prior_of(given)).run(tmp_path)
     assert_same_result(resumed, whole)
+
+
+def test_a_prior_that_was_played_for_the_student_counts_and_is_learned_from_before_it_acts(tmp_path):
+    config, prior = replace(TRAIN, steps=400), prior_of(demonstrations(), env_steps=200, updates=40)
+    one = trainer(config, prior=prior)
+    [result] = one.run(tmp_path)
+    plays = one.progress.vector_step
+    assert result.env_steps >= 400
+    assert plays * TRAIN.num_envs <= 220 + TRAIN.num_envs * 5  # the rest was played before
+    assert int(one.state.updates[0]) > 40
+    assert lines(tmp_path)[0]["step"] < 300  # judged as soon as it acts
 
 
 def two_experts(verdicts, report=silent):

@@ -164,7 +164,9 @@ def summarize(run: Path, config: RunConfig, comparison: ComparisonConfig) -> dic
         "settings": store.plain(comparison),
         "versions": store.versions(),
     }
-    checkpoints.write_json(folder(run, comparison) / RESULT, result)
+    place = folder(run, comparison)
+    store.make_writable(place)
+    checkpoints.write_json(place / RESULT, result)
     return result
 
 

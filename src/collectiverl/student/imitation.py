@@ -16,8 +16,8 @@ class ImitationConfig(Fading):
     """The weight, in units of the critic's mean value."""
 
     weight: float = 1.0
-    constant_steps: int = 5_000
-    decay_steps: int = 15_000
+    constant_steps: int = 4_000
+    decay_steps: int = 8_000
 
 
 class Imitation(Strategy):
@@ -25,4 +25,5 @@ class Imitation(Strategy):
         self.config = config
 
     def weights(self, env_steps: int, trust: float) -> Weights:
-        return Weights(imitation=trust * self.config.at(env_steps))
+        worth = max(0.0, 2 * trust - 1)  # who fails as often as not is no model
+        return Weights(imitation=worth * self.config.at(env_steps))
