@@ -153,18 +153,19 @@ def test_who_knows_nothing_is_not_imitated_nor_lets_others_wait(collective):
 def test_the_collective_plays_whole_episodes_and_is_trusted_as_it_does(collective):
     help = helped(collective, "replay", num_envs=6)
     envs = make_envs("toy-reach", 6, goals="fresh")
-    prior, trust = play(envs, help, ReplayConfig(episodes=6, updates=30), seed=0)
+    prior, success, trust = play(envs, help, ReplayConfig(episodes=6, updates=30, doubt=0.0), seed=0)
     data, horizon = prior.memory.data, SPEC.horizon
     assert prior.env_steps == 6 * horizon == data.valid.sum()
     assert np.array_equal(data.action[data.valid], data.advice[data.valid])
+    assert trust == success
     assert (prior.share, prior.updates) == (trust / 2, round(30 * trust))
-    again, _ = play(envs, helped(collective, "replay", num_envs=6), ReplayConfig(episodes=6), seed=0)
+    again, *_ = play(envs, helped(collective, "replay", num_envs=6), ReplayConfig(episodes=6), seed=0)
     assert np.array_equal(again.memory.data.obs, data.obs)
 
 
 def test_a_clone_does_what_it_has_seen(collective):
     envs = make_envs("toy-reach", 6, goals="fresh")
-    prior, _ = play(envs, helped(collective, "replay", num_envs=6), ReplayConfig(episodes=6), seed=0)
+    prior, *_ = play(envs, helped(collective, "replay", num_envs=6), ReplayConfig(episodes=6), seed=0)
     data = prior.memory.data
     obs, advice = data.obs[data.valid], data.advice[data.valid]
 

@@ -81,7 +81,7 @@ def clone_student(work: Work) -> dict[str, Any]:
     """Plays `eval_episodes` fresh goals in the end."""
     config: CloneStudent = work.config
     student, began = config.student, time.perf_counter()
-    prior, trust = played_first(student, helper_of(work, student), work.seed)
+    prior, mentor_success, _ = played_first(student, helper_of(work, student), work.seed)
     agent = clone(prior.memory, student.train.sac, config.cloning, work.seed)
     save_agent(work.folder, agent, student.train.sac, task=student.task)
     envs = make_envs(student.task, student.train.eval_episodes, backend=student.backend, goals="fresh")
@@ -95,5 +95,5 @@ def clone_student(work: Work) -> dict[str, Any]:
         "env_steps": prior.env_steps,
         "seconds": round(time.perf_counter() - began, 1),
         "success": float(success.mean()),
-        "mentor_success": trust,
+        "mentor_success": mentor_success,
     }

@@ -13,12 +13,12 @@ from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.sac import agent as sac
 from collectiverl.sac.policy import save_agent
 from collectiverl.sac.settings import TrainConfig
-from collectiverl.sac.train import Prior, Trainer
+from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.collective import COLLECTIVE
 from collectiverl.stages.experts import TrainTask, train_agents, training_summary
 from collectiverl.student.finetune import Embedded
-from collectiverl.student.replay import play
+from collectiverl.student.replay import Played, play
 from collectiverl.student.strategies import StrategyConfig, guidance
 from collectiverl.student.strategy import Guidance
 
@@ -56,8 +56,8 @@ def train_student(work: Work) -> dict[str, Any]:
         helper = helper_of(work, config)
         help = helper(config.train.num_envs)
         if "replay" in config.strategy.use:
-            prior, help.trust = played_first(config, helper, work.seed)
-            lessons = {"mentor_success": help.trust}
+            prior, success, help.trust = played_first(config, helper, work.seed)
+            lessons = {"mentor_success": success}
     learner = TrainTask(task=config.task, backend=config.backend, train=config.train)
     [result] = train_agents(work, [learner], help=help, prior=prior)
     save_agent(work.folder, result.agent, config.train.sac, task=config.task)
@@ -77,7 +77,7 @@ def helper_of(work: Work, config: TrainStudent) -> Callable[[int], Guidance]:
     return helper
 
 
-def played_first(config: TrainStudent, helper: Callable[[int], Guidance], seed: int) -> tuple[Prior, float]:
+def played_first(config: TrainStudent, helper: Callable[[int], Guidance], seed: int) -> Played:
     """What the collective does in the student's task; the same whenever a killed training goes on."""
     settings = config.strategy.replay
     envs = make_envs(

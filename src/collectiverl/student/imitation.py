@@ -25,5 +25,4 @@ class Imitation(Strategy):
         self.config = config
 
     def weights(self, env_steps: int, trust: float) -> Weights:
-        worth = max(0.0, 2 * trust - 1)  # who fails as often as not is no model
-        return Weights(imitation=worth * self.config.at(env_steps))
+        return Weights(imitation=trust * self.config.at(env_steps))

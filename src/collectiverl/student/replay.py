@@ -4,6 +4,7 @@ It plays there before the student does. Its steps count as the student's.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,8 +22,11 @@ class ReplayConfig:
 
     episodes: int = 10  # side by side
     updates: int = 1_000  # on these alone, before the student acts
+    doubt: float = 0.8  # success below which the collective is not trusted; from here trust rises to 1 at 1
 
     def __post_init__(self) -> None:
+        if not 0 <= self.doubt < 1:
+            raise ValueError(f"doubt={self.doubt} is not in [0, 1)")
         if self.episodes < 1 or self.updates < 0:
             raise ValueError(
                 f"episodes={self.episodes} must be at least 1, updates={self.updates} not negative"
@@ -46,10 +50,19 @@ class _Playing:
         pass  # `bonus` tells the mentor
 
 
-def play(envs: VectorEnv, guidance: Guidance, config: ReplayConfig, seed: int) -> tuple[Prior, float]:
-    """One episode in each of the environments; and the share of them that succeeded.
+class Played(NamedTuple):
+    """What the collective did in a task."""
 
-    Half of each batch is theirs if all did, and as much less as did not.
+    prior: Prior
+    success: float  # share of its episodes
+    trust: float  # that it earned
+
+
+def play(envs: VectorEnv, guidance: Guidance, config: ReplayConfig, seed: int) -> Played:
+    """One episode in each of the environments.
+
+    Half of each batch is theirs if all succeeded. A collective that fails now and then is trusted less, and one
+    that fails often not at all: its episodes are then worth no more than the student's own.
     """
     spec = envs.spec
     capacity = (spec.horizon + 2) * envs.num_envs
@@ -68,5 +81,6 @@ def play(envs: VectorEnv, guidance: Guidance, config: ReplayConfig, seed: int) -
         if over.all():
             memory.add(last_row(step, guidance.look(step.result.obs), 1))
             break
-    trust = float(success.mean())
-    return Prior(memory, trust / 2, count, round(trust * config.updates)), trust
+    rate = float(success.mean())
+    trust = max(0.0, (rate - config.doubt) / (1 - config.doubt))
+    return Played(Prior(memory, trust / 2, count, round(trust * config.updates)), rate, trust)

@@ -35,8 +35,8 @@ class Guidance:
     """The `Help` of one collective, through one strategy or several: their weights and bonuses add up.
 
     The collective follows the student's trajectories, whoever acts, so that every strategy sees the same `z`.
-    `trust`, from 0 to 1, is the share of the collective's own episodes in the student's task that succeeded, if it
-    played any: what it knows nothing of, it need not teach.
+    `trust`, from 0 to 1, is what the collective's own episodes in the student's task earned it, if it played any:
+    what it does not know, it need not teach.
     """
 
     def __init__(self, mentor: Mentor, strategies: Sequence[Strategy], num_envs: int):
