@@ -198,7 +198,7 @@ def test_what_is_held_out_is_what_the_split_holds_out(collected):
     """So neither learner nor encoder has seen what they are judged on later."""
     distillation = make()
     distillation.collected = collected
-    for task, training in zip(TASKS, distillation._sides()[0], strict=True):
+    for task, training in zip(TASKS, distillation.sides()[0], strict=True):
         about = [{"phase": e.phase, "seed": e.seed, "goal": e.goal} for e in collected if e.task == task]
         train, _ = split(about, fraction=0.2, seed=0)
         mine = [e for e in collected if e.task == task]

@@ -18,6 +18,7 @@ VERBS = {
     "online-distill": "episodes labelled by the experts",
     "split-online-buffer": "these, into training and validation",
     "distill-collective": "one policy from all experts",
+    "extend-collective": "one task after another on top of it",
     "train-student": "one task, with the collective's help",
     "finetune-student": "one task, from the collective's own networks",
     "record": "random or scripted episodes",
@@ -82,5 +83,6 @@ def _command(verb: str, args: list[str]) -> int:
         "export": verbs.export,
         "ablate": verbs.ablate,
         "compare-students": verbs.compare_students,
+        "extend-collective": verbs.extend_collective,
     }
     return (others.get(verb) or verbs.stage(verb))(args)

@@ -90,7 +90,7 @@ class OnlineDistill(Command):
         }
 
     def stage(self, run: RunConfig) -> Stage:
-        run = replace(run, tasks=_some(self.tasks), online=self.online)
+        run = replace(run, tasks=some(self.tasks), online=self.online)
         config = replace(
             pipeline.online_distill(run), teacher=self.teacher, backend=self.backend, fraction=self.fraction
         )
@@ -145,7 +145,7 @@ class TrainTransformer(Command):
 
     def stage(self, run: RunConfig) -> Stage:
         config = representation.TrainTransformer(
-            tasks=_some(self.tasks or run.tasks), transformer=self.transformer
+            tasks=some(self.tasks or run.tasks), transformer=self.transformer
         )
         return representation.train_transformer_stage(config, self.seed)
 
@@ -166,7 +166,7 @@ class Probe(Command):
         return {"seed": run.seed}
 
     def stage(self, run: RunConfig) -> Stage:
-        tasks = _some(self.tasks or run.tasks)
+        tasks = some(self.tasks or run.tasks)
         encoder = self.encoder or _encoder(self.where.folder, replace(run, tasks=tasks, seed=self.seed))
         config = representation.Probe(tasks=tasks, encoder=encoder, buffer=self.buffer)
         return representation.probe_stage(config, self.seed)
@@ -188,7 +188,7 @@ class DistillCollective(Command):
         return {"seed": run.seed, "collective": run.collective}
 
     def stage(self, run: RunConfig) -> Stage:
-        tasks = _some(self.tasks or run.tasks)
+        tasks = some(self.tasks or run.tasks)
         encoder = self.encoder or _encoder(self.where.folder, replace(run, tasks=tasks, seed=self.seed))
         config = collective.DistillCollective(tasks=tasks, encoder=encoder, collective=self.collective)
         return collective.distill_collective_stage(config, self.seed)
@@ -284,7 +284,12 @@ def _encoder(folder: Path, run: RunConfig) -> str:
     return run.encoder if is_sealed(folder / run.encoder) else representation.TRANSFORMER
 
 
-def _some(names: tuple[str, ...]) -> tuple[str, ...]:
+def some(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The tasks that these names stand for.
+
+    Raises:
+        UserError: none is named, or one is unknown.
+    """
     if not names:
         raise UserError("name at least one task, such as reach, or a benchmark such as MT10")
     return resolve(names)

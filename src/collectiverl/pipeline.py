@@ -121,7 +121,7 @@ class RunConfig:
 def stages(config: RunConfig, until: Until = "end") -> list[Stage]:
     """The stages of a run, those that others wait for longest first; all of them, or as far as asked for."""
     if until == "experts":
-        return [*_experts(config), *_evaluations(config, "expert")]
+        return [*experts(config), *_evaluations(config, "expert")]
     if until == "collective":
         return [*_collective(config), *_evaluations(config, "collective")]
     return [
@@ -142,7 +142,7 @@ def _collective(config: RunConfig) -> list[Stage]:
         DistillCollective(tasks=c.tasks, encoder=c.encoder, collective=c.collective), seed
     )
     return [
-        *_experts(c),
+        *experts(c),
         *buffers,
         transformer,
         online,
@@ -183,7 +183,7 @@ def online_distill(c: RunConfig) -> OnlineDistill:
     )
 
 
-def _experts(c: RunConfig) -> list[Stage]:
+def experts(c: RunConfig) -> list[Stage]:
     """Those that begin with demonstrations first, which are the hard ones."""
     if c.experts == "scripted":
         return [record_stage(c.graded_of(task), c.seed) for task in c.tasks]

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -234,6 +234,36 @@ def median_lines(found: Mapping[str, Any]) -> Iterator[str]:
 def _average(rows: Sequence[Mapping[str, Any]], name: str) -> str:
     values = [row[name] for row in rows if row.get(name) is not None]
     return f"{sum(values) / len(values):.3f}" if values else ""
+
+
+def extensions_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table | str]:
+    """What each added task did to those before it; then how all are known in the end."""
+    table = _table(
+        title="one task after another: success on fresh goals (before, after: mean of the old tasks)"
+    )
+    table.add_column("added", no_wrap=True)
+    for name in ("tasks", "new", "before", "after", "forgot"):
+        table.add_column(name, justify="right")
+    table.add_column("worst", no_wrap=True)
+    for row in rows:
+        before = row["before"]
+        table.add_row(
+            row["task"],
+            str(len(row["tasks"])),
+            f"{row['success']:.2f}",
+            f"{_mean(before.values()):.3f}",
+            f"{_mean(row['after'][task] for task in before):.3f}",
+            f"{row['forgetting']:+.3f}",
+            f"{row['worst']} ({row['worst_forgetting']:+.2f})",
+        )
+    yield table
+    last = rows[-1]["after"]
+    yield f"in the end {_mean(last.values()):.3f} on average over {len(last)} tasks"
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)
 
 
 def places(run: Path, names: Mapping[str, str]) -> Table:

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from collectiverl import ablations, checkpoints, comparisons, engine, figures, pipeline, store
+from collectiverl import ablations, checkpoints, comparisons, engine, extensions, figures, pipeline, store
 from collectiverl.ablations import AblationConfig
-from collectiverl.commands import STAGES, Flat
+from collectiverl.collective.extension import ExtensionConfig
+from collectiverl.commands import STAGES, Flat, Tasks, some
 from collectiverl.comparisons import ComparisonConfig
 from collectiverl.curves import draw_curves
-from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
 from collectiverl.evaluation.video import record_video
 from collectiverl.export import CARD, FIGURES, export_collective, export_experts
@@ -27,6 +27,7 @@ from collectiverl.terminal import (
     comparison_table,
     console,
     display,
+    extensions_table,
     median_lines,
     places,
     policies_table,
@@ -196,9 +197,7 @@ class Evaluate:
 def evaluate_verb(args: Sequence[str]) -> int:
     """`collectiverl evaluate`."""
     command = _parse("evaluate", args, Evaluate(policy=tyro.MISSING, tasks=tyro.MISSING))
-    tasks = resolve(command.tasks)
-    if not tasks:
-        raise UserError("name at least one task to play, such as reach, or a benchmark such as MT10")
+    tasks = some(command.tasks)
     engine.use_threads(available_cores())
     rows = []
     with display([]) as watch:
@@ -216,6 +215,19 @@ def evaluate_verb(args: Sequence[str]) -> int:
         checkpoints.write_json(Path(command.json), {"policies": rows})
     console.print(policies_table(rows))
     return 0
+
+
+# -- many stages -------------------------------------------------------------------------------------------
+
+
+def _do(folder: Path, every: Sequence[Stage], cores: int, *, overwrite: bool) -> None:
+    """What is not done yet of these stages; with `cores` 0 on all cores."""
+    todo = pipeline.unfinished(folder, list(every), overwrite=overwrite)
+    console.print(f"{len(every) - len(todo)} of {len(every)} stages are done, {len(todo)} to do")
+    with display(todo) as watch:
+        engine.run_in_processes(
+            folder, todo, cores=cores or available_cores(), watch=watch, overwrite=overwrite
+        )
 
 
 # -- ablate ------------------------------------------------------------------------------------------------
@@ -238,11 +250,7 @@ def ablate(args: Sequence[str]) -> int:
     with _refusals():
         every = ablations.stages(folder, config, command.ablation)
     with store.lock(folder):
-        todo = pipeline.unfinished(folder, every, overwrite=where.overwrite)
-        console.print(f"{len(every) - len(todo)} of {len(every)} stages are done, {len(todo)} to do")
-        with display(todo) as watch:
-            cores = command.cores or available_cores()
-            engine.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=where.overwrite)
+        _do(folder, every, command.cores, overwrite=where.overwrite)
         console.print(ablation_table(ablations.summarize(folder, config, command.ablation)))
     console.print(places(folder, {"these figures": ablations.RESULT, "rows": "ablation"}))
     return 0
@@ -274,16 +282,43 @@ def compare_students(args: Sequence[str]) -> int:
         every = comparisons.stages(config, comparison)
     store.make_writable(folder)
     with store.lock(folder):
-        todo = pipeline.unfinished(folder, every, overwrite=where.overwrite)
-        console.print(f"{len(every) - len(todo)} of {len(every)} stages are done, {len(todo)} to do")
-        with display(todo) as watch:
-            cores = command.cores or available_cores()
-            engine.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=where.overwrite)
+        _do(folder, every, command.cores, overwrite=where.overwrite)
         found = comparisons.summarize(folder, config, comparison)
     place = comparisons.folder(folder, comparison)
     draw_curves(found["rows"], comparison, place / comparisons.PICTURE)
     console.print(comparison_table(found["rows"], comparison), *median_lines(found), sep="\n")
     console.print(places(place, {"these figures": comparisons.RESULT, "curves": comparisons.PICTURE}))
+    return 0
+
+
+# -- extend-collective -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtendCollective:
+    """Teach the run's collective one task after another, each from one more expert, rehearsing the old ones.
+
+    Each task's expert comes from where the run's experts come from. Name the whole sequence: what was added
+    before is not done again. Resumable.
+    """
+
+    tasks: Tasks  # in this order, on top of the run's own collective
+    where: Annotated[Where, Flat] = field(default_factory=Where)
+    cores: int = 0  # stages side by side, one core each; 0: as many as there are cores
+    extension: Annotated[ExtensionConfig, Flat] = field(default_factory=ExtensionConfig)
+
+
+def extend_collective(args: Sequence[str]) -> int:
+    """`collectiverl extend-collective`."""
+    where = Where.read(args)
+    command = _parse("extend-collective", args, ExtendCollective(tasks=tyro.MISSING, where=where))
+    folder, config = command.where.folder, where.base().resolved()
+    with _refusals():
+        every = extensions.stages(folder, config, command.extension, some(command.tasks))
+    with store.lock(folder):
+        _do(folder, every, command.cores, overwrite=where.overwrite)
+        console.print(*extensions_table(extensions.summarize(folder, every, command.extension)), sep="")
+    console.print(places(folder, {"these figures": extensions.RESULT, "collectives": "extended"}))
     return 0
 
 

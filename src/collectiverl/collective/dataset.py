@@ -33,6 +33,12 @@ class Rows(NamedTuple):
         return jnp.concatenate([self.next_z, self.next_state], axis=-1)
 
 
+def played(table: EpisodeTable) -> EpisodeTable:
+    """Without the random phase: nobody cares how well states are imitated that no policy visits."""
+    wanted = [i for i, row in enumerate(table.about) if row["phase"] != "random"]
+    return table.subset(wanted) if wanted else table
+
+
 class Dataset:
     """The labelled steps of a table, each with its embedding; windows on demand."""
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from collectiverl import checkpoints, store
 from collectiverl.collective.distill import DistillLoss
-from collectiverl.collective.playing import Team, allocate, play_together
+from collectiverl.collective.playing import Team, allocate, play_together, success_by_task
 from collectiverl.collective.policy import EMBEDDED, Collective, CollectivePolicy, Conditioning
-from collectiverl.collective.train import CollectiveConfig, distillation
+from collectiverl.collective.train import CollectiveConfig, Emphasis, distillation
 from collectiverl.data.episodes import EpisodeTable, Shard, paths, write
 from collectiverl.data.split import split
 from collectiverl.envs.core import VectorEnv
@@ -31,6 +31,7 @@ from collectiverl.sac.agent import SACConfig, init_agent
 from collectiverl.types import EnvSpec, Episode, Policy, TeachingPolicy
 
 PLAY, LEARNER, ENCODER = 0, 1, 2  # streams of random numbers
+Sides = tuple[list[EpisodeTable], list[EpisodeTable]]  # for training and for validation, one table a task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +92,24 @@ class Reading:
     validation: Sequence[EpisodeTable]
 
 
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a learner knows already and is not to forget: its actor, and stored labelled episodes, a table a task."""
+
+    actor: Actor
+    training: Sequence[EpisodeTable]
+    validation: Sequence[EpisodeTable]
+    share: float  # of every batch, for the tasks that are played
+
+
 class OnlineDistillation:
     """The state of one stage-2 run; each round begins from a seed of its own and ends with a checkpoint.
 
     Args:
         make_envs: so many environments of a task, with fresh goals; they are closed after their round.
-        reading: for a learner conditioned on `z`; its encoder is refreshed, and `encoder` is the last one.
+        reading: for a learner conditioned on `z`; its encoder is refreshed, and `encoder` is the last one. Its
+            buffers are those of the rehearsed tasks, then of the teachers'.
+        rehearsal: for a learner that goes on from other tasks, which it is trained on beside what it plays.
         held_out: share of each round's episodes that neither learner nor encoder is trained on; those that
             `split` with the same fraction and seed puts into validation.
     """
@@ -111,15 +124,16 @@ class OnlineDistillation:
         seed: int,
         held_out: float = 0.2,
         reading: Reading | None = None,
+        rehearsal: Rehearsal | None = None,
         report: Report = silent,
     ):
         if config.conditioning in EMBEDDED and reading is None:
             raise ValueError(f"a learner conditioned on {config.conditioning} needs an encoder to read with")
         self.make_envs, self.teachers, self.config, self.spec = make_envs, teachers, config, spec
         self.seed, self.held_out, self.reading, self.report = seed, held_out, reading, report
-        self.tasks = tuple(teachers)
+        self.rehearsal, self.tasks = rehearsal, tuple(teachers)
         self.encoder = reading.encoder if reading else None
-        self.actor: Actor | None = None  # of the last round's learner
+        self.actor = rehearsal.actor if rehearsal else None  # of the last round's learner
         self.collected: list[Episode] = []
         self.success = dict.fromkeys(self.tasks, 0.0)  # in the last round
         self.phases = ["random", "expert", *["learner"] * config.learner_rounds]
@@ -142,10 +156,7 @@ class OnlineDistillation:
             learner, metrics["learner/validation"] = self._learn()
         played = self._play(phase, learner)
         self.collected += played
-        self.success = {
-            task: float(np.mean([e.success.any() for e in played if e.task == task] or [0]))
-            for task in self.tasks
-        }
+        self.success = success_by_task(played, self.tasks)
         if phase == "learner" and self.config.refresh and self.encoder is not None:
             self._tell(f"{phase}: refreshing the encoder")
             self._refresh()
@@ -196,9 +207,10 @@ class OnlineDistillation:
 
     # -- learning ------------------------------------------------------------------------------------------
 
-    def _sides(self) -> tuple[list[EpisodeTable], list[EpisodeTable]]:
-        """What was collected, for training and for validation, one table a task."""
-        training, validation = [], []
+    def sides(self) -> Sides:
+        """What is rehearsed and what was collected, for training and for validation, one table a task."""
+        known = self.rehearsal
+        training, validation = (list(known.training), list(known.validation)) if known else ([], [])
         for task in self.tasks:
             mine = EpisodeTable([Shard.of([e for e in self.collected if e.task == task])])
             learned, kept = split(mine.about, fraction=self.held_out, seed=self.seed)
@@ -210,19 +222,26 @@ class OnlineDistillation:
         """Distils everything collected so far into the learner; returns it and its validation loss."""
         self._tell("learner: learning")
         c = self.config.distillation
-        training, validation = map(EpisodeTable.join, self._sides())
+        training, validation = map(EpisodeTable.join, self.sides())
         learning = distillation(
-            training, validation, self.encoder, c, self.spec, seed=self._seed(LEARNER), actor=self.actor
+            training,
+            validation,
+            self.encoder,
+            c,
+            self.spec,
+            seed=self._seed(LEARNER),
+            actor=self.actor,
+            emphasis=Emphasis(self.tasks, self.rehearsal.share) if self.rehearsal else None,
         )
         learning.train_actor()
         self.actor = learning.collective.agent.actor
         return learning.collective, float(learning.best)
 
     def _refresh(self) -> None:
-        """Trains the encoder on, on its buffers and everything collected."""
+        """Trains the encoder on, on its buffers and everything rehearsed and collected."""
         reading = self.reading
         assert reading is not None
-        sides = zip(self._sides(), (reading.training, reading.validation), strict=True)
+        sides = zip(self.sides(), (reading.training, reading.validation), strict=True)
         training, validation = (
             [EpisodeTable.join([buffer, own]) for buffer, own in zip(buffers, collected, strict=True)]
             for collected, buffers in sides
@@ -269,7 +288,8 @@ class OnlineDistillation:
             self.encoder = checkpoints.load_tree(folder / "encoder.safetensors", self.encoder)
         if saved["features"]:
             sizes = saved["features"], self.spec.action_dim
-            like = eqx.filter_eval_shape(
+            fresh = eqx.filter_eval_shape(
                 init_agent, *sizes, self.config.distillation.sac, jax.random.key(0)
             ).actor
+            like = self.rehearsal.actor if self.rehearsal else fresh
             self.actor = checkpoints.load_tree(folder / "actor.safetensors", like)

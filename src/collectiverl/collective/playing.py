@@ -1,4 +1,4 @@
-"""Playing many tasks together: who acts in which environment, and how many episodes each task gets."""
+"""Playing many tasks together: who acts in which environment, how many episodes each task gets, what succeeded."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -10,6 +10,7 @@ from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import episodes
 from collectiverl.types import Episode, Policy
 
+JUDGE = 1_000_003  # stream of random numbers: goals that no training had
 EVEN = 0.5  # share of a round's episodes that all tasks get alike; the rest goes where the last round failed
 
 
@@ -81,3 +82,35 @@ def play_together(
             yield list(episodes(envs, policy, per_env=1, phase=phase, seed=seed + i))
         finally:
             envs.close()
+
+
+def play_judged(
+    make_envs: Callable[[str, int], VectorEnv],
+    tasks: Sequence[str],
+    episodes: int,
+    size: int,
+    make_policy: Callable[[Sequence[str], int], Policy],
+    *,
+    seed: int,
+) -> list[Episode]:
+    """So many episodes of each task, with goals that no training had.
+
+    All tasks are side by side, as many environments of each, about `size` at once.
+    """
+    per_group = max(1, min(episodes, size // len(tasks)))
+    played: list[Episode] = []
+    for i in range(0, episodes, per_group):
+        wanted = dict.fromkeys(tasks, min(per_group, episodes - i))
+        together = sum(wanted.values())
+        for part in play_together(
+            make_envs, wanted, together, make_policy, phase="learner", seed=JUDGE + seed + i
+        ):
+            played += part
+    return played
+
+
+def success_by_task(played: Sequence[Episode], tasks: Sequence[str]) -> dict[str, float]:
+    """Share of each task's episodes that succeeded at any step."""
+    return {
+        task: float(np.mean([e.success.any() for e in played if e.task == task] or [0])) for task in tasks
+    }

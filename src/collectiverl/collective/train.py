@@ -1,6 +1,6 @@
 """Stage 4b: one agent from all experts' labels, conditioned on `z`. The actor is distilled first, then the critic."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from collectiverl.collective import distill, losses
 from collectiverl.collective.dataset import Dataset, Rows
@@ -57,6 +57,13 @@ class CollectiveConfig:
             raise ValueError(
                 f"--finetune-encoder needs --conditioning cls or last_state, not {self.conditioning}"
             )
+
+
+class Emphasis(NamedTuple):
+    """Tasks whose steps are drawn more often than they are stored."""
+
+    tasks: Sequence[str]
+    share: float  # of every batch, at least; about, since a step is drawn a whole number of times as often
 
 
 # -- losses ------------------------------------------------------------------------------------------------
@@ -118,23 +125,39 @@ def distillation(
     *,
     seed: int,
     actor: Actor | None = None,
+    critic: Critic | None = None,
+    emphasis: Emphasis | None = None,
     report: Report = silent,
 ) -> "Distillation":
     """The distillation of these labelled episodes, ready to run: fresh networks, and every step embedded once.
 
     Args:
         encoder: what the conditioning reads with; ignored by one that does not.
-        actor: to go on from, in place of a fresh one.
+        actor, critic: to go on from, in place of fresh ones.
+        emphasis: what batches are to hold more of; None: every step is drawn as often.
     """
     collective, z = prepare(training, encoder, config.conditioning, config.sac, spec, seed=seed)
     reader, clusters, tasks = collective.encoder, collective.clusters, collective.tasks
     held_out_z = embed(validation, config.conditioning, reader, clusters, tasks, spec.state_index)
     if actor is not None:
         collective = eqx.tree_at(lambda c: c.agent.actor, collective, actor)
+    if critic is not None:
+        collective = eqx.tree_at(lambda c: c.agent.critic, collective, critic)
     window = reader.window if reader else 1
     train_set = Dataset(training, z, spec.state_index, window)
     held_out = Dataset(validation, held_out_z, spec.state_index, window)
-    return Distillation(collective, train_set, held_out, config, seed=seed, report=report)
+    return Distillation(collective, train_set, held_out, config, seed=seed, emphasis=emphasis, report=report)
+
+
+def pool(data: Dataset, emphasis: Emphasis | None) -> Int[np.ndarray, "M"]:
+    """The steps that batches are drawn from; those of emphasised tasks as often as gives them their share."""
+    every = np.arange(len(data))
+    if emphasis is None:
+        return every
+    chosen = every[np.isin(data.table.tasks, emphasis.tasks)[data.episode]]
+    others = len(every) - len(chosen)
+    times = round(emphasis.share / (1 - emphasis.share) * others / len(chosen))
+    return np.concatenate([every, *[chosen] * (times - 1)])
 
 
 class Distillation:
@@ -148,9 +171,11 @@ class Distillation:
         config: CollectiveConfig,
         *,
         seed: int,
+        emphasis: Emphasis | None = None,
         report: Report = silent,
     ):
         self.collective, self.train, self.validation = collective, train, validation
+        self.pool = pool(train, emphasis)
         self.config, self.seed, self.report = config, seed, report
         self.done, self.best = 0, np.inf
         self.total = config.actor_updates + config.critic_updates
@@ -208,7 +233,7 @@ class Distillation:
 
     def _draw(self, step: int, end: int) -> np.ndarray:
         updates = min(UPDATES_PER_CALL, end - step)
-        return distill.draw(self.seed, step, (updates, self.config.batch_size), len(self.train))
+        return self.pool[distill.draw(self.seed, step, (updates, self.config.batch_size), len(self.pool))]
 
     def _is_due(self, done: int, end: int) -> bool:
         return done % self.config.validation_every < UPDATES_PER_CALL or done == end

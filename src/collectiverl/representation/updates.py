@@ -1,6 +1,6 @@
 """The settings of the encoder's training, and its updates: several in one compiled call."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import equinox as eqx
@@ -57,6 +57,11 @@ class TransformerConfig:
                 f"--learning-rate={self.learning_rate} and --clip={self.clip} must be positive, "
                 f"--weight-decay={self.weight_decay} not negative"
             )
+
+    def lasting(self, updates: int) -> "TransformerConfig":
+        """The same settings for another number of updates, one call's at least."""
+        count = max(updates, self.updates_per_call)
+        return replace(self, updates=count, warmup=min(self.warmup, count // 10))
 
 
 class TrainState(eqx.Module):

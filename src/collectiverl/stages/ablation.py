@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from collectiverl.collective.playing import play_together
+from collectiverl.collective.playing import play_judged, success_by_task
 from collectiverl.collective.policy import Collective, CollectivePolicy, Shuffled
 from collectiverl.collective.train import CollectiveConfig, distillation
 from collectiverl.data.episodes import EpisodeTable
@@ -21,7 +21,6 @@ from collectiverl.types import Episode, Policy
 
 ALIKE = ("reach-v3", "push-v3", "pick-place-v3")  # share their observations: only `z` tells them apart
 COLLECTED = ("random", "expert", "learner")  # phases of an online buffer
-PLAY = 1_000_003  # stream of random numbers: goals that no training had
 
 
 # -- encoders ----------------------------------------------------------------------------------------------
@@ -116,9 +115,7 @@ def ablate(work: Work) -> dict[str, Any]:
     )
     learning.train_actor()
     played = play(learning.collective, config)
-    by_task = {
-        task: float(np.mean([e.success.any() for e in played if e.task == task])) for task in config.tasks
-    }
+    by_task = success_by_task(played, config.tasks)
     alike = [by_task[task] for task in ALIKE if task in by_task]
     return {
         "success_any": float(np.mean(list(by_task.values()))),
@@ -136,19 +133,11 @@ def _of_phases(table: EpisodeTable, phases: Sequence[str]) -> EpisodeTable:
 
 def play(collective: Collective, config: Ablation) -> list[Episode]:
     """All tasks side by side, as many environments of each, so that embeddings can be exchanged."""
-    per_group = max(1, min(config.episodes, config.num_envs // len(config.tasks)))
-    make = partial(make_envs, backend=config.backend, goals="fresh")
 
     def policy(tasks: Sequence[str], seed: int) -> Policy:
         if config.shuffled:
-            return Shuffled(collective, tasks, shift=per_group)
+            return Shuffled(collective, tasks, shift=len(tasks) // len(config.tasks))
         return CollectivePolicy(collective, tasks)
 
-    played: list[Episode] = []
-    for i in range(0, config.episodes, per_group):
-        wanted = dict.fromkeys(config.tasks, min(per_group, config.episodes - i))
-        for part in play_together(
-            make, wanted, per_group * len(config.tasks), policy, phase="learner", seed=PLAY + config.seed + i
-        ):
-            played += part
-    return played
+    make = partial(make_envs, backend=config.backend, goals="fresh")
+    return play_judged(make, config.tasks, config.episodes, config.num_envs, policy, seed=config.seed)

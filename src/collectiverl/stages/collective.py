@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from collectiverl.collective.dataset import played
 from collectiverl.collective.policy import save_collective
 from collectiverl.collective.train import CollectiveConfig, distillation
 from collectiverl.data.episodes import EpisodeTable
@@ -36,12 +37,6 @@ def distill_collective_stage(config: DistillCollective, seed: int) -> Stage:
         seed,
         makes | {config.encoder: maker_of(config.encoder)},
     )
-
-
-def played(table: EpisodeTable) -> EpisodeTable:
-    """Without the random phase: nobody cares how well states are imitated that no policy visits."""
-    wanted = [i for i, row in enumerate(table.about) if row["phase"] != "random"]
-    return table.subset(wanted) if wanted else table
 
 
 def distill_collective(work: Work) -> dict[str, Any]:

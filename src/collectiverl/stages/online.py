@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from collectiverl.collective.online import OnlineConfig, OnlineDistillation, Reading
@@ -52,8 +53,7 @@ class OnlineDistill:
         """The settings of the encoder's first training, but for how long."""
         if self.transformer is None:
             raise ValueError(f"--conditioning={self.online.conditioning}: say how its encoder is refreshed")
-        count = max(self.online.refresh, self.transformer.updates_per_call)
-        return replace(self.transformer, updates=count, warmup=min(self.transformer.warmup, count // 10))
+        return self.transformer.lasting(self.online.refresh)
 
 
 def together(tasks: Sequence[str]) -> str:
@@ -99,7 +99,7 @@ def online_distill(work: Work) -> dict[str, Any]:
         reading = Reading(encoder, config.refresh, *buffers)
     distillation = OnlineDistillation(
         partial(make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon),
-        teachers(work, config),
+        teachers(work.run, config.tasks, config.teacher, work.seed),
         config.online,
         spec(config.tasks[0]),
         seed=work.seed,
@@ -120,7 +120,7 @@ def online_distill(work: Work) -> dict[str, Any]:
     }
 
 
-def teachers(work: Work, config: OnlineDistill) -> dict[str, TeachingPolicy]:
-    if config.teacher == "scripted":
-        return {task: ScriptedPolicy((task,)) for task in config.tasks}
-    return {task: load_expert(work.run / model_path(task, work.seed)) for task in config.tasks}
+def teachers(run: Path, tasks: Sequence[str], kind: TeacherKind, seed: int) -> dict[str, TeachingPolicy]:
+    if kind == "scripted":
+        return {task: ScriptedPolicy((task,)) for task in tasks}
+    return {task: load_expert(run / model_path(task, seed)) for task in tasks}
