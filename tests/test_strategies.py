@@ -10,6 +10,7 @@ import pytest
 from collectiverl.collective.policy import Collective
 from collectiverl.envs.make import make_envs, spec
 from collectiverl.envs.rollout import RandomPolicy, steps
+from collectiverl.envs.toy import optimal_action
 from collectiverl.sac.agent import SACConfig, init_agent
 from collectiverl.sac.settings import Weights
 from collectiverl.student.cloning import CloningConfig, clone
@@ -150,22 +151,57 @@ def test_who_knows_nothing_is_not_imitated_nor_lets_others_wait(collective):
     assert np.array_equal(help.act(own, 0), own)
 
 
-def test_the_collective_plays_whole_episodes_and_is_trusted_as_it_does(collective):
-    help = helped(collective, "replay", num_envs=6)
+def played(collective, **settings):
     envs = make_envs("toy-reach", 6, goals="fresh")
-    prior, success, trust = play(envs, help, ReplayConfig(episodes=6, updates=30, doubt=0.0), seed=0)
-    data, horizon = prior.memory.data, SPEC.horizon
-    assert prior.env_steps == 6 * horizon == data.valid.sum()
+    config = ReplayConfig(num_envs=6, **settings)
+    return play(envs, helped(collective, "replay", num_envs=6), config, seed=0)
+
+
+def test_the_collective_plays_whole_episodes_the_same_for_the_same_seed(collective):
+    prior = played(collective, rounds=1).prior
+    data = prior.memory.data
+    assert prior.env_steps == 6 * SPEC.horizon == data.valid.sum()
     assert np.array_equal(data.action[data.valid], data.advice[data.valid])
-    assert trust == success
-    assert (prior.share, prior.updates) == (trust / 2, round(30 * trust))
-    again, *_ = play(envs, helped(collective, "replay", num_envs=6), ReplayConfig(episodes=6), seed=0)
-    assert np.array_equal(again.memory.data.obs, data.obs)
+    assert np.array_equal(played(collective, rounds=1).prior.memory.data.obs, data.obs)
+
+
+class Knowing:
+    """A mentor that does the right thing, in this share of the environments."""
+
+    def __init__(self, share, collective):
+        self.known, self.mentor = share, helped(collective, "replay", num_envs=6).mentor
+
+    def look(self, obs):
+        view = self.mentor.look(obs)
+        knows = np.arange(len(obs)) < self.known * len(obs)
+        return view._replace(mean=np.where(knows[:, None], optimal_action("toy-reach", obs), 0.0))
+
+    def see(self, action, reward):
+        self.mentor.see(action, reward)
+
+    def reset(self, env_mask):
+        self.mentor.reset(env_mask)
+
+
+@pytest.mark.parametrize(
+    ("share", "rounds", "trust"), [(1.0, 2, 1.0), (5 / 6, 2, 2 / 3), (0.5, 2, 0.0), (0.0, 1, 0.0)]
+)
+def test_it_is_trusted_as_far_as_it_succeeds_and_not_asked_again_if_it_never_does(
+    collective, share, rounds, trust
+):
+    help = helped(collective, "replay", num_envs=6)
+    help.mentor = Knowing(share, collective)
+    envs = make_envs("toy-reach", 6, goals="fresh")
+    found = play(envs, help, ReplayConfig(num_envs=6, rounds=2, updates=30, doubt=0.5), seed=0)
+    assert found.success == pytest.approx(share, abs=0.1)  # a goal may lie where it stands still
+    expected = max(0.0, 2 * found.success - 1)
+    assert found.trust == pytest.approx(expected) == pytest.approx(trust, abs=0.2)
+    assert found.prior.env_steps == 6 * rounds * SPEC.horizon
+    assert (found.prior.share, found.prior.updates) == (found.trust / 2, round(30 * found.trust))
 
 
 def test_a_clone_does_what_it_has_seen(collective):
-    envs = make_envs("toy-reach", 6, goals="fresh")
-    prior, *_ = play(envs, helped(collective, "replay", num_envs=6), ReplayConfig(episodes=6), seed=0)
+    prior = played(collective).prior
     data = prior.memory.data
     obs, advice = data.obs[data.valid], data.advice[data.valid]
 
@@ -241,7 +277,8 @@ def test_nonsense_combinations_are_refused(use):
         (LikelihoodConfig, {"sigma_floor": 0.0}, r"sigma-floor=0\.0 must be positive"),
         (PotentialConfig, {"weight": -1.0}, r"weight=-1\.0"),
         (JumpStartConfig, {"steps": -1}, r"steps=-1"),
-        (ReplayConfig, {"episodes": 0}, r"episodes=0"),
+        (ReplayConfig, {"rounds": 0}, r"rounds=0"),
+        (ReplayConfig, {"doubt": 1.0}, r"doubt=1\.0"),
         (CloningConfig, {"updates": 0}, r"updates=0"),
     ],
 )

@@ -120,11 +120,13 @@ def _stage(config: RunConfig, comparison: ComparisonConfig, strategy: str, task:
     if strategy == FINETUNE:
         tuned = FinetuneStudent(task=task, backend=config.backend, train=train)
         return finetune_student_stage(tuned, seed, collective=collective, out=out)
-    student = TrainStudent(task=task, backend=config.backend, train=train, strategy=config.strategy)
+    student = TrainStudent(task=task, backend=config.backend, train=train, strategy=None)
     if strategy == CLONING:
-        return clone_student_stage(CloneStudent(student=student), seed, collective=collective, out=out)
-    use = cast(tuple[Name, ...], tuple(strategy.split("+")))
-    student = replace(student, strategy=replace(config.strategy, use=use))
+        cloned = CloneStudent(student=student, replay=config.strategy.replay)
+        return clone_student_stage(cloned, seed, collective=collective, out=out)
+    if strategy != PLAIN:
+        use = cast(tuple[Name, ...], tuple(strategy.split("+")))
+        student = replace(student, strategy=replace(config.strategy, use=use))
     return train_student_stage(student, seed, collective=collective, out=out)
 
 

@@ -20,6 +20,8 @@ from collectiverl.sac.policy import AgentPolicy, save_agent
 from collectiverl.stages.base import SUMMARY, Stage, Work
 from collectiverl.stages.students import TrainStudent, helper_of, played_first
 from collectiverl.student.cloning import CloningConfig, clone
+from collectiverl.student.replay import ReplayConfig
+from collectiverl.student.strategies import StrategyConfig
 from collectiverl.types import UserError
 
 PLAY = 2  # stream of random numbers: the goals of evaluations
@@ -69,7 +71,8 @@ def take_collective(work: Work) -> dict[str, Any]:
 class CloneStudent:
     """A student that only imitates."""
 
-    student: TrainStudent  # its networks, and what the collective plays for it
+    student: TrainStudent  # its networks
+    replay: ReplayConfig = field(default_factory=ReplayConfig)  # what the collective plays for it
     cloning: CloningConfig = field(default_factory=CloningConfig)
 
 
@@ -81,7 +84,8 @@ def clone_student(work: Work) -> dict[str, Any]:
     """Plays `eval_episodes` fresh goals in the end."""
     config: CloneStudent = work.config
     student, began = config.student, time.perf_counter()
-    prior, mentor_success, _ = played_first(student, helper_of(work, student), work.seed)
+    helper = helper_of(work, student.task, StrategyConfig(use=("imitation",)))
+    prior, mentor_success, _ = played_first(student, config.replay, helper, work.seed)
     agent = clone(prior.memory, student.train.sac, config.cloning, work.seed)
     save_agent(work.folder, agent, student.train.sac, task=student.task)
     envs = make_envs(student.task, student.train.eval_episodes, backend=student.backend, goals="fresh")

@@ -18,7 +18,7 @@ from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.collective import COLLECTIVE
 from collectiverl.stages.experts import TrainTask, train_agents, training_summary
 from collectiverl.student.finetune import Embedded
-from collectiverl.student.replay import Played, play
+from collectiverl.student.replay import Played, ReplayConfig, play
 from collectiverl.student.strategies import StrategyConfig, guidance
 from collectiverl.student.strategy import Guidance
 
@@ -32,7 +32,7 @@ class TrainStudent:
     task: str
     backend: Backend = "auto"
     train: TrainConfig = field(default_factory=TrainConfig)
-    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    strategy: StrategyConfig | None = field(default_factory=StrategyConfig)  # None: plain SAC
 
 
 def student_path(kind: str, task: str, seed: int) -> str:
@@ -43,48 +43,47 @@ def train_student_stage(
     config: TrainStudent, seed: int, *, collective: str = COLLECTIVE, out: str = ""
 ) -> Stage:
     """`collective`: who helps, and `out`: where the student goes, if these are not the run's own."""
-    helped = config.strategy.helps
-    out = out or student_path("student" if helped else "sac", config.task, seed)
-    inputs = (collective,) if helped else ()
+    out = out or student_path("student" if config.strategy else "sac", config.task, seed)
+    inputs = (collective,) if config.strategy else ()
     return Stage("train-student", config.task, out, train_student, config, inputs, seed, MAKES)
 
 
 def train_student(work: Work) -> dict[str, Any]:
     config: TrainStudent = work.config
     help, prior, lessons = None, None, {}
-    if config.strategy.helps:
-        helper = helper_of(work, config)
+    if config.strategy:
+        helper = helper_of(work, config.task, config.strategy)
         help = helper(config.train.num_envs)
         if "replay" in config.strategy.use:
-            prior, success, help.trust = played_first(config, helper, work.seed)
+            prior, success, help.trust = played_first(config, config.strategy.replay, helper, work.seed)
             lessons = {"mentor_success": success}
     learner = TrainTask(task=config.task, backend=config.backend, train=config.train)
     [result] = train_agents(work, [learner], help=help, prior=prior)
     save_agent(work.folder, result.agent, config.train.sac, task=config.task)
-    origin = "collective" if config.strategy.helps else "scratch"
-    return training_summary(config.task, result, origin=origin) | lessons | {"strategy": config.strategy.use}
+    origin = "collective" if config.strategy else "scratch"
+    return training_summary(config.task, result, origin=origin) | lessons
 
 
-def helper_of(work: Work, config: TrainStudent) -> Callable[[int], Guidance]:
+def helper_of(work: Work, task: str, strategy: StrategyConfig) -> Callable[[int], Guidance]:
     """What the collective that the stage reads can do for so many environments."""
     [folder] = work.inputs
     collective, networks, _ = load_collective(work.run / folder)
-    check_shapes(collective, spec(config.task))
+    check_shapes(collective, spec(task))
 
     def helper(num_envs: int) -> Guidance:
-        return guidance(collective, networks.reward_scale, (config.task,) * num_envs, config.strategy)
+        return guidance(collective, networks.reward_scale, (task,) * num_envs, strategy)
 
     return helper
 
 
-def played_first(config: TrainStudent, helper: Callable[[int], Guidance], seed: int) -> Played:
+def played_first(
+    config: TrainStudent, settings: ReplayConfig, helper: Callable[[int], Guidance], seed: int
+) -> Played:
     """What the collective does in the student's task; the same whenever a killed training goes on."""
-    settings = config.strategy.replay
-    envs = make_envs(
-        config.task, settings.episodes, backend=config.backend, goals="fresh", horizon=config.train.horizon
-    )
+    n, horizon = settings.num_envs, config.train.horizon
+    envs = make_envs(config.task, n, backend=config.backend, goals="fresh", horizon=horizon)
     with contextlib.closing(envs):
-        return play(envs, helper(settings.episodes), settings, seed)
+        return play(envs, helper(n), settings, seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from collectiverl.data.replay import Replay
 from collectiverl.envs.core import VectorEnv
@@ -18,36 +19,40 @@ from collectiverl.student.strategy import Guidance
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayConfig:
-    """How much the collective plays, and how much is learned from it at first."""
+    """How much the collective plays, how much is learned from it at first, and when it is not trusted."""
 
-    episodes: int = 10  # side by side
+    num_envs: int = 5  # in which the collective plays, side by side
+    rounds: int = 2  # of episodes; a collective whose first ones all fail plays no second
     updates: int = 1_000  # on these alone, before the student acts
-    doubt: float = 0.8  # success below which the collective is not trusted; from here trust rises to 1 at 1
+    doubt: float = 0.8  # success up to which the collective is not trusted; from there trust rises to 1 at 1
 
     def __post_init__(self) -> None:
+        if self.num_envs < 1 or self.rounds < 1 or self.updates < 0:
+            raise ValueError(
+                f"num-envs={self.num_envs} and rounds={self.rounds} must be at least 1, "
+                f"updates={self.updates} not negative"
+            )
         if not 0 <= self.doubt < 1:
             raise ValueError(f"doubt={self.doubt} is not in [0, 1)")
-        if self.episodes < 1 or self.updates < 0:
-            raise ValueError(
-                f"episodes={self.episodes} must be at least 1, updates={self.updates} not negative"
-            )
 
 
 class _Playing:
     """The collective as a policy that remembers what it saw."""
 
-    def __init__(self, guidance: Guidance):
-        self.guidance, self.sight = guidance, None
+    sight: Sight
 
-    def eval_action(self, observations):
+    def __init__(self, guidance: Guidance):
+        self.guidance = guidance
+
+    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         self.sight = self.guidance.look(observations)
         return self.sight.advice
 
-    def reset(self, env_mask):
+    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         self.guidance.reset(env_mask)
 
-    def observe(self, rewards):
-        pass  # `bonus` tells the mentor
+    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+        pass  # its guidance tells the collective
 
 
 class Played(NamedTuple):
@@ -59,28 +64,34 @@ class Played(NamedTuple):
 
 
 def play(envs: VectorEnv, guidance: Guidance, config: ReplayConfig, seed: int) -> Played:
-    """One episode in each of the environments.
+    """Rounds of one episode in each of `config.num_envs` environments.
 
     Half of each batch is theirs if all succeeded. A collective that fails now and then is trusted less, and one
     that fails often not at all: its episodes are then worth no more than the student's own.
     """
-    spec = envs.spec
-    capacity = (spec.horizon + 2) * envs.num_envs
+    spec, policy = envs.spec, _Playing(guidance)
+    capacity = config.rounds * (spec.horizon + 2) * envs.num_envs
     memory = Replay(capacity, 1, envs.num_envs, spec.obs_dim, spec.action_dim)
-    policy = _Playing(guidance)
-    over = success = np.zeros(envs.num_envs, bool)
-    count = 0
+    succeeded: list[np.ndarray] = []
+    for i in range(config.rounds):
+        succeeded.append(_play_round(envs, policy, memory, seed=seed + i))
+        if not succeeded[0].any():
+            break
+    success = float(np.mean(succeeded))
+    trust = max(0.0, (success - config.doubt) / (1 - config.doubt))
+    prior = Prior(memory, trust / 2, int(memory.data.valid.sum()), round(trust * config.updates))
+    return Played(prior, success, trust)
+
+
+def _play_round(envs: VectorEnv, policy: _Playing, memory: Replay, *, seed: int) -> Bool[np.ndarray, "N"]:
+    """One episode in each environment, into the memory; whether it succeeded at any step."""
+    over, success = np.zeros((2, envs.num_envs), bool)
     for step in steps(envs, policy, seed):
-        sight = policy.sight
-        assert isinstance(sight, Sight)
-        row = row_of(step, sight, guidance.bonus(step), 1)
+        row = row_of(step, policy.sight, policy.guidance.bonus(step), 1)
         memory.add(row._replace(valid=row.valid & ~over))
-        count += int((~over).sum())
         success = success | (step.result.success & ~over)
         over = over | step.result.done
         if over.all():
-            memory.add(last_row(step, guidance.look(step.result.obs), 1))
+            memory.add(last_row(step, policy.guidance.look(step.result.obs), 1))
             break
-    rate = float(success.mean())
-    trust = max(0.0, (rate - config.doubt) / (1 - config.doubt))
-    return Played(Prior(memory, trust / 2, count, round(trust * config.updates)), rate, trust)
+    return success

@@ -35,8 +35,9 @@ class StrategyConfig:
             )
 
     @property
-    def helps(self) -> bool:
-        return self.use != ("none",)
+    def helping(self) -> "StrategyConfig | None":
+        """Itself, or nothing: plain SAC does not depend on how strategies are set that it has not."""
+        return None if self.use == ("none",) else self
 
 
 def strategies(config: StrategyConfig) -> list[Strategy]:
