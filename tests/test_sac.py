@@ -103,7 +103,7 @@ def test_targets_follow_the_critics_by_polyak():
     state = expert_of(fresh(experts=3), 0)
     batch = jax.tree.map(lambda column: column[0, 0], batches(3))
     config = replace(SAC, tau=0.25)
-    after, _ = eqx.filter_jit(sac.update_critic)(state, batch, jax.random.key(0), config)
+    after, _ = eqx.filter_jit(sac.update_critic)(state, batch, jax.random.key(0), config, batch.obs)
     old, new, target = (
         jax.tree.leaves(c) for c in (state.target_critic, after.agent.critic, after.target_critic)
     )

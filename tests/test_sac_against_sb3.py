@@ -142,7 +142,7 @@ def test_temperature_and_its_loss(state, updated):
 
 def test_gradients(updated):
     """Adam's first moment after one step is a tenth of the gradient."""
-    ours = updated[0].opt_actor[0].mu.mlp, updated[0].opt_critic[0].mu.ensemble.members
+    ours = updated[0].opt_actor[0].mu.mlp, updated[0].opt_critic[0].mu[0].ensemble.members
     for mlp, theirs in zip(ours, (sb3_actor("gradient"), sb3_critic("gradient")), strict=True):
         for mine, other in zip(arrays(mlp), theirs, strict=True):
             np.testing.assert_allclose(10 * mine, other, atol=1e-5)

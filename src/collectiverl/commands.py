@@ -18,6 +18,7 @@ from collectiverl.sac.settings import TrainConfig
 from collectiverl.stages import buffers, collective, experts, online, representation, students
 from collectiverl.stages.base import Stage
 from collectiverl.store import is_sealed
+from collectiverl.student.finetune import FinetuningConfig
 from collectiverl.student.strategies import StrategyConfig
 from collectiverl.types import UserError
 from collectiverl.where import Where
@@ -226,6 +227,7 @@ class FinetuneStudent(Command):
     seed: int = 1
     backend: Backend = "auto"
     train: Annotated[TrainConfig, Flat] = field(default_factory=TrainConfig)
+    finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
 
     @staticmethod
     def defaults(run: RunConfig) -> dict[str, Any]:
@@ -233,7 +235,9 @@ class FinetuneStudent(Command):
 
     def stage(self, run: RunConfig) -> Stage:
         train = self.train if self.steps is None else replace(self.train, steps=self.steps)
-        config = students.FinetuneStudent(task=canonical(self.task), backend=self.backend, train=train)
+        config = students.FinetuneStudent(
+            task=canonical(self.task), backend=self.backend, train=train, finetuning=self.finetuning
+        )
         return students.finetune_student_stage(config, self.seed)
 
 

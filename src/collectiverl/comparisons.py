@@ -27,11 +27,13 @@ from collectiverl.stages.students import (
     finetune_student_stage,
     train_student_stage,
 )
+from collectiverl.student.finetune import FinetuningConfig
 from collectiverl.student.strategies import DEFAULT, Name
 
 FOLDER = "comparison"
 RESULT, PICTURE = "comparison.json", "curves.png"
-PLAIN, ZERO_SHOT, CLONING, FINETUNE = "none", "zero-shot", "cloning", "finetune"
+PLAIN, ZERO_SHOT, CLONING = "none", "zero-shot", "cloning"
+FINETUNE, FINETUNE_ENCODER = "finetune", "finetune-encoder"
 UNTRAINED = (ZERO_SHOT, CLONING)  # judged once, at their end
 TIMES = 2  # evaluations in a row
 
@@ -41,7 +43,12 @@ class ComparisonConfig:
     """Which students, and how they are judged."""
 
     tasks: tuple[str, ...] = ()  # none: the run's student tasks
-    strategies: tuple[str, ...] = (ZERO_SHOT, CLONING, PLAIN, "+".join(DEFAULT))  # joined by +; or finetune
+    strategies: tuple[str, ...] = (
+        ZERO_SHOT,
+        CLONING,
+        PLAIN,
+        "+".join(DEFAULT),
+    )  # joined by +; or finetune[-encoder]
     collective: str = "mt10"  # shipped, or a run's folder; {task} in it stands for the student's task
     seeds: int = 3  # students of every cell
     steps: int = 60_000  # environment steps, at most
@@ -55,7 +62,7 @@ class ComparisonConfig:
                 raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
         if not 0 < self.success <= 1:
             raise ValueError(f"--success={self.success} is not in (0, 1]")
-        known = {*get_args(Name), *UNTRAINED, FINETUNE}
+        known = {*get_args(Name), *UNTRAINED, FINETUNE, FINETUNE_ENCODER}
         unknown = {part for row in self.strategies for part in row.split("+")} - known
         if unknown or not self.strategies:
             raise ValueError(
@@ -117,8 +124,9 @@ def _stage(config: RunConfig, comparison: ComparisonConfig, strategy: str, task:
     if strategy == ZERO_SHOT:
         evaluation = Evaluate(kind="collective", policy=collective, task=task)
         return replace(evaluate_stage(evaluation, config.seed), out=out)
-    if strategy == FINETUNE:
-        tuned = FinetuneStudent(task=task, backend=config.backend, train=train)
+    if strategy in (FINETUNE, FINETUNE_ENCODER):
+        how = FinetuningConfig(encoder=strategy == FINETUNE_ENCODER)
+        tuned = FinetuneStudent(task=task, backend=config.backend, train=train, finetuning=how)
         return finetune_student_stage(tuned, seed, collective=collective, out=out)
     student = TrainStudent(task=task, backend=config.backend, train=train, strategy=None)
     if strategy == CLONING:

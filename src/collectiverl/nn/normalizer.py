@@ -1,5 +1,7 @@
 """Running mean and variance of observations (Welford 1962, in Chan's batched form)."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ CLIP = 10.0  # standard deviations
 class Normalizer(eqx.Module):
     """Standardises observations; with `count` 0 it is the identity."""
 
+    learns: ClassVar[bool] = False  # by gradients
     count: Float[Array, "*experts"]
     mean: Float[Array, "*experts O"]
     m2: Float[Array, "*experts O"]  # sum of squared deviations

@@ -38,14 +38,14 @@ def _step(
 class Context:
     """The running trajectories of `num_envs` environments, on the device.
 
-    Call `embed`, `acted`, `observe` in turn, and `reset` where an episode is over.
+    Call `embed`, `acted`, `observe` in turn, and `reset` where an episode is over. `windows` are those last embedded.
     """
 
     def __init__(self, encoder: Encoder, state_index: Sequence[int], num_envs: int, *, read: Read = "cls"):
         self.encoder, self.state_index = encoder, list(state_index)
         self.read: Read = read
         size, action_dim = encoder.window, encoder.action_dim
-        self._windows = Window(
+        self.windows = Window(
             jnp.zeros((num_envs, size, len(state_index))),
             jnp.zeros((num_envs, size, action_dim)),
             jnp.zeros((num_envs, size)),
@@ -64,7 +64,7 @@ class Context:
         state = np.asarray(obs, np.float32)[:, self.state_index]
         latest = Window(*map(jnp.asarray, (state, self._action, self._reward, np.ones(len(state), bool))))
         began = jnp.asarray(self._began)
-        self._windows, z = _step(self.encoder, self._windows, began, latest, self.read)
+        self.windows, z = _step(self.encoder, self.windows, began, latest, self.read)
         self._began = np.zeros(len(state), bool)
         return z
 

@@ -3,7 +3,7 @@
 Every array of an `Agent` or `SACState` made by `init` has a leading axis of experts; E = 1 is no special case.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -19,7 +19,7 @@ from collectiverl.nn.normalizer import Normalizer
 from collectiverl.sac import losses
 from collectiverl.types import Transition
 
-M = TypeVar("M", bound=eqx.Module)
+M = TypeVar("M")  # a module, or a tuple of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,11 @@ class SACConfig:
 
 
 class Agent(eqx.Module):
-    """What acts and judges: actor, twin critics, and the normaliser of what they see."""
+    """What acts and judges: actor, twin critics, and the normaliser of what they see.
+
+    In the normaliser's place may stand one that learns, with the critic's loss alone (Yarats et al. 2021, DrQ): an
+    encoder between observations and networks, as when a collective is fine-tuned.
+    """
 
     actor: Actor
     critic: Critic
@@ -114,10 +118,15 @@ def init_state(agent: Agent, config: SACConfig) -> SACState:
         target_critic=agent.critic,
         log_alpha=jnp.log(jnp.float32(config.initial_temperature)),
         opt_actor=optax.adam(config.learning_rate).init(eqx.filter(agent.actor, eqx.is_array)),
-        opt_critic=optax.adam(config.learning_rate).init(eqx.filter(agent.critic, eqx.is_array)),
+        opt_critic=optax.adam(config.learning_rate).init(eqx.filter(_judging(agent), eqx.is_inexact_array)),
         opt_alpha=optax.adam(config.temperature_learning_rate).init(jnp.zeros(())),
         updates=jnp.zeros((), jnp.int32),
     )
+
+
+def _judging(agent: Agent) -> tuple[Critic, Normalizer | None]:
+    """What the critic's loss trains."""
+    return agent.critic, agent.normalizer if agent.normalizer.learns else None
 
 
 @eqx.filter_jit
@@ -137,9 +146,13 @@ def _descend(module: M, grads: Any, opt: optax.OptState, rate: float) -> tuple[M
 
 
 def update_critic(
-    state: SACState, batch: Transition, key: PRNGKeyArray, config: SACConfig
+    state: SACState,
+    batch: Transition,
+    key: PRNGKeyArray,
+    config: SACConfig,
+    obs: Float[Array, "batch O"],
 ) -> tuple[SACState, dict[str, Array]]:
-    """One step of both critics on a batch of normalised transitions."""
+    """One step of both critics on a batch of normalised transitions, whose first observations are `obs`, raw."""
     agent, alpha = state.agent, jnp.exp(state.log_alpha)
     next_action, next_log_prob = agent.actor(batch.next_obs).sample(key)
     next_q = state.target_critic(batch.next_obs, next_action)
@@ -148,19 +161,20 @@ def update_critic(
     )
 
     @partial(eqx.filter_value_and_grad, has_aux=True)
-    def loss_fn(critic: Critic):
-        q = critic(batch.obs, batch.action)
+    def loss_fn(judging: tuple[Critic, Normalizer | None]):
+        critic, look = judging
+        q = critic(batch.obs if look is None else look(obs), batch.action)
         return jnp.mean(jax.vmap(losses.critic_loss)(q, target)), q
 
-    (loss, q), grads = loss_fn(agent.critic)
-    critic, opt = _descend(agent.critic, grads, state.opt_critic, config.learning_rate)
+    judging = _judging(agent)
+    (loss, q), grads = loss_fn(judging)
+    (critic, look), opt = _descend(judging, grads, state.opt_critic, config.learning_rate)
     target_critic = optax.incremental_update(
         eqx.filter(critic, eqx.is_array), eqx.filter(state.target_critic, eqx.is_array), config.tau
     )
     target_critic = eqx.combine(target_critic, state.target_critic)
-    state = eqx.tree_at(
-        lambda s: (s.agent.critic, s.target_critic, s.opt_critic), state, (critic, target_critic, opt)
-    )
+    agent = replace(agent, critic=critic, normalizer=agent.normalizer if look is None else look)
+    state = replace(state, agent=agent, target_critic=target_critic, opt_critic=opt)
     return state, {"critic/loss": loss, "critic/q": q.mean(), "critic/target": target.mean()}
 
 
@@ -218,10 +232,10 @@ def update_one(
     imitation: Float[Array, ""] | None = None,
 ) -> tuple[SACState, dict[str, Array]]:
     """One update of one expert on a raw batch: critics, targets, actor, temperature."""
-    normalize = state.agent.normalizer
-    batch = batch._replace(obs=normalize(batch.obs), next_obs=normalize(batch.next_obs))
+    normalize, obs = state.agent.normalizer, batch.obs
+    batch = batch._replace(obs=normalize(obs), next_obs=normalize(batch.next_obs))
     k_critic, k_actor = jax.random.split(key)
-    state, critic_metrics = update_critic(state, batch, k_critic, config)
+    state, critic_metrics = update_critic(state, batch, k_critic, config, obs)
     state, actor_metrics = update_actor(state, batch, k_actor, config, imitation)
     state = eqx.tree_at(lambda s: s.updates, state, state.updates + 1)
     return state, critic_metrics | actor_metrics

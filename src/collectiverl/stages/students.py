@@ -17,7 +17,7 @@ from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.collective import COLLECTIVE
 from collectiverl.stages.experts import TrainTask, train_agents, training_summary
-from collectiverl.student.finetune import Embedded
+from collectiverl.student.finetune import Anchor, Embedded, FinetuningConfig, seeing, tuned
 from collectiverl.student.replay import Played, ReplayConfig, play
 from collectiverl.student.strategies import StrategyConfig, guidance
 from collectiverl.student.strategy import Guidance
@@ -93,6 +93,7 @@ class FinetuneStudent:
     task: str
     backend: Backend = "auto"
     train: TrainConfig = field(default_factory=TrainConfig)
+    finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
 
 
 def finetune_student_stage(
@@ -104,34 +105,34 @@ def finetune_student_stage(
 
 
 def finetune_student(work: Work) -> dict[str, Any]:
-    """The result is a collective again: the same encoder, the networks now a specialist's."""
+    """The result is a collective again: the networks now a specialist's, and the encoder, if it was trained."""
     config: FinetuneStudent = work.config
     [folder] = work.inputs
     collective, networks, encoder = load_collective(work.run / folder)
     check_shapes(collective, spec(config.task))
-    learning = _learning_settings(config.train, networks)
-    state = sac.init_state(collective.agent, learning.sac)
+    tuning = config.finetuning
+    learning = _learning_settings(config.train, networks, tuning)
+    agent = seeing(collective) if tuning.encoder else collective.agent
+    state = sac.init_state(agent, learning.sac)
     state = jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, state)
 
     def make(num_envs: int, horizon: int | None = None) -> Embedded:
         envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh", horizon=horizon)
-        return Embedded(envs, collective)
+        return Embedded(envs, collective, windows=tuning.encoder)
 
     envs = make(learning.num_envs, learning.horizon)
     eval_envs = make(min(learning.eval_envs, learning.eval_episodes))
-    try:
-        trainer = Trainer(state, learning, envs, eval_envs, seed=work.seed, report=work.report)
+    anchor = Anchor(agent, tuning.imitation, networks.reward_scale)
+    with contextlib.closing(envs), contextlib.closing(eval_envs):
+        trainer = Trainer(state, learning, envs, eval_envs, seed=work.seed, help=anchor, report=work.report)
         result = trainer.run(work.folder)[0]
-    finally:
-        envs.close()
-        eval_envs.close()
-    tuned = eqx.tree_at(lambda c: c.agent, collective, result.agent)
-    save_collective(work.folder, tuned, learning.sac, encoder)
+    save_collective(work.folder, tuned(collective, result.agent), learning.sac, encoder)
     return training_summary(config.task, result, origin="collective")
 
 
-def _learning_settings(train: TrainConfig, networks: sac.SACConfig) -> TrainConfig:
+def _learning_settings(train: TrainConfig, networks: sac.SACConfig, tuning: FinetuningConfig) -> TrainConfig:
     """The rates asked for, on the networks that are there; a trained actor's normaliser stands still."""
     kept = ("width", "depth", "layer_norm", "log_std_min", "log_std_max", "gamma", "reward_scale")
     changes = {name: getattr(networks, name) for name in kept}
-    return replace(train, warmup=train.sac.batch_size, sac=replace(train.sac, normalize_obs=False, **changes))
+    tuned = replace(train.sac, normalize_obs=False, learning_rate=tuning.learning_rate, **changes)
+    return replace(train, warmup=1, sac=tuned)
