@@ -182,7 +182,11 @@ def update_actor(
         loss = jnp.mean(jax.vmap(losses.actor_loss, (0, 0, None))(q, log_prob, alpha))
         if imitation is not None:
             scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))  # one weight for all sizes of reward
-            loss += imitation * scale * jnp.mean(jax.vmap(losses.imitation)(gaussian.mode, cast(Array, batch.advice)))
+            loss += (
+                imitation
+                * scale
+                * jnp.mean(jax.vmap(losses.imitation)(gaussian.mode, cast(Array, batch.advice)))
+            )
         return loss, (log_prob, gaussian.log_std)
 
     (loss, (log_prob, log_std)), grads = loss_fn(agent.actor)
