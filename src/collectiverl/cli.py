@@ -19,6 +19,7 @@ VERBS = {
     "split-online-buffer": "these, into training and validation",
     "distill-collective": "one policy from all experts",
     "extend-collective": "one task after another on top of it",
+    "take-collective": "one that comes with the package, or another run's",
     "train-student": "one task, with the collective's help",
     "finetune-student": "one task, from the collective's own networks",
     "record": "random or scripted episodes",

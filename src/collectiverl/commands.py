@@ -196,6 +196,22 @@ class DistillCollective(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TakeCollective(Command):
+    """Take a collective that comes with the package, or another run's, as this run's own: for its students."""
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")] = (
+        "mt10"  # or a run's folder
+    )
+
+    @staticmethod
+    def defaults(run: RunConfig) -> dict[str, Any]:
+        return {}
+
+    def stage(self, run: RunConfig) -> Stage:
+        return collective.take_collective_stage(self.source)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainStudent(Command):
     """Train a student on one task with the help of the collective; --strategy.use none is plain SAC."""
 
@@ -277,6 +293,7 @@ STAGES: dict[str, type[Command]] = {
     "online-distill": OnlineDistill,
     "split-online-buffer": SplitOnlineBuffer,
     "distill-collective": DistillCollective,
+    "take-collective": TakeCollective,
     "train-student": TrainStudent,
     "finetune-student": FinetuneStudent,
     "record": Record,

@@ -18,7 +18,8 @@ from collectiverl.metrics import read_metrics
 from collectiverl.pipeline import RunConfig
 from collectiverl.sac.settings import TrainConfig
 from collectiverl.stages.base import Stage, summary
-from collectiverl.stages.comparison import CloneStudent, clone_student_stage, take_collective_stage
+from collectiverl.stages.collective import take_collective_stage
+from collectiverl.stages.comparison import CloneStudent, clone_student_stage
 from collectiverl.stages.evaluation import Evaluate, evaluate_stage
 from collectiverl.stages.experts import steps_to
 from collectiverl.stages.students import (
@@ -117,7 +118,7 @@ def cells(config: RunConfig, comparison: ComparisonConfig) -> Iterator[Cell]:
 
 
 def _stage(config: RunConfig, comparison: ComparisonConfig, strategy: str, task: str, seed: int) -> Stage:
-    collective = _taken(comparison, task).out
+    collective = "" if strategy == PLAIN else _taken(comparison, task).out
     of = "" if strategy == PLAIN else f"{comparison.name}/"
     out = f"{FOLDER}/{of}{strategy}/{task}/seed_{seed}"
     train = comparison.train(config.student)

@@ -22,7 +22,7 @@ from collectiverl.student.replay import Played, ReplayConfig, play
 from collectiverl.student.strategies import StrategyConfig, guidance
 from collectiverl.student.strategy import Guidance
 
-MAKES = {COLLECTIVE: "distill-collective"}
+MAKES = {COLLECTIVE: "distill-collective (or take-collective mt10)"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,21 +43,16 @@ class FinetuningConfig:
 # -- an encoder that learns --------------------------------------------------------------------------------
 
 
-class Eyes(eqx.Module):
-    """An agent's normaliser that reads windows: `[z, state]`, standardised as before, with an encoder that learns."""
+class Eyes(Normalizer):
+    """An agent's normaliser that reads windows: `[z, state]`, standardised as ever, with an encoder that learns."""
 
-    encoder: Encoder
-    scale: Normalizer
-    read: Read = eqx.field(static=True)
+    encoder: Encoder = eqx.field(kw_only=True)
+    read: Read = eqx.field(static=True, kw_only=True)
     learns: ClassVar[bool] = True
 
     @property
-    def count(self) -> Float[Array, "*experts"]:
-        return self.scale.count
-
-    @property
-    def mean(self) -> Float[Array, "*experts F"]:
-        return self.scale.mean
+    def scale(self) -> Normalizer:
+        return Normalizer(self.count, self.mean, self.m2, self.floor)
 
     def __call__(self, obs: Float[AnyArray, "*batch P"]) -> Float[Array, "*batch F"]:
         window = unpack(obs, self.encoder)
@@ -93,7 +88,8 @@ def seeing(collective: Collective) -> Agent:
             f"a collective conditioned on {collective.conditioning} has no encoder to train: leave out --encoder"
         )
     read: Read = "last_state" if collective.conditioning == "last_state" else "cls"
-    eyes = Eyes(collective.encoder, collective.agent.normalizer, read)
+    scale = collective.agent.normalizer
+    eyes = Eyes(scale.count, scale.mean, scale.m2, scale.floor, encoder=collective.encoder, read=read)
     return eqx.tree_at(lambda a: a.normalizer, collective.agent, eyes)
 
 

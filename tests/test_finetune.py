@@ -1,0 +1,109 @@
+"""Fine-tuning: the collective's own networks behind its encoder, frozen or learning."""
+
+from dataclasses import replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from collectiverl.collective.policy import Collective, CollectivePolicy
+from collectiverl.envs.make import make_envs, spec
+from collectiverl.envs.rollout import episodes
+from collectiverl.representation.encoder import EncoderConfig, init_encoder
+from collectiverl.sac import agent as sac
+from collectiverl.sac.agent import init_agent
+from collectiverl.sac.policy import AgentPolicy
+from collectiverl.sac.train import Trainer
+from collectiverl.student.finetune import Anchor, Embedded, FinetuningConfig, seeing, tuned
+from collectiverl.student.imitation import ImitationConfig
+from collectiverl.types import UserError
+from training import SAC, TRAIN, same
+
+SPEC = spec("toy-reach")
+ENCODER = EncoderConfig(window=4, dim=8, layers=1, heads=2, feedforward=8, dropout=0.0, z_dim=3)
+
+
+@pytest.fixture(scope="module")
+def collective():
+    k_agent, k_encoder = jax.random.split(jax.random.key(0))
+    return Collective(
+        agent=init_agent(ENCODER.z_dim + SPEC.state_dim, SPEC.action_dim, SAC, k_agent),
+        encoder=init_encoder(ENCODER, SPEC.state_dim, SPEC.action_dim, k_encoder),
+        clusters=None,
+        conditioning="cls",
+        tasks=("toy-reach",),
+        state_index=SPEC.state_index,
+    )
+
+
+def one_of(agent):
+    return jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, agent)
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_what_is_tuned_begins_as_the_collective(collective, windows):
+    """Played through its eyes, embedded outside the agent or inside, it does what the collective does."""
+    agent = seeing(collective) if windows else collective.agent
+    ours = Embedded(
+        make_envs("toy-reach", 3, goals=[0, 1, 2], order="sequential"), collective, windows=windows
+    )
+    theirs = make_envs("toy-reach", 3, goals=[0, 1, 2], order="sequential")
+    for a, b in zip(
+        episodes(ours, AgentPolicy(one_of(agent)), per_env=2, phase="learner", seed=0),
+        episodes(theirs, CollectivePolicy(collective), per_env=2, phase="learner", seed=0),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a.action, b.action, atol=1e-5)
+        assert a.obs.shape[-1] == ours.spec.obs_dim
+
+
+def trained(collective, windows, **imitation):
+    agent = seeing(collective) if windows else collective.agent
+    config = replace(TRAIN, steps=200, warmup=1, sac=replace(SAC, normalize_obs=False))
+    envs, eval_envs = (
+        Embedded(make_envs("toy-reach", n, goals="fresh"), collective, windows=windows)
+        for n in (config.num_envs, config.eval_episodes)
+    )
+    anchor = Anchor(agent, ImitationConfig(**imitation), 1.0)
+    state = one_of(sac.init_state(agent, config.sac))
+    trainer = Trainer(state, config, envs, eval_envs, seed=0, help=anchor)
+    trainer.run()
+    return tuned(collective, jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, trainer.state.agent))
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_the_encoder_learns_only_if_it_may_and_scales_never(collective, windows):
+    after = trained(collective, windows)
+    assert not same(after.agent.actor, collective.agent.actor)
+    assert not same(after.agent.critic, collective.agent.critic)
+    assert same(after.agent.normalizer, collective.agent.normalizer)
+    assert same(after.encoder.head, collective.encoder.head) != windows
+    assert same(after.encoder.tokens, collective.encoder.tokens) != windows
+    for scale in ("state_scale", "reward_scale", "change_scale"):
+        assert same(getattr(after.encoder, scale), getattr(collective.encoder, scale))
+    assert jax.tree.structure(after) == jax.tree.structure(collective)
+
+
+def test_an_anchor_holds_the_actor_near_the_collective(collective):
+    obs = jnp.asarray(
+        np.random.default_rng(0).normal(size=(200, ENCODER.z_dim + SPEC.state_dim)), jnp.float32
+    )
+
+    def moved(weight):
+        after = trained(collective, False, weight=weight)
+        return float(jnp.mean((after.agent.policy(obs).mode - collective.agent.policy(obs).mode) ** 2))
+
+    assert moved(20.0) < 0.7 * moved(0.0)
+
+
+def test_without_an_encoder_there_is_none_to_train(collective):
+    blind = replace(collective, encoder=None, conditioning="zeros")
+    with pytest.raises(UserError, match="conditioned on zeros has no encoder"):
+        seeing(blind)
+
+
+def test_a_rate_must_be_positive():
+    with pytest.raises(ValueError, match=r"learning-rate=0\.0"):
+        FinetuningConfig(learning_rate=0.0)
