@@ -168,6 +168,37 @@ def test_students_learn_by_their_own_commands(finished, tmp_path, verb):
     assert policy.eval_action(np.zeros((2, 6), np.float32)).shape == (2, 2)
 
 
+def test_a_collective_that_knows_nothing_of_the_task_leaves_plain_sac_bit_for_bit(finished, tmp_path):
+    root = tmp_path / "runs"
+    shutil.copytree(finished, root / "smoke")
+    args = ["train-student", "toy-turn", "400", "--run", "smoke", "--root", str(root), "--eval-every", "200"]
+    assert cli.dispatch([*args, "--strategy.replay.doubt", "0.999"]) == 0
+    assert cli.dispatch([*args, "--strategy.use", "none"]) == 0
+    helped, plain = (root / "smoke" / kind / "toy-turn" / "seed_1" for kind in ("student", "sac"))
+    assert (helped / "agent.safetensors").read_bytes() == (plain / "agent.safetensors").read_bytes()
+    of = [json.loads((folder / "summary.json").read_text()) for folder in (helped, plain)]
+    assert of[0]["env_steps"] - of[1]["env_steps"] == of[0]["played_before"] == 5 * 25
+
+
+def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished, tmp_path, capsys):
+    strategies = ["zero-shot", "cloning", "none", "replay+imitation", "finetune-encoder"]
+    where = ["--preset", "smoke", "--root", str(tmp_path), "--run", "students", "--cores", "1"]
+    sizes = ["--seeds", "1", "--steps", "500", "--eval-every", "200", "--eval-episodes", "8"]
+    args = ["compare-students", *where, *sizes, "--collective", str(finished), "--tasks", "toy-mirror"]
+    assert cli.dispatch([*args, "--strategies", *strategies]) == 0
+    folder = tmp_path / "students" / "comparison" / "smoke"
+    found = json.loads((folder / "comparison.json").read_text())
+    rows = {row["strategy"]: row for row in found["rows"]}
+    assert set(rows) == set(strategies)
+    assert rows["none"]["ratio"]["value"] == 1
+    for name in ("none", "replay+imitation", "finetune-encoder"):
+        assert rows[name]["curves"][0]["steps"][-1] <= 600
+    assert (folder / "curves.png").is_file()
+    capsys.readouterr()
+    assert cli.dispatch([*args, "--strategies", *strategies]) == 0
+    assert "6 of 6 stages are done" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("conditioning", ["last_state", "cluster", "task_id", "zeros"])
 def test_every_conditioning_gives_a_policy(finished, tmp_path, conditioning):
     root = tmp_path / "runs"

@@ -23,6 +23,7 @@ from collectiverl.stages.comparison import CloneStudent, clone_student_stage
 from collectiverl.stages.evaluation import Evaluate, evaluate_stage
 from collectiverl.stages.experts import steps_to
 from collectiverl.stages.students import (
+    BEFORE,
     FinetuneStudent,
     TrainStudent,
     finetune_student_stage,
@@ -198,11 +199,13 @@ def _row(run: Path, mine: Sequence[Cell], comparison: ComparisonConfig) -> dict[
         row["env_steps"] = [s["env_steps"] for s in summaries]
         return row | {"interval": _interval(row["success"], comparison.eval_episodes)}
     row["mentor_success"] = [s.get("mentor_success") for s in summaries]
-    row["steps"] = [steps_to(path, comparison.success, TIMES) for path in folders]
+    before = [s.get(BEFORE, 0) for s in summaries]
+    reached = [steps_to(path, comparison.success, TIMES) for path in folders]
+    row["steps"] = [None if s is None else s + b for s, b in zip(reached, before, strict=True)]
     row["seconds"] = [s["seconds"] for s in summaries]
     row["curves"] = [
-        {"steps": [int(line["step"]) for line in log], "success": [line["eval/success"] for line in log]}
-        for log in map(read_metrics, folders)
+        {"steps": [int(line["step"]) + b for line in log], "success": [line["eval/success"] for line in log]}
+        for log, b in zip(map(read_metrics, folders), before, strict=True)
     ]
     return row
 

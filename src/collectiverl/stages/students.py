@@ -22,6 +22,7 @@ from collectiverl.student.replay import Played, ReplayConfig, play
 from collectiverl.student.strategies import StrategyConfig, guidance
 from collectiverl.student.strategy import Guidance
 
+BEFORE = "played_before"  # environment steps that the collective took and the metrics do not count
 MAKES = {COLLECTIVE: "distill-collective (or take-collective mt10)"}
 
 
@@ -50,18 +51,21 @@ def train_student_stage(
 
 def train_student(work: Work) -> dict[str, Any]:
     config: TrainStudent = work.config
-    help, prior, lessons = None, None, {}
+    help, prior, lessons, before = None, None, {}, 0
     if config.strategy:
         helper = helper_of(work, config.task, config.strategy)
         help = helper(config.train.num_envs)
         if "replay" in config.strategy.use:
             prior, success, help.trust = played_first(config, config.strategy.replay, helper, work.seed)
             lessons = {"mentor_success": success}
+            if not help.trust:  # from here on it is plain SAC, bit for bit
+                help, prior, before = None, None, prior.env_steps
     learner = TrainTask(task=config.task, backend=config.backend, train=config.train)
     [result] = train_agents(work, [learner], help=help, prior=prior)
     save_agent(work.folder, result.agent, config.train.sac, task=config.task)
     origin = "collective" if config.strategy else "scratch"
-    return training_summary(config.task, result, origin=origin) | lessons
+    result = replace(result, env_steps=result.env_steps + before)
+    return training_summary(config.task, result, origin=origin) | lessons | {BEFORE: before}
 
 
 def helper_of(work: Work, task: str, strategy: StrategyConfig) -> Callable[[int], Guidance]:

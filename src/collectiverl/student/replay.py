@@ -22,7 +22,7 @@ class ReplayConfig:
     """How much the collective plays, how much is learned from it at first, and when it is not trusted."""
 
     num_envs: int = 5  # in which the collective plays, side by side
-    rounds: int = 2  # of episodes; a collective whose first ones all fail plays no second
+    rounds: int = 2  # of episodes, as long as they may still earn trust
     updates: int = 1_000  # on these alone, before the student acts
     doubt: float = 0.8  # success up to which the collective is not trusted; from there trust rises to 1 at 1
 
@@ -67,7 +67,7 @@ def play(envs: VectorEnv, guidance: Guidance, config: ReplayConfig, seed: int) -
     """Rounds of one episode in each of `config.num_envs` environments.
 
     Half of each batch is theirs if all succeeded. A collective that fails now and then is trusted less, and one
-    that fails often not at all: its episodes are then worth no more than the student's own.
+    that fails often not at all.
     """
     spec, policy = envs.spec, _Playing(guidance)
     capacity = config.rounds * (spec.horizon + 2) * envs.num_envs
@@ -75,7 +75,10 @@ def play(envs: VectorEnv, guidance: Guidance, config: ReplayConfig, seed: int) -
     succeeded: list[np.ndarray] = []
     for i in range(config.rounds):
         succeeded.append(_play_round(envs, policy, memory, seed=seed + i))
-        if not succeeded[0].any():
+        failed = sum(int((~round).sum()) for round in succeeded)
+        if (
+            failed >= (1 - config.doubt) * config.rounds * envs.num_envs
+        ):  # whatever comes, it will not be trusted
             break
     success = float(np.mean(succeeded))
     trust = max(0.0, (success - config.doubt) / (1 - config.doubt))
