@@ -64,7 +64,8 @@ def train_student(work: Work) -> dict[str, Any]:
     [result] = train_agents(work, [learner], help=help, prior=prior)
     save_agent(work.folder, result.agent, config.train.sac, task=config.task)
     origin = "collective" if config.strategy else "scratch"
-    result = replace(result, env_steps=result.env_steps + before)
+    solved_at = None if result.solved_at is None else result.solved_at + before
+    result = replace(result, env_steps=result.env_steps + before, solved_at=solved_at)
     return training_summary(config.task, result, origin=origin) | lessons | {BEFORE: before}
 
 
