@@ -7,10 +7,9 @@ student meets both what follows the collective's start and what follows its own.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from collectiverl.student.mentor import View
-from collectiverl.student.strategy import Strategy
+from collectiverl.student.strategy import Moment, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +28,9 @@ class JumpStart(Strategy):
     def __init__(self, config: JumpStartConfig):
         self.config = config
 
-    def act(
-        self,
-        own: Float[np.ndarray, "N A"],
-        view: View,
-        age: Int[np.ndarray, "N"],
-        env_steps: int,
-        trust: float,
-    ) -> Float[np.ndarray, "N A"]:
-        if env_steps >= self.config.decay_steps:
+    def act(self, own: Float[np.ndarray, "N A"], now: Moment) -> Float[np.ndarray, "N A"]:
+        if now.env_steps >= self.config.decay_steps:
             return own
-        longest = trust * self.config.steps * (1 - env_steps / self.config.decay_steps)
-        return np.where((age < longest * np.linspace(0, 1, len(own)))[:, None], view.mean, own)
+        longest = now.trust * self.config.steps * (1 - now.env_steps / self.config.decay_steps)
+        guided = now.age < longest * np.linspace(0, 1, len(own))
+        return np.where(guided[:, None], now.view.mean, own)

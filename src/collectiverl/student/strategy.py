@@ -1,6 +1,7 @@
 """What a strategy may do for a student. Each of the modules beside this one is one strategy."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,18 +11,20 @@ from collectiverl.sac.settings import Sight, Weights
 from collectiverl.student.mentor import Mentor, View
 
 
+class Moment(NamedTuple):
+    """What a strategy knows when somebody is to act."""
+
+    view: View
+    age: Int[np.ndarray, "N"]  # steps that the running episodes have lasted
+    env_steps: int
+    trust: float  # in the collective
+
+
 class Strategy:
     """Does nothing; a strategy does one of these things."""
 
-    def act(
-        self,
-        own: Float[np.ndarray, "N A"],
-        view: View,
-        age: Int[np.ndarray, "N"],
-        env_steps: int,
-        trust: float,
-    ) -> Float[np.ndarray, "N A"]:
-        """Who acts, in episodes that have lasted `age` steps."""
+    def act(self, own: Float[np.ndarray, "N A"], now: Moment) -> Float[np.ndarray, "N A"]:
+        """Who acts."""
         return own
 
     def bonus(self, action: Float[np.ndarray, "N A"], view: View) -> Float[np.ndarray, "N"]:
@@ -50,8 +53,9 @@ class Guidance:
         return Sight(potential=self.view.value, advice=self.view.mean)
 
     def act(self, own: Float[np.ndarray, "N A"], env_steps: int) -> Float[np.ndarray, "N A"]:
+        now = Moment(self.view, self.age, env_steps, self.trust)
         for strategy in self.strategies:
-            own = strategy.act(own, self.view, self.age, env_steps, self.trust)
+            own = strategy.act(own, now)
         return own
 
     def bonus(self, step: Step) -> Float[np.ndarray, "N"]:
