@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from collectiverl import cli
-from collectiverl.comparisons import ComparisonConfig, cells, ratio, stages
+from collectiverl.comparisons import ComparisonConfig, _median_ratio, cells, ratio, stages
 from collectiverl.curves import _at, draw_curves
 from collectiverl.presets import PRESETS
 from collectiverl.terminal import comparison_table
@@ -26,6 +26,16 @@ def test_a_ratio_is_of_medians_and_says_when_it_is_a_bound(plain, own, value, bo
     found = ratio({"steps": plain}, {"steps": own}, 60_000)
     assert found["value"] == pytest.approx(value)
     assert found["bound"] == bound
+
+
+def test_medians_leave_out_what_nobody_knows_and_count_bounds():
+    made = [
+        {"strategy": "replay", "task": t, "ratio": {"value": v, "bound": b}}
+        for t, v, b in (("a", 1.0, "unknown"), ("b", 3.0, "at least"), ("c", 5.0, ""))
+    ]
+    assert _median_ratio(made, "replay") == {"value": 4.0, "tasks": 2, "bounds": 1}
+    assert _median_ratio(made[:1], "replay") is None
+    assert _median_ratio([{**made[2], "strategy": "none"}], "none") is None
 
 
 def test_a_curve_keeps_what_was_last_seen():
@@ -75,7 +85,10 @@ def test_a_collective_may_be_another_one_for_each_task(tmp_path):
     ("flags", "message"),
     [
         (["--strategies", "magic"], "--strategies=magic"),
-        (["--strategies", "none+replay"], "name none for plain SAC"),
+        (["--strategies", "none+replay"], "--strategies=none+replay"),
+        (["--strategies", "cloning+imitation"], "--strategies=cloning+imitation"),
+        (["--strategies", "none", "none"], "each row once"),
+        (["--strategies", "replay", "--steps", "600"], "--steps=600 leaves a student nothing to learn in"),
         (["--seeds", "0"], "--seeds=0"),
         (["--success", "2"], "--success=2"),
         (["--collective", "nowhere"], "there is no collective at nowhere"),

@@ -196,9 +196,9 @@ def prior_of(given, **how):
     return Prior(Replay.of([given]), **how)
 
 
-@pytest.mark.parametrize(("share", "shares"), [(0.5, {0.5}), (0.0, None)])
-def test_a_share_of_every_batch_is_the_prior(monkeypatch, share, shares):
-    """As asked for, and never less than its share of all that was seen."""
+@pytest.mark.parametrize(("own_steps", "shares"), [(0, {0.5}), (75, None)])
+def test_a_share_of_every_batch_is_the_prior(monkeypatch, own_steps, shares):
+    """Half of it; or none was asked for, but it was played for this learner: then its share of all that was seen."""
     given = demonstrations()
     known = {row.tobytes() for e in given for row in e.obs}
     seen = []
@@ -208,7 +208,8 @@ def test_a_share_of_every_batch_is_the_prior(monkeypatch, share, shares):
         return state, {}
 
     monkeypatch.setattr(train, "update", look)
-    trainer(replace(TRAIN, steps=300), prior=prior_of(given, share=share)).run()
+    prior = prior_of(given, share=0.0 if own_steps else 0.5, env_steps=own_steps)
+    trainer(replace(TRAIN, steps=300), prior=prior).run()
     found = [float(np.mean(one)) for one in seen]
     assert found
     if shares:

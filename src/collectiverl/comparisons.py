@@ -16,6 +16,7 @@ from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.statistics import seeds_interval
 from collectiverl.metrics import read_metrics
 from collectiverl.pipeline import RunConfig
+from collectiverl.policies import RUN_COLLECTIVE
 from collectiverl.sac.settings import TrainConfig
 from collectiverl.stages.base import Stage, summary
 from collectiverl.stages.collective import take_collective_stage
@@ -64,18 +65,21 @@ class ComparisonConfig:
                 raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
         if not 0 < self.success <= 1:
             raise ValueError(f"--success={self.success} is not in (0, 1]")
-        known = {*get_args(Name), *UNTRAINED, FINETUNE, FINETUNE_ENCODER}
-        unknown = {part for row in self.strategies for part in row.split("+")} - known
-        if unknown or not self.strategies:
+        combined = set(get_args(Name)) - {PLAIN}
+        alone = {PLAIN, *UNTRAINED, FINETUNE, FINETUNE_ENCODER}
+        unknown = [row for row in self.strategies if row not in alone and not set(row.split("+")) <= combined]
+        if unknown or not self.strategies or len(set(self.strategies)) < len(self.strategies):
             raise ValueError(
-                f"--strategies={' '.join(sorted(unknown))}: choose some of {', '.join(sorted(known))}, or several "
-                "joined by +"
+                f"--strategies={' '.join(unknown or self.strategies)}: choose some of {', '.join(sorted(alone))}, and "
+                f"of {', '.join(sorted(combined))}, several of these joined by +, each row once"
             )
 
     @property
     def name(self) -> str:
         """A folder's, after the collective."""
-        return Path(self.collective).name.replace("{", "").replace("}", "")
+        path = Path(self.collective)
+        path = path.parent if path.name == RUN_COLLECTIVE else path
+        return path.name.replace("{", "").replace("}", "")
 
     def of(self, task: str) -> str:
         """The collective that helps in a task: `push` and `push-v3` both stand for it."""
@@ -194,8 +198,8 @@ def _row(run: Path, mine: Sequence[Cell], comparison: ComparisonConfig) -> dict[
     row["seeds"] = [cell.seed for cell in mine]
     if mine[0].strategy == ZERO_SHOT:
         return row | {"success": [summaries[0]["success_any"]], "interval": summaries[0]["interval"]}
-    row["success"] = [s["success"] for s in summaries]
     if mine[0].strategy == CLONING:
+        row["success"] = [s["success"] for s in summaries]
         row["env_steps"] = [s["env_steps"] for s in summaries]
         return row | {"interval": _interval(row["success"], comparison.eval_episodes)}
     row["mentor_success"] = [s.get("mentor_success") for s in summaries]
@@ -207,6 +211,7 @@ def _row(run: Path, mine: Sequence[Cell], comparison: ComparisonConfig) -> dict[
         {"steps": [int(line["step"]) + b for line in log], "success": [line["eval/success"] for line in log]}
         for log, b in zip(map(read_metrics, folders), before, strict=True)
     ]
+    row["success"] = [curve["success"][-1] for curve in row["curves"]]  # the last one, which chose nothing
     return row
 
 
@@ -226,7 +231,11 @@ def ratio(plain: Mapping[str, Any], row: Mapping[str, Any], most: int) -> dict[s
     return {"value": theirs / own, "bound": bound[reached[0], reached[1]]}
 
 
-def _median_ratio(rows: Sequence[Mapping[str, Any]], strategy: str) -> float | None:
-    """Over tasks; bounds as they are."""
-    ratios = [row["ratio"]["value"] for row in rows if row["strategy"] == strategy and "ratio" in row]
-    return median(ratios) if ratios else None
+def _median_ratio(rows: Sequence[Mapping[str, Any]], strategy: str) -> dict[str, Any] | None:
+    """Over the tasks that one of the two got to the end of; `bounds` of these are bounds, taken as they are."""
+    ratios = [row["ratio"] for row in rows if row["strategy"] == strategy != PLAIN and "ratio" in row]
+    known = [ratio for ratio in ratios if ratio["bound"] != "unknown"]
+    if not known:
+        return None
+    value = median(ratio["value"] for ratio in known)
+    return {"value": value, "tasks": len(known), "bounds": sum(bool(ratio["bound"]) for ratio in known)}

@@ -228,7 +228,11 @@ def _ratio(found: Mapping[str, Any] | None) -> str:
 def median_lines(found: Mapping[str, Any]) -> Iterator[str]:
     for strategy, ratio in found["median_ratio"].items():
         if ratio is not None:
-            yield f"{strategy}: {ratio:.2f} times fewer steps than plain SAC, by the median over tasks"
+            bounds = f", {ratio['bounds']} of them bounds" if ratio["bounds"] else ""
+            yield (
+                f"{strategy}: {ratio['value']:.2f} times fewer steps than plain SAC, by the median over "
+                f"{ratio['tasks']} tasks{bounds}"
+            )
 
 
 def _average(rows: Sequence[Mapping[str, Any]], name: str) -> str:

@@ -41,8 +41,10 @@ class Prior:
     """What others did in the task, from which a share of every batch is drawn (Ball et al. 2023, RLPD)."""
 
     memory: Replay
-    share: float = 0.5  # of every batch; or more, as long as the memory is more of all that was seen
-    env_steps: int = 0  # of these, played for this student: they count as its own
+    share: float = 0.5  # of every batch
+    env_steps: int = (
+        0  # of these, played for this student: they count as its own, and as such are drawn at least
+    )
     updates: int = 0  # on the prior alone, before the student acts
 
 
@@ -218,8 +220,10 @@ class Trainer:
             return {}
         share = 0.0
         if self.prior:
-            theirs, own = self.prior.memory.filled, self.replay.filled
-            share = max(self.prior.share, theirs / (theirs + own))
+            share = self.prior.share
+            if self.prior.env_steps:  # played for this learner: never drawn less often than its own steps are
+                theirs, own = self.prior.memory.filled, self.replay.filled
+                share = max(share, theirs / (theirs + own))
         return self._update(share, config.updates_per_step, OWN, p.vector_step)
 
     def _update(self, share: float, updates: int, stream: int, step: int) -> dict[str, jax.Array]:

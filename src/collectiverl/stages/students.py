@@ -1,6 +1,7 @@
 """`train-student` and `finetune-student`: one task, learned with the collective's help."""
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,6 +36,16 @@ class TrainStudent:
     train: TrainConfig = field(default_factory=TrainConfig)
     strategy: StrategyConfig | None = field(default_factory=StrategyConfig)  # None: plain SAC
 
+    def __post_init__(self) -> None:
+        if self.strategy and "replay" in self.strategy.use:
+            played = self.strategy.replay.most(self.train.horizon or spec(self.task).horizon)
+            if played + self.train.warmup >= self.train.steps:
+                raise ValueError(
+                    f"--steps={self.train.steps} leaves a student nothing to learn in: the collective may play "
+                    f"{played} steps before it, and its warm-up takes {self.train.warmup}; raise --steps, or lower "
+                    "--strategy.replay.rounds"
+                )
+
 
 def student_path(kind: str, task: str, seed: int) -> str:
     return f"{kind}/{task}/seed_{seed}"
@@ -51,7 +62,7 @@ def train_student_stage(
 
 def train_student(work: Work) -> dict[str, Any]:
     config: TrainStudent = work.config
-    help, prior, lessons, before = None, None, {}, 0
+    help, prior, lessons, before, began = None, None, {}, 0, time.perf_counter()
     if config.strategy:
         helper = helper_of(work, config.task, config.strategy)
         help = helper(config.train.num_envs)
@@ -60,12 +71,19 @@ def train_student(work: Work) -> dict[str, Any]:
             lessons = {"mentor_success": success}
             if not help.trust:  # from here on it is plain SAC, bit for bit
                 help, prior, before = None, None, prior.env_steps
-    learner = TrainTask(task=config.task, backend=config.backend, train=config.train)
+    seconds = time.perf_counter() - began
+    train = replace(config.train, steps=config.train.steps - before)
+    learner = TrainTask(task=config.task, backend=config.backend, train=train)
     [result] = train_agents(work, [learner], help=help, prior=prior)
     save_agent(work.folder, result.agent, config.train.sac, task=config.task)
     origin = "collective" if config.strategy else "scratch"
     solved_at = None if result.solved_at is None else result.solved_at + before
-    result = replace(result, env_steps=result.env_steps + before, solved_at=solved_at)
+    result = replace(
+        result,
+        env_steps=result.env_steps + before,
+        seconds=result.seconds + seconds,
+        solved_at=solved_at,
+    )
     return training_summary(config.task, result, origin=origin) | lessons | {BEFORE: before}
 
 

@@ -28,7 +28,7 @@ class CloningConfig:
     def __post_init__(self) -> None:
         if self.updates < 1 or self.batch_size < 1 or self.learning_rate <= 0:
             raise ValueError(
-                f"updates={self.updates} and batch-size={self.batch_size} must be at least 1, "
+                f"cloning: updates={self.updates} and batch-size={self.batch_size} must be at least 1, "
                 f"learning-rate={self.learning_rate} positive"
             )
 

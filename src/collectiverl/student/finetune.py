@@ -37,7 +37,7 @@ class FinetuningConfig:
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0:
-            raise ValueError(f"learning-rate={self.learning_rate} must be positive")
+            raise ValueError(f"finetuning.learning-rate={self.learning_rate} must be positive")
 
 
 # -- an encoder that learns --------------------------------------------------------------------------------
@@ -85,7 +85,8 @@ def seeing(collective: Collective) -> Agent:
     """
     if collective.encoder is None or collective.conditioning not in WINDOWED:
         raise UserError(
-            f"a collective conditioned on {collective.conditioning} has no encoder to train: leave out --encoder"
+            f"a collective conditioned on {collective.conditioning} has no encoder to train: leave out "
+            "--finetuning.encoder"
         )
     read: Read = "last_state" if collective.conditioning == "last_state" else "cls"
     scale = collective.agent.normalizer

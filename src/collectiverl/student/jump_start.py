@@ -21,7 +21,9 @@ class JumpStartConfig:
 
     def __post_init__(self) -> None:
         if self.steps < 0 or self.decay_steps < 0:
-            raise ValueError(f"steps={self.steps} and decay-steps={self.decay_steps} must not be negative")
+            raise ValueError(
+                f"strategy.jump-start: steps={self.steps} and decay-steps={self.decay_steps} must not be negative"
+            )
 
 
 class JumpStart(Strategy):
@@ -32,5 +34,6 @@ class JumpStart(Strategy):
         if now.env_steps >= self.config.decay_steps:
             return own
         longest = now.trust * self.config.steps * (1 - now.env_steps / self.config.decay_steps)
-        guided = now.age < longest * np.linspace(0, 1, len(own))
+        shares = np.linspace(0, 1, len(own)) if len(own) > 1 else np.ones(1)
+        guided = now.age < longest * shares
         return np.where(guided[:, None], now.view.mean, own)

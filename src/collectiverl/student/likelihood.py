@@ -22,7 +22,7 @@ class LikelihoodConfig(Fading):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.sigma_floor <= 0:
-            raise ValueError(f"sigma-floor={self.sigma_floor} must be positive")
+            raise ValueError(f"strategy.likelihood.sigma-floor={self.sigma_floor} must be positive")
 
 
 def likelihood(

@@ -18,7 +18,7 @@ class PotentialConfig:
 
     def __post_init__(self) -> None:
         if self.weight < 0:
-            raise ValueError(f"weight={self.weight} must not be negative")
+            raise ValueError(f"strategy.potential.weight={self.weight} must not be negative")
 
 
 class Potential(Strategy):

@@ -1,6 +1,7 @@
-"""`replay`: half of each batch from what the collective did in the student's task (Ball et al. 2023, RLPD).
+"""`replay`: half of each batch, or more, from what the collective did in the student's task (Ball et al. 2023, RLPD).
 
-It plays there before the student does. Its steps count as the student's.
+It plays there before the student does, and its steps count as the student's: as long as they are more than half of
+all that was seen, they are more than half of each batch.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from collectiverl.data.replay import Replay
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import steps
 from collectiverl.sac.settings import Sight
-from collectiverl.sac.train import Prior, last_row, row_of
+from collectiverl.sac.train import PRIOR, Prior, last_row, row_of
 from collectiverl.student.strategy import Guidance
 
 
@@ -29,11 +30,15 @@ class ReplayConfig:
     def __post_init__(self) -> None:
         if self.num_envs < 1 or self.rounds < 1 or self.updates < 0:
             raise ValueError(
-                f"num-envs={self.num_envs} and rounds={self.rounds} must be at least 1, "
+                f"strategy.replay: num-envs={self.num_envs} and rounds={self.rounds} must be at least 1, "
                 f"updates={self.updates} not negative"
             )
         if not 0 <= self.doubt < 1:
-            raise ValueError(f"doubt={self.doubt} is not in [0, 1)")
+            raise ValueError(f"strategy.replay.doubt={self.doubt} is not in [0, 1)")
+
+    def most(self, horizon: int) -> int:
+        """Environment steps that the collective plays, at most."""
+        return self.num_envs * self.rounds * horizon
 
 
 class _Playing:
@@ -66,15 +71,15 @@ class Played(NamedTuple):
 def play(envs: VectorEnv, guidance: Guidance, config: ReplayConfig, seed: int) -> Played:
     """Rounds of one episode in each of `config.num_envs` environments.
 
-    Half of each batch is theirs if all succeeded. A collective that fails now and then is trusted less, and one
-    that fails often not at all.
+    At least half of each batch is theirs if all succeeded. A collective that fails now and then is trusted less,
+    and one that fails often not at all.
     """
     spec, policy = envs.spec, _Playing(guidance)
     capacity = config.rounds * (spec.horizon + 2) * envs.num_envs
     memory = Replay(capacity, 1, envs.num_envs, spec.obs_dim, spec.action_dim)
     succeeded: list[np.ndarray] = []
-    for i in range(config.rounds):
-        succeeded.append(_play_round(envs, policy, memory, seed=seed + i))
+    for round_seed in np.random.SeedSequence([seed, PRIOR]).generate_state(config.rounds):
+        succeeded.append(_play_round(envs, policy, memory, seed=int(round_seed >> 1)))
         failed = sum(int((~round).sum()) for round in succeeded)
         if (
             failed >= (1 - config.doubt) * config.rounds * envs.num_envs

@@ -16,7 +16,10 @@ class Fading:
     def __post_init__(self) -> None:
         for name in ("weight", "constant_steps", "decay_steps"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name.replace('_', '-')}={getattr(self, name)} must not be negative")
+                kind = type(self).__name__.removesuffix("Config").lower()
+                raise ValueError(
+                    f"{kind}.{name.replace('_', '-')}={getattr(self, name)} must not be negative"
+                )
 
     def at(self, env_steps: int) -> float:
         if not self.decay_steps:
