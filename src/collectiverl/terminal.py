@@ -247,8 +247,8 @@ def extensions_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table | str]
     )
     table.add_column("added", no_wrap=True)
     for name in ("tasks", "new", "before", "after", "forgot"):
-        table.add_column(name, justify="right")
-    table.add_column("worst", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("worst", overflow="fold")  # gives way where a line is too narrow
     for row in rows:
         before = row["before"]
         table.add_row(
@@ -258,7 +258,7 @@ def extensions_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table | str]
             f"{_mean(before.values()):.3f}",
             f"{_mean(row['after'][task] for task in before):.3f}",
             f"{row['forgetting']:+.3f}",
-            f"{row['worst']} ({row['worst_forgetting']:+.2f})",
+            f"{row['worst'].removesuffix('-v3')} {row['worst_forgetting']:+.2f}",
         )
     yield table
     last = rows[-1]["after"]
