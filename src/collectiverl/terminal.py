@@ -203,7 +203,7 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], comparison: ComparisonCo
         shown = row["task"] if previous != row["task"] else ""
         previous = row["task"]
         success = f"{sum(row['success']) / len(row['success']):.2f}"
-        table.add_row(shown, row["strategy"], success, *_course(row))
+        table.add_row(shown, row["strategy"].replace("+", " + "), success, *_course(row))
     return table
 
 
