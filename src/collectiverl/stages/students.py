@@ -38,7 +38,8 @@ class TrainStudent:
 
     def __post_init__(self) -> None:
         if self.strategy and "replay" in self.strategy.use:
-            played = self.strategy.replay.most(self.train.horizon or spec(self.task).horizon)
+            own = spec(self.task).horizon
+            played = self.strategy.replay.most(min(self.train.horizon or own, own))
             if played + self.train.warmup >= self.train.steps:
                 raise ValueError(
                     f"--steps={self.train.steps} leaves a student nothing to learn in: the collective may play "
