@@ -185,7 +185,7 @@ def test_a_collective_that_knows_nothing_of_the_task_leaves_plain_sac_bit_for_bi
 def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished, tmp_path, capsys):
     strategies = ["zero-shot", "cloning", "none", "replay+imitation", "finetune-encoder"]
     where = ["--preset", "smoke", "--root", str(tmp_path), "--run", "students", "--cores", "1"]
-    sizes = ["--seeds", "1", "--steps", "500", "--eval-every", "200", "--eval-episodes", "8"]
+    sizes = ["--seeds", "1", "--steps", "800", "--eval-every", "200", "--eval-episodes", "8"]
     args = ["compare-students", *where, *sizes, "--collective", str(finished), "--tasks", "toy-mirror"]
     assert cli.dispatch([*args, "--strategies", *strategies]) == 0
     folder = tmp_path / "students" / "comparison" / "smoke"
@@ -194,7 +194,7 @@ def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished
     assert set(rows) == set(strategies)
     assert rows["none"]["ratio"]["value"] == 1
     for name in ("none", "replay+imitation", "finetune-encoder"):
-        assert rows[name]["curves"][0]["steps"][-1] <= 600
+        assert rows[name]["curves"][0]["steps"][-1] <= 850
     assert (folder / "curves.png").is_file()
     capsys.readouterr()
     assert cli.dispatch([*args, "--strategies", *strategies]) == 0
