@@ -38,10 +38,6 @@ def collective():
     )
 
 
-def one_of(agent):
-    return jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, agent)
-
-
 @pytest.mark.parametrize("windows", [False, True])
 def test_what_is_tuned_begins_as_the_collective(collective, windows):
     """Played through its eyes, embedded outside the agent or inside, it does what the collective does."""
@@ -51,7 +47,7 @@ def test_what_is_tuned_begins_as_the_collective(collective, windows):
     )
     theirs = make_envs("toy-reach", 3, goals=[0, 1, 2], order="sequential")
     for a, b in zip(
-        episodes(ours, AgentPolicy(one_of(agent)), per_env=2, phase="learner", seed=0),
+        episodes(ours, AgentPolicy(sac.batch_of_one(agent)), per_env=2, phase="learner", seed=0),
         episodes(theirs, CollectivePolicy(collective), per_env=2, phase="learner", seed=0),
         strict=True,
     ):
@@ -67,7 +63,7 @@ def trained(collective, windows, **imitation):
         for n in (config.num_envs, config.eval_episodes)
     )
     anchor = Anchor(agent, ImitationConfig(**imitation), 1.0)
-    state = one_of(sac.init_state(agent, config.sac))
+    state = sac.batch_of_one(sac.init_state(agent, config.sac))
     trainer = Trainer(state, config, envs, eval_envs, seed=0, help=anchor)
     trainer.run()
     return tuned(collective, jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, trainer.state.agent))

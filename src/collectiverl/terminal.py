@@ -220,9 +220,11 @@ def _course(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _ratio(found: Mapping[str, Any] | None) -> str:
-    """With the sign of a bound where one of the two never got there."""
-    signs = {"": "", "at least": "≥ ", "at most": "≤ ", "unknown": "?"}
-    return "" if found is None else f"{signs[found['bound']]}{found['value']:.2f}"
+    """With the sign of a bound where one of the two never got there; neither did: nothing is known."""
+    if found is None or found["bound"] == "unknown":
+        return ""
+    sign = {"": "", "at least": "≥ ", "at most": "≤ "}[found["bound"]]
+    return f"{sign}{found['value']:.2f}"
 
 
 def median_lines(found: Mapping[str, Any]) -> Iterator[str]:

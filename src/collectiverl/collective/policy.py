@@ -15,7 +15,7 @@ from collectiverl import checkpoints, store
 from collectiverl.representation.clusters import Clusters
 from collectiverl.representation.context import Context
 from collectiverl.representation.encoder import Encoder, EncoderConfig, init_encoder
-from collectiverl.sac.agent import Agent, SACConfig, init_agent
+from collectiverl.sac.agent import Agent, SACConfig, batch_of_one, init_agent
 from collectiverl.sac.policy import act
 from collectiverl.types import EnvSpec, UserError
 
@@ -98,7 +98,7 @@ class CollectivePolicy:
 
     def __init__(self, collective: Collective, tasks: Sequence[str] = ()):
         self.collective, self.tasks = collective, tuple(tasks)
-        self.agents = jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, collective.agent)
+        self.agents = batch_of_one(collective.agent)
         self.conditioner: Conditioner | None = None
         self.num_envs = 0
         self._reads_rewards = collective.encoder is not None and collective.encoder.rewards

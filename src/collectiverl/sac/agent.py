@@ -129,6 +129,11 @@ def _judging(agent: Agent) -> tuple[Critic, Normalizer | None]:
     return agent.critic, agent.normalizer if agent.normalizer.learns else None
 
 
+def batch_of_one(tree: M) -> M:
+    """An agent or a learning state as the one expert of a batch: every array with a leading axis of 1."""
+    return jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, tree)
+
+
 @eqx.filter_jit
 def _init_one(obs_dim: int, action_dim: int, config: SACConfig, key: PRNGKeyArray) -> SACState:
     return init_state(init_agent(obs_dim, action_dim, config, key), config)

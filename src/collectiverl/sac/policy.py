@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from collectiverl import checkpoints, store
-from collectiverl.sac.agent import Agent, SACConfig, init_agent
+from collectiverl.sac.agent import Agent, SACConfig, batch_of_one, init_agent
 from collectiverl.types import AnyArray, EnvSpec, Labels, UserError
 
 WEIGHTS = "agent.safetensors"
@@ -58,7 +58,7 @@ class Expert(AgentPolicy):
     """One trained agent: plays, and labels what others played."""
 
     def __init__(self, agent: Agent):
-        super().__init__(jax.tree.map(lambda x: x[None] if eqx.is_array(x) else x, agent))
+        super().__init__(batch_of_one(agent))
         self.agent = agent
 
     def label(self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]) -> Labels:

@@ -5,13 +5,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import equinox as eqx
-import jax
 import numpy as np
 
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import first_success
-from collectiverl.sac.policy import AgentPolicy, save_agent
+from collectiverl.sac.policy import Expert, save_agent
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.students import TrainStudent, helper_of, played_first
 from collectiverl.student.cloning import CloningConfig, clone
@@ -44,9 +42,8 @@ def clone_student(work: Work) -> dict[str, Any]:
     save_agent(work.folder, agent, student.train.sac, task=student.task)
     envs = make_envs(student.task, student.train.eval_episodes, backend=student.backend, goals="fresh")
     with contextlib.closing(envs):
-        one = jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, agent)
         seed = int(np.random.SeedSequence([work.seed, PLAY]).generate_state(1)[0] >> 1)
-        success, _ = first_success(envs, AgentPolicy(one), seed)
+        success, _ = first_success(envs, Expert(agent), seed)
     return {
         "task": student.task,
         "trained_from": "cloning",

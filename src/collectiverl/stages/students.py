@@ -6,9 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import equinox as eqx
-import jax
-
 from collectiverl.collective.policy import check_shapes, load_collective, save_collective
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.sac import agent as sac
@@ -137,8 +134,7 @@ def finetune_student(work: Work) -> dict[str, Any]:
     tuning = config.finetuning
     learning = _learning_settings(config.train, networks, tuning)
     agent = seeing(collective) if tuning.encoder else collective.agent
-    state = sac.init_state(agent, learning.sac)
-    state = jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, state)
+    state = sac.batch_of_one(sac.init_state(agent, learning.sac))
 
     def make(num_envs: int, horizon: int | None = None) -> Embedded:
         envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh", horizon=horizon)

@@ -80,10 +80,8 @@ def play(envs: VectorEnv, guidance: Guidance, config: ReplayConfig, seed: int) -
     succeeded: list[np.ndarray] = []
     for round_seed in np.random.SeedSequence([seed, PRIOR]).generate_state(config.rounds):
         succeeded.append(_play_round(envs, policy, memory, seed=int(round_seed >> 1)))
-        failed = sum(int((~round).sum()) for round in succeeded)
-        if (
-            failed >= (1 - config.doubt) * config.rounds * envs.num_envs
-        ):  # whatever comes, it will not be trusted
+        failed = int(np.sum(~np.stack(succeeded)))
+        if 1 - failed / (config.rounds * envs.num_envs) <= config.doubt:  # whatever comes, it earns no trust
             break
     success = float(np.mean(succeeded))
     trust = max(0.0, (success - config.doubt) / (1 - config.doubt))
