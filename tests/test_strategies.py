@@ -184,15 +184,15 @@ class Knowing:
 
 
 @pytest.mark.parametrize(
-    ("share", "rounds", "trust"), [(1.0, 2, 1.0), (5 / 6, 2, 2 / 3), (0.5, 2, 0.0), (0.0, 1, 0.0)]
+    ("share", "rounds", "trust"), [(1.0, 2, 1.0), (5 / 6, 3, 2 / 3), (0.5, 2, 0.0), (0.0, 1, 0.0)]
 )
-def test_it_is_trusted_as_far_as_it_succeeds_and_not_asked_again_if_it_never_does(
+def test_it_is_trusted_as_far_as_it_succeeds_asked_longer_in_doubt_and_not_again_if_it_never_does(
     collective, share, rounds, trust
 ):
     help = helped(collective, "replay", num_envs=6)
     help.mentor = Knowing(share, collective)
     envs = make_envs("toy-reach", 6, goals="fresh")
-    found = play(envs, help, ReplayConfig(num_envs=6, rounds=2, updates=30, doubt=0.5), seed=0)
+    found = play(envs, help, ReplayConfig(num_envs=6, rounds=2, most_rounds=3, updates=30, doubt=0.5), seed=0)
     assert found.success == pytest.approx(share, abs=0.1)  # a goal may lie where it stands still
     expected = max(0.0, 2 * found.success - 1)
     assert found.trust == pytest.approx(expected) == pytest.approx(trust, abs=0.2)
@@ -268,6 +268,7 @@ def test_nonsense_combinations_are_refused(use):
         (PotentialConfig, {"weight": -1.0}, r"weight=-1\.0"),
         (JumpStartConfig, {"steps": -1}, r"steps=-1"),
         (ReplayConfig, {"rounds": 0}, r"rounds=0"),
+        (ReplayConfig, {"rounds": 3, "most_rounds": 2}, r"most-rounds=2"),
         (ReplayConfig, {"doubt": 1.0}, r"doubt=1\.0"),
         (CloningConfig, {"updates": 0}, r"updates=0"),
     ],

@@ -41,7 +41,7 @@ class TrainStudent:
                 raise ValueError(
                     f"--steps={self.train.steps} leaves a student nothing to learn in: the collective may play "
                     f"{played} steps before it, and its warm-up takes {self.train.warmup}; raise --steps, or lower "
-                    "--strategy.replay.rounds"
+                    "--strategy.replay.most-rounds"
                 )
 
 

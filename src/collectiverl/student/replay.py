@@ -23,22 +23,23 @@ class ReplayConfig:
     """How much the collective plays, how much is learned from it at first, and when it is not trusted."""
 
     num_envs: int = 5  # in which the collective plays, side by side
-    rounds: int = 2  # of episodes, as long as they may still earn trust
+    rounds: int = 2  # of episodes, as long as they may still earn trust; if all succeed, these are enough
+    most_rounds: int = 4  # if some fail
     updates: int = 1_000  # on these alone, before the student acts
     doubt: float = 0.8  # success up to which the collective is not trusted; from there trust rises to 1 at 1
 
     def __post_init__(self) -> None:
-        if self.num_envs < 1 or self.rounds < 1 or self.updates < 0:
+        if self.num_envs < 1 or self.rounds < 1 or self.updates < 0 or self.most_rounds < self.rounds:
             raise ValueError(
                 f"strategy.replay: num-envs={self.num_envs} and rounds={self.rounds} must be at least 1, "
-                f"updates={self.updates} not negative"
+                f"most-rounds={self.most_rounds} no fewer than rounds, updates={self.updates} not negative"
             )
         if not 0 <= self.doubt < 1:
             raise ValueError(f"strategy.replay.doubt={self.doubt} is not in [0, 1)")
 
     def most(self, horizon: int) -> int:
         """Environment steps that the collective plays, at most."""
-        return self.num_envs * self.rounds * horizon
+        return self.num_envs * self.most_rounds * horizon
 
 
 class _Playing:
@@ -71,17 +72,19 @@ class Played(NamedTuple):
 def play(envs: VectorEnv, guidance: Guidance, config: ReplayConfig, seed: int) -> Played:
     """Rounds of one episode in each of `config.num_envs` environments.
 
-    At least half of each batch is theirs if all succeeded. A collective that fails now and then is trusted less,
-    and one that fails often not at all.
+    At least half of each batch is theirs if all succeeded. A collective that fails now and then plays more, since
+    few episodes do not tell a good one from a lucky one, and is trusted less; one that fails often is not at all.
     """
     spec, policy = envs.spec, _Playing(guidance)
-    capacity = config.rounds * (spec.horizon + 2) * envs.num_envs
+    capacity = config.most_rounds * (spec.horizon + 2) * envs.num_envs
     memory = Replay(capacity, 1, envs.num_envs, spec.obs_dim, spec.action_dim)
     succeeded: list[np.ndarray] = []
-    for round_seed in np.random.SeedSequence([seed, PRIOR]).generate_state(config.rounds):
+    for round_seed in np.random.SeedSequence([seed, PRIOR]).generate_state(config.most_rounds):
         succeeded.append(_play_round(envs, policy, memory, seed=int(round_seed >> 1)))
         failed = int(np.sum(~np.stack(succeeded)))
-        if 1 - failed / (config.rounds * envs.num_envs) <= config.doubt:  # whatever comes, it earns no trust
+        enough = len(succeeded) >= config.rounds
+        counted = max(len(succeeded), config.rounds) * envs.num_envs
+        if 1 - failed / counted <= config.doubt or (enough and not failed):
             break
     success = float(np.mean(succeeded))
     trust = max(0.0, (success - config.doubt) / (1 - config.doubt))
