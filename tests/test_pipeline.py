@@ -25,6 +25,7 @@ tasks: [toy-reach, toy-mirror]
 student_tasks: [toy-mirror]
 expert: {steps: 800, warmup: 200, eval_every: 400, stop_evaluations: 0, checkpoint_every: 200}
 student: {steps: 600, warmup: 200, eval_every: 300, stop_evaluations: 0, checkpoint_every: 200}
+strategy: {replay: {most_rounds: 2}}
 transformer: {updates: 120, validation_every: 60, checkpoint_every: 60, warmup: 10, encoder: {layers: 1}}
 online: {random_episodes: 2, expert_episodes: 6, learner_rounds: 1, learner_episodes: 6, updates: 100, refresh: 60}
 collective: {actor_updates: 100, critic_updates: 100}
@@ -185,7 +186,7 @@ def test_a_collective_that_knows_nothing_of_the_task_leaves_plain_sac_bit_for_bi
 def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished, tmp_path, capsys):
     strategies = ["zero-shot", "cloning", "none", "replay+imitation", "finetune-encoder"]
     where = ["--preset", "smoke", "--root", str(tmp_path), "--run", "students", "--cores", "1"]
-    sizes = ["--seeds", "1", "--steps", "800", "--eval-every", "200", "--eval-episodes", "8"]
+    sizes = ["--seeds", "1", "--steps", "1200", "--eval-every", "200", "--eval-episodes", "8"]
     args = ["compare-students", *where, *sizes, "--collective", str(finished), "--tasks", "toy-mirror"]
     assert cli.dispatch([*args, "--strategies", *strategies]) == 0
     folder = tmp_path / "students" / "comparison" / "smoke"
@@ -194,11 +195,18 @@ def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished
     assert set(rows) == set(strategies)
     assert rows["none"]["ratio"]["value"] == 1
     for name in ("none", "replay+imitation", "finetune-encoder"):
-        assert rows[name]["curves"][0]["steps"][-1] <= 850
+        assert rows[name]["curves"][0]["steps"][-1] <= 1250
     assert (folder / "curves.png").is_file()
     capsys.readouterr()
     assert cli.dispatch([*args, "--strategies", *strategies]) == 0
     assert "6 of 6 stages are done" in capsys.readouterr().out
+    assert cli.dispatch([*args, "--strategies", "none"]) == 0  # a smaller question forgets no answer
+    assert json.loads((folder / "comparison.json").read_text())["rows"] == found["rows"]
+    assert cli.dispatch([*args, "--strategies", "none", "--success", "0.01", "--overwrite"]) == 0
+    [row] = json.loads((folder / "comparison.json").read_text())[
+        "rows"
+    ]  # what was judged otherwise is left out
+    assert row["strategy"] == "none"
 
 
 @pytest.mark.parametrize("conditioning", ["last_state", "cluster", "task_id", "zeros"])

@@ -15,7 +15,7 @@ from collectiverl import checkpoints, store
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.statistics import seeds_interval
 from collectiverl.metrics import read_metrics
-from collectiverl.pipeline import RunConfig
+from collectiverl.pipeline import RunConfig, unfinished
 from collectiverl.policies import RUN_COLLECTIVE
 from collectiverl.sac.settings import TrainConfig
 from collectiverl.stages.base import Stage, summary
@@ -32,6 +32,7 @@ from collectiverl.stages.students import (
 )
 from collectiverl.student.finetune import FinetuningConfig
 from collectiverl.student.strategies import DEFAULT, Name
+from collectiverl.types import UserError
 
 FOLDER = "comparison"
 RESULT, PICTURE = "comparison.json", "curves.png"
@@ -165,11 +166,17 @@ def stages(config: RunConfig, comparison: ComparisonConfig) -> list[Stage]:
 
 
 def summarize(run: Path, config: RunConfig, comparison: ComparisonConfig) -> dict[str, Any]:
-    """Every cell, its curves, and its ratio to plain SAC; written as `comparison.json`."""
+    """Every cell, its curves, and its ratio to plain SAC; written as `comparison.json`.
+
+    Tasks and strategies of earlier calls stay in it, as long as all else is asked for as it was then.
+    """
+    comparison = _with_earlier(run, config, comparison)
     found: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells(config, comparison):
         found.setdefault((cell.strategy, cell.task), []).append(cell)
-    rows = [_row(run, mine, comparison) for mine in found.values()]
+    missing = {stage.out for stage in unfinished(run, stages(config, comparison), overwrite=True)}
+    made = [mine for mine in found.values() if not missing & {cell.stage.out for cell in mine}]
+    rows = [_row(run, mine, comparison) for mine in made]
     plain = {row["task"]: row for row in rows if row["strategy"] == PLAIN}
     for row in rows:
         if row["strategy"] not in UNTRAINED and row["task"] in plain:
@@ -184,6 +191,23 @@ def summarize(run: Path, config: RunConfig, comparison: ComparisonConfig) -> dic
     store.make_writable(place)
     checkpoints.write_json(place / RESULT, result)
     return result
+
+
+def _with_earlier(run: Path, config: RunConfig, comparison: ComparisonConfig) -> ComparisonConfig:
+    """The same, with what earlier calls compared as well."""
+    comparison = replace(comparison, tasks=tasks(config, comparison))
+    path = folder(run, comparison) / RESULT
+    before = store.read_json(path)["settings"] if path.is_file() else {}
+    mine = ("tasks", "strategies")
+    if any(before.get(name) != value for name, value in store.plain(comparison).items() if name not in mine):
+        return comparison
+    both = {name: tuple(dict.fromkeys((*getattr(comparison, name), *before[name]))) for name in mine}
+    wider = replace(comparison, **both)
+    try:
+        stages(config, wider)
+    except UserError:  # a collective of then is gone
+        return comparison
+    return wider
 
 
 def folder(run: Path, comparison: ComparisonConfig) -> Path:
