@@ -200,12 +200,14 @@ def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished
     capsys.readouterr()
     assert cli.dispatch([*args, "--strategies", *strategies]) == 0
     assert "6 of 6 stages are done" in capsys.readouterr().out
+    result = folder / "comparison.json"
     assert cli.dispatch([*args, "--strategies", "none"]) == 0  # a smaller question forgets no answer
-    assert json.loads((folder / "comparison.json").read_text())["rows"] == found["rows"]
+    assert json.loads(result.read_text())["rows"] == found["rows"]
+    result.write_text(result.read_text()[:100])  # damaged, it is made anew: the students are all there
+    assert cli.dispatch([*args, "--strategies", *strategies]) == 0
+    assert json.loads(result.read_text())["rows"] == found["rows"]
     assert cli.dispatch([*args, "--strategies", "none", "--success", "0.01", "--overwrite"]) == 0
-    [row] = json.loads((folder / "comparison.json").read_text())[
-        "rows"
-    ]  # what was judged otherwise is left out
+    [row] = json.loads(result.read_text())["rows"]  # what was judged otherwise is left out
     assert row["strategy"] == "none"
 
 

@@ -197,16 +197,16 @@ def _with_earlier(run: Path, config: RunConfig, comparison: ComparisonConfig) ->
     """The same, with what earlier calls compared as well."""
     comparison = replace(comparison, tasks=tasks(config, comparison))
     path = folder(run, comparison) / RESULT
-    before = store.read_json(path)["settings"] if path.is_file() else {}
     mine = ("tasks", "strategies")
-    if any(before.get(name) != value for name, value in store.plain(comparison).items() if name not in mine):
-        return comparison
-    both = {name: tuple(dict.fromkeys((*getattr(comparison, name), *before[name]))) for name in mine}
-    wider = replace(comparison, **both)
     try:
+        before = store.read_json(path)["settings"]
+        if any(before[name] != value for name, value in store.plain(comparison).items() if name not in mine):
+            return comparison
+        both = {name: tuple(dict.fromkeys((*getattr(comparison, name), *before[name]))) for name in mine}
+        wider = replace(comparison, **both)
         stages(config, wider)
-    except UserError:  # a collective of then is gone
-        return comparison
+    except (UserError, KeyError, TypeError, ValueError):
+        return comparison  # nothing came earlier, it is damaged, or a collective of then is gone
     return wider
 
 
