@@ -9,8 +9,8 @@ import jax
 
 from benchmarks import peers
 from benchmarks.criterion import Criterion, Judge
+from collectiverl.artifacts.metrics import MetricsLog
 from collectiverl.envs.make import make_envs, spec
-from collectiverl.metrics import MetricsLog
 from collectiverl.sac import agent as sac
 from collectiverl.sac.policy import AgentPolicy
 from collectiverl.sac.settings import SamplingConfig, TrainConfig

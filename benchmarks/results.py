@@ -15,9 +15,9 @@ import rich.table
 import tyro
 
 from benchmarks.measure import ChildFailed, console
-from collectiverl.checkpoints import write_json
-from collectiverl.cli import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USER
-from collectiverl.store import plain
+from collectiverl.artifacts.checkpoints import write_json
+from collectiverl.artifacts.sealed import plain
+from collectiverl.cli.main import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USER
 from collectiverl.types import UserError
 
 RESULTS = Path(__file__).parent / "results"

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from benchmarks.results import EXIT_USER, RESULTS, Table
-from collectiverl.store import read_json
+from collectiverl.artifacts.sealed import read_json
 from collectiverl.types import UserError
 
 NAMES = ("learner", "loop", "time_to_success", "cores", "environments", "scaling")

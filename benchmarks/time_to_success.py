@@ -17,9 +17,9 @@ from benchmarks.arrivals import COLUMNS, MAX_RATIO, Verdict, median_arrival, row
 from benchmarks.criterion import Criterion
 from benchmarks.measure import ChildFailed, available_cores, console, in_child, progress_bar
 from benchmarks.results import Options, Outcome, Table, command, facts
-from collectiverl.checkpoints import write_json
+from collectiverl.artifacts.checkpoints import write_json
+from collectiverl.artifacts.sealed import plain, read_json
 from collectiverl.envs.tasks import resolve
-from collectiverl.store import plain, read_json
 from collectiverl.types import UserError
 
 HANG = 3600.0  # seconds that evaluations and imports of a cell may take beside ten times its limit

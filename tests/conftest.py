@@ -19,8 +19,7 @@ CHECKED = (
     "collective",
     "student",
     "evaluation",
-    "store",
-    "checkpoints",
+    "artifacts",
 )
 # not the command line: its defaults are placeholders until the flags are read
 install_import_hook([f"collectiverl.{room}" for room in CHECKED], "beartype.beartype")

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from collectiverl.cards import collective_card
 from collectiverl.evaluation.statistics import seeds_interval
-from collectiverl.presets import smoke
+from collectiverl.pipeline.presets import smoke
+from collectiverl.reporting.cards import collective_card
 
 TASKS = ("toy-reach", "toy-mirror")
 

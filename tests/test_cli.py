@@ -5,14 +5,14 @@ import shutil
 
 import pytest
 
-from collectiverl import cli
+from collectiverl.cli import main
 from collectiverl.types import StageFailed
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     """The message of a command line that must end with exit code 2."""
     try:
-        code = cli.dispatch(list(args))
+        code = main.dispatch(list(args))
     except SystemExit as stop:  # how tyro refuses
         code = stop.code
     shown = capsys.readouterr()
@@ -23,15 +23,15 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 
 def test_without_a_verb_all_verbs_are_listed(capsys):
-    assert cli.dispatch([]) == 0
+    assert main.dispatch([]) == 0
     shown = capsys.readouterr().out
-    assert all(verb in shown for verb in cli.VERBS)
+    assert all(verb in shown for verb in main.VERBS)
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
+@pytest.mark.parametrize("verb", main.VERBS)
 def test_every_verb_explains_itself(capsys, verb):
     with pytest.raises(SystemExit) as stop:
-        cli.dispatch([verb, "--help"])
+        main.dispatch([verb, "--help"])
     assert stop.value.code == 0
     assert "usage" in capsys.readouterr().out.lower()
 
@@ -114,7 +114,7 @@ def test_a_policy_that_is_not_there_is_named(capsys, tmp_path):
 def recorded(tmp_path, capsys):
     """The folder of a recorded buffer."""
     args = ["record", "toy-reach", "--episodes", "4", "--root", str(tmp_path)]
-    assert cli.dispatch(args) == 0
+    assert main.dispatch(args) == 0
     capsys.readouterr()
     return tmp_path, args
 
@@ -123,7 +123,7 @@ def test_a_finished_stage_is_not_done_again(recorded, capsys):
     root, args = recorded
     manifest = next(root.rglob("manifest.json"))
     before = manifest.stat().st_mtime_ns
-    assert cli.dispatch(args) == 0
+    assert main.dispatch(args) == 0
     assert manifest.stat().st_mtime_ns == before
 
 
@@ -135,7 +135,7 @@ def test_other_settings_are_refused_and_the_result_kept(recorded, capsys):
     assert "num_envs: 5 there, 2 now" in message
     assert "--overwrite" in message
     assert manifest.read_bytes() == before
-    assert cli.dispatch([*args, "--num-envs", "2", "--overwrite"]) == 0
+    assert main.dispatch([*args, "--num-envs", "2", "--overwrite"]) == 0
     assert manifest.read_bytes() != before
 
 
@@ -157,7 +157,7 @@ def test_a_full_disk_is_the_users_to_mend_and_nothing_is_lost(recorded, capsys, 
     assert "goes on" in message
     assert not (root / "default/recorded/scripted/toy-reach/seed_1").exists()
     monkeypatch.undo()
-    assert cli.dispatch([*args, "--seed", "1"]) == 0
+    assert main.dispatch([*args, "--seed", "1"]) == 0
 
 
 def test_a_defect_is_said_without_a_traceback(capsys, monkeypatch):
@@ -165,13 +165,13 @@ def test_a_defect_is_said_without_a_traceback(capsys, monkeypatch):
         raise StageFailed("train-task failed; the traceback is in a log")
 
     monkeypatch.setattr(cli, "_command", defect)
-    assert cli.dispatch(["run"]) == 1
+    assert main.dispatch(["run"]) == 1
     assert "the traceback is in a log" in capsys.readouterr().err
 
 
 def test_any_policy_is_evaluated_and_its_figures_are_written(capsys, tmp_path):
     figures = tmp_path / "figures.json"
-    assert cli.dispatch(["evaluate", "scripted:toy-reach", "toy-reach", "--json", str(figures)]) == 0
+    assert main.dispatch(["evaluate", "scripted:toy-reach", "toy-reach", "--json", str(figures)]) == 0
     assert "toy-reach" in capsys.readouterr().out
     [row] = json.loads(figures.read_text())["policies"]
     assert (row["task"], row["episodes"], row["success_any"]) == ("toy-reach", 50, 1.0)

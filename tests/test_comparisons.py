@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from collectiverl import cli
-from collectiverl.comparisons import ComparisonConfig, _median_ratio, cells, ratio, stages
-from collectiverl.curves import _at, draw_curves
-from collectiverl.presets import PRESETS
-from collectiverl.terminal import comparison_table
+from collectiverl.cli import main
+from collectiverl.pipeline.presets import PRESETS
+from collectiverl.reporting.curves import _at, draw_curves
+from collectiverl.reporting.tables import comparison_table
+from collectiverl.studies.comparison import ComparisonConfig, _median_ratio, cells, ratio, stages
 
 CONFIG = PRESETS["smoke"]()
 
@@ -97,5 +97,5 @@ def test_a_collective_may_be_another_one_for_each_task(tmp_path):
 )
 def test_nonsense_is_refused(flags, message, tmp_path, capsys):
     where = ["--preset", "smoke", "--root", str(tmp_path)]
-    assert cli.dispatch(["compare-students", *where, *flags]) == 2
+    assert main.dispatch(["compare-students", *where, *flags]) == 2
     assert message in " ".join(capsys.readouterr().err.split())

@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from collectiverl import configs
+from collectiverl.artifacts import configs
 from collectiverl.sac.agent import SACConfig
 from collectiverl.types import UserError
 

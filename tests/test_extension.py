@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from collectiverl import cli, extensions, pipeline
+from collectiverl.cli import main
 from collectiverl.collective.dataset import Dataset
 from collectiverl.collective.extension import ExtensionConfig, forgetting
 from collectiverl.collective.online import OnlineDistillation, Rehearsal
@@ -18,12 +18,14 @@ from collectiverl.collective.train import CollectiveConfig, Emphasis, pool
 from collectiverl.data.episodes import EpisodeTable, Shard
 from collectiverl.envs.make import make_envs, spec
 from collectiverl.envs.scripted import ScriptedPolicy
+from collectiverl.pipeline import plan
+from collectiverl.pipeline.presets import smoke
 from collectiverl.policies import load_policy
-from collectiverl.presets import smoke
 from collectiverl.sac.agent import init_agent
 from collectiverl.stages.base import execute, summary
 from collectiverl.stages.buffers import open_buffers
 from collectiverl.stages.extension import ExtendCollective
+from collectiverl.studies import lifelong
 from toy_buffers import STATE_INDEX, buffers
 from training import SAC
 
@@ -63,11 +65,11 @@ def small():
 def extended(tmp_path_factory):
     """A run's folder, its collective extended twice."""
     run, config = tmp_path_factory.mktemp("runs") / "r", small()
-    pipeline.claim(run, config)
-    for stage in pipeline.stages(config, "collective"):
+    plan.claim(run, config)
+    for stage in plan.stages(config, "collective"):
         if stage.name not in ("evaluate", "probe"):
             execute(run, stage)
-    for stage in extensions.stages(run, config, SMALL, NEW):
+    for stage in lifelong.stages(run, config, SMALL, NEW):
         execute(run, stage)
     return run
 
@@ -110,7 +112,7 @@ def test_the_success_after_one_extension_is_that_before_the_next(extended):
 
 def test_a_second_command_does_nothing(extended, capsys):
     before = {path: path.stat().st_mtime_ns for path in extended.rglob("manifest.json")}
-    assert cli.dispatch(command(extended, *NEW)) == 0
+    assert main.dispatch(command(extended, *NEW)) == 0
     assert "8 of 8 stages are done, 0 to do" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in extended.rglob("manifest.json")}
     rows = json.loads((extended / "extensions.json").read_text())["rows"]
@@ -125,7 +127,7 @@ def test_killed_and_resumed_it_ends_as_uninterrupted(extended, tmp_path):
     run = tmp_path / "r"
     shutil.copytree(extended, run)
     shutil.rmtree(run / "extended")
-    [stage] = [s for s in extensions.stages(run, small(), SMALL, NEW[:1]) if s.name == "extend-collective"]
+    [stage] = [s for s in lifelong.stages(run, small(), SMALL, NEW[:1]) if s.name == "extend-collective"]
 
     def kill(done, total, note=""):
         if done == 3 and "learning" in note:
@@ -144,12 +146,12 @@ def test_killed_and_resumed_it_ends_as_uninterrupted(extended, tmp_path):
     ("task", "message"), [("toy-mirror", "knows toy-mirror already"), ("toy-swop", "no task")]
 )
 def test_a_known_task_and_an_unknown_one_are_refused(extended, capsys, task, message):
-    assert cli.dispatch(command(extended, "toy-swap", task)) == 2
+    assert main.dispatch(command(extended, "toy-swap", task)) == 2
     assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_without_a_collective_there_is_nothing_to_extend(tmp_path, capsys):
-    assert cli.dispatch(command(tmp_path / "none", "toy-swap")) == 2
+    assert main.dispatch(command(tmp_path / "none", "toy-swap")) == 2
     assert "has no collective yet" in " ".join(capsys.readouterr().err.split())
 
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from collectiverl.metrics import MetricsLog, metrics_log, read_metrics
+from collectiverl.artifacts.metrics import MetricsLog, metrics_log, read_metrics
 
 
 def lines(folder):

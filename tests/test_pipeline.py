@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import collectiverl
-from collectiverl import cli
+from collectiverl.cli import main
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import episodes
 
@@ -109,7 +109,7 @@ def test_a_second_run_does_nothing(finished, cache):
 
 
 def test_a_folder_of_another_configuration_is_refused(finished, capsys):
-    assert cli.dispatch(["run", "--preset", "smoke", "--root", str(finished.parent)]) == 2
+    assert main.dispatch(["run", "--preset", "smoke", "--root", str(finished.parent)]) == 2
     message = " ".join(capsys.readouterr().err.split())
     assert "belongs to another configuration" in message
     assert "--overwrite" in message
@@ -120,13 +120,13 @@ def test_a_corrupt_file_is_named(finished, tmp_path, capsys):
     shutil.copytree(finished / "model/toy-reach/seed_0", copy)
     weights = copy / "agent.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    assert cli.dispatch(["evaluate", str(copy), "toy-reach"]) == 2
+    assert main.dispatch(["evaluate", str(copy), "toy-reach"]) == 2
     message = capsys.readouterr().err
     assert "agent.safetensors is corrupt" in message
 
 
 def test_a_policy_for_other_shapes_is_refused(finished, capsys):
-    assert cli.dispatch(["evaluate", str(finished / "model/toy-reach/seed_0"), "reach"]) == 2
+    assert main.dispatch(["evaluate", str(finished / "model/toy-reach/seed_0"), "reach"]) == 2
     assert "entries" in capsys.readouterr().err
 
 
@@ -163,7 +163,7 @@ def test_students_learn_by_their_own_commands(finished, tmp_path, verb):
     root = tmp_path / "runs"
     shutil.copytree(finished, root / "smoke")
     args = [verb, "toy-reach", "600", "--run", "smoke", "--root", str(root), "--eval-every", "200"]
-    assert cli.dispatch(args) == 0
+    assert main.dispatch(args) == 0
     kind = {"train-student": "student", "finetune-student": "finetuned"}[verb]
     policy = collectiverl.load_policy(root / "smoke" / kind / "toy-reach" / "seed_1")
     assert policy.eval_action(np.zeros((2, 6), np.float32)).shape == (2, 2)
@@ -173,9 +173,9 @@ def test_a_collective_that_knows_nothing_of_the_task_leaves_plain_sac_bit_for_bi
     root = tmp_path / "runs"
     shutil.copytree(finished, root / "smoke")
     args = ["train-student", "toy-turn", "600", "--run", "smoke", "--root", str(root), "--eval-every", "200"]
-    assert cli.dispatch([*args, "--strategy.replay.doubt", "0.999"]) == 0
+    assert main.dispatch([*args, "--strategy.replay.doubt", "0.999"]) == 0
     plain_steps = ["475" if arg == "600" else arg for arg in args]  # those that the collective left
-    assert cli.dispatch([*plain_steps, "--strategy.use", "none"]) == 0
+    assert main.dispatch([*plain_steps, "--strategy.use", "none"]) == 0
     helped, plain = (root / "smoke" / kind / "toy-turn" / "seed_1" for kind in ("student", "sac"))
     assert (helped / "agent.safetensors").read_bytes() == (plain / "agent.safetensors").read_bytes()
     of = [json.loads((folder / "summary.json").read_text()) for folder in (helped, plain)]
@@ -188,7 +188,7 @@ def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished
     where = ["--preset", "smoke", "--root", str(tmp_path), "--run", "students", "--cores", "1"]
     sizes = ["--seeds", "1", "--steps", "1200", "--eval-every", "200", "--eval-episodes", "8"]
     args = ["compare-students", *where, *sizes, "--collective", str(finished), "--tasks", "toy-mirror"]
-    assert cli.dispatch([*args, "--strategies", *strategies]) == 0
+    assert main.dispatch([*args, "--strategies", *strategies]) == 0
     folder = tmp_path / "students" / "comparison" / "smoke"
     found = json.loads((folder / "comparison.json").read_text())
     rows = {row["strategy"]: row for row in found["rows"]}
@@ -198,15 +198,15 @@ def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished
         assert rows[name]["curves"][0]["steps"][-1] <= 1250
     assert (folder / "curves.png").is_file()
     capsys.readouterr()
-    assert cli.dispatch([*args, "--strategies", *strategies]) == 0
+    assert main.dispatch([*args, "--strategies", *strategies]) == 0
     assert "6 of 6 stages are done" in capsys.readouterr().out
     result = folder / "comparison.json"
-    assert cli.dispatch([*args, "--strategies", "none"]) == 0  # a smaller question forgets no answer
+    assert main.dispatch([*args, "--strategies", "none"]) == 0  # a smaller question forgets no answer
     assert json.loads(result.read_text())["rows"] == found["rows"]
     result.write_text(result.read_text()[:100])  # damaged, it is made anew: the students are all there
-    assert cli.dispatch([*args, "--strategies", *strategies]) == 0
+    assert main.dispatch([*args, "--strategies", *strategies]) == 0
     assert json.loads(result.read_text())["rows"] == found["rows"]
-    assert cli.dispatch([*args, "--strategies", "none", "--success", "0.01", "--overwrite"]) == 0
+    assert main.dispatch([*args, "--strategies", "none", "--success", "0.01", "--overwrite"]) == 0
     [row] = json.loads(result.read_text())["rows"]  # what was judged otherwise is left out
     assert row["strategy"] == "none"
 
@@ -217,7 +217,7 @@ def test_every_conditioning_gives_a_policy(finished, tmp_path, conditioning):
     shutil.copytree(finished, root / "smoke")
     shutil.rmtree(root / "smoke" / "model_col")
     args = ["distill-collective", "--run", "smoke", "--root", str(root), "--conditioning", conditioning]
-    assert cli.dispatch(args) == 0
+    assert main.dispatch(args) == 0
     policy = collectiverl.load_policy(root / "smoke", task="toy-reach")
     assert policy.eval_action(np.zeros((2, 6), np.float32)).shape == (2, 2)
 
@@ -227,7 +227,7 @@ def test_the_encoder_can_be_fine_tuned_with_the_collective(finished, tmp_path):
     shutil.copytree(finished, root / "smoke")
     shutil.rmtree(root / "smoke" / "model_col")
     args = ["distill-collective", "--run", "smoke", "--root", str(root), "--finetune-encoder"]
-    assert cli.dispatch(args) == 0
+    assert main.dispatch(args) == 0
     assert collectiverl.load_policy(root / "smoke").eval_action(np.zeros((2, 6), np.float32)).shape == (2, 2)
 
 
@@ -236,13 +236,13 @@ def test_experts_alone_are_trained_judged_and_given_away(finished, tmp_path, cap
     root = tmp_path / "runs"
     shutil.copytree(finished, root / "smoke")
     where = ["--run", "smoke", "--root", str(root)]
-    assert cli.dispatch(["run", *where, "--until", "experts"]) == 0
+    assert main.dispatch(["run", *where, "--until", "experts"]) == 0
     found = json.loads((root / "smoke" / "experts.json").read_text())
     assert [row["task"] for row in found["policies"]] == ["toy-reach", "toy-mirror"]
     assert {row["trained_from"] for row in found["policies"]} == {"scratch"}
     assert found["env_steps"] == sum(row["env_steps"] for row in found["policies"])
     out = tmp_path / "given"
-    assert cli.dispatch(["export", *where, "--out", str(out)]) == 0
+    assert main.dispatch(["export", *where, "--out", str(out)]) == 0
     card = (out / "README.md").read_text()
     assert all(
         f"`{row['task']}`" in card and f"{row['success_any']:.3f}" in card for row in found["policies"]
@@ -254,7 +254,7 @@ def test_experts_alone_are_trained_judged_and_given_away(finished, tmp_path, cap
     obs = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
     assert np.array_equal(one.eval_action(obs), other.eval_action(obs))
     capsys.readouterr()
-    assert cli.dispatch(["export", *where, "--out", str(out)]) == 2
+    assert main.dispatch(["export", *where, "--out", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err
 
 
@@ -264,7 +264,7 @@ def test_a_collective_is_given_away_with_the_figures_of_its_seeds(finished, tmp_
         shutil.copytree(finished, root / name)
     where = ["--run", "smoke", "--root", str(root)]
     flags = ["export", *where, "--what", "collective", "--seeds", "other", "--out", str(out)]
-    assert cli.dispatch(flags) == 0
+    assert main.dispatch(flags) == 0
     mean = json.loads((root / "smoke" / "summary.json").read_text())["mean"]["collective"]["success_any"]
     assert f"{mean:.3f}, {mean:.3f}" in (out / "README.md").read_text()
     obs = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
@@ -273,7 +273,7 @@ def test_a_collective_is_given_away_with_the_figures_of_its_seeds(finished, tmp_
     shutil.rmtree(out)
     settings = (root / "other" / "config.yaml").read_text()
     (root / "other" / "config.yaml").write_text(settings.replace("graded: 48", "graded: 40"))
-    assert cli.dispatch(flags) == 2
+    assert main.dispatch(flags) == 2
     assert "graded" in capsys.readouterr().err
 
 
@@ -287,19 +287,19 @@ def test_ablations_are_rows_of_a_table_and_are_made_once(finished, tmp_path, cap
     flags = ["ablate", "--run", "smoke", "--root", str(root), "--only", group]
     flags += ["--encoder-updates", "120", "--actor-updates", "100", "--episodes", "4", "--seeds", "1"]
     for left in (stages, 0):
-        assert cli.dispatch(flags) == 0
+        assert main.dispatch(flags) == 0
         assert f"{left} to do" in capsys.readouterr().out
     rows = json.loads((root / "smoke" / "ablation.json").read_text())["rows"]
     assert len(rows) == stages - 1
     for row in rows:
         assert 0 <= row["seeds"][0]["success_any"] <= 1
         assert bool(row["probe"]) == (row["variant"] not in ("task_id", "zeros"))
-    assert cli.dispatch([*flags, "--only", "weather"]) == 2
+    assert main.dispatch([*flags, "--only", "weather"]) == 2
     assert "weather" in capsys.readouterr().err
 
 
 def test_experts_are_not_given_away_before_they_are_judged(tmp_path, capsys):
-    assert cli.dispatch(["export", "--run", "none", "--root", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert main.dispatch(["export", "--run", "none", "--root", str(tmp_path), "--out", str(tmp_path)]) == 2
     assert "run --until experts" in capsys.readouterr().err
 
 
@@ -319,7 +319,7 @@ def test_experts_trained_in_one_program_lie_where_others_look_for_them(finished,
 @pytest.mark.parametrize("demos", ["scripted", "scripted:0", "random:5", "scripted:x"])
 def test_demonstrations_that_do_not_exist_are_refused(demos, tmp_path, capsys):
     where = ["--preset", "smoke", "--root", str(tmp_path)]
-    assert cli.dispatch(["train-task", "toy-reach", *where, "--demos", demos]) == 2
+    assert main.dispatch(["train-task", "toy-reach", *where, "--demos", demos]) == 2
     assert f"--demos={demos}" in capsys.readouterr().err
 
 

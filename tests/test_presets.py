@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from collectiverl.pipeline import stages
-from collectiverl.presets import PRESETS, mt10, reference
+from collectiverl.pipeline.plan import stages
+from collectiverl.pipeline.presets import PRESETS, mt10, reference
 
 
 def test_the_reference_has_the_predecessors_hyper_parameters():

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collectiverl import cli, load_policy, store
+from collectiverl import load_policy
+from collectiverl.artifacts import sealed
+from collectiverl.cli import main
 from collectiverl.collective.policy import CollectivePolicy
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
@@ -24,7 +26,7 @@ ROWS = {row["task"]: row for row in json.loads((MT10 / "experts.json").read_text
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_expert_is_whole_and_says_what_it_was_trained_from(task):
-    record = store.verify(MT10 / task)
+    record = sealed.verify(MT10 / task)
     summary = json.loads((MT10 / task / "summary.json").read_text())
     assert record["config"]["task"] == summary["task"] == task
     assert summary["trained_from"] == (record["config"]["demos"] or "scratch") == ROWS[task]["trained_from"]
@@ -80,7 +82,7 @@ def test_each_of_them_plays_as_its_card_says(task):
 def test_a_name_that_does_not_come_with_the_package_is_refused(capsys):
     with pytest.raises(UserError, match="no task 'pusch': did you mean"):
         load_policy("mt10/pusch")
-    assert cli.dispatch(["evaluate", "mt11/push", "push"]) == 2
+    assert main.dispatch(["evaluate", "mt11/push", "push"]) == 2
     assert "mt10/push" in capsys.readouterr().err
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from collectiverl import store
+from collectiverl.artifacts import sealed
 from collectiverl.data.episodes import write
+from collectiverl.reporting.tables import console, probe_tables
 from collectiverl.representation import samples
 from collectiverl.representation.agreement import agreement, k_means, mixture
 from collectiverl.representation.clusters import Clusters, fit_clusters
@@ -19,7 +20,6 @@ from collectiverl.representation.probe import probe
 from collectiverl.stages.base import execute
 from collectiverl.stages.buffers import split_path
 from collectiverl.stages.representation import PICTURES, TRANSFORMER, Probe, probe_path, probe_stage
-from collectiverl.terminal import console, probe_tables
 from collectiverl.types import UserError
 from toy_buffers import SMALL, STATE_INDEX, any_encoder, buffers, trained
 
@@ -155,10 +155,10 @@ def run(tmp_path_factory):
     for training, validation in zip(*buffers(), strict=True):
         for kind in ("buffer_distill", "online_buffer"):
             out = root / split_path(kind, training.tasks[0], 0)
-            with store.stage(out, name="split", config={}, inputs={}) as folder:
+            with sealed.stage(out, name="split", config={}, inputs={}) as folder:
                 write(folder / "train", training)
                 write(folder / "validation", validation)
-    with store.stage(root / "refreshed", name="refresh", config={}, inputs={}) as folder:
+    with sealed.stage(root / "refreshed", name="refresh", config={}, inputs={}) as folder:
         save_encoder(folder, any_encoder(SMALL), SMALL)
     return root
 
@@ -173,9 +173,9 @@ def test_another_encoder_and_another_buffer_are_judged_in_their_place(run):
     expected, _ = probe(any_encoder(SMALL), *buffers(), STATE_INDEX, seed=0)
     assert found == {"encoder": "refreshed", "buffer": "online_buffer", **expected}
     assert stage.out != probe_path(TRANSFORMER, "buffer_distill")  # that one stays beside it
-    sealed = store.verify(run / stage.out)["files"]
+    files = sealed.verify(run / stage.out)["files"]
     for picture in PICTURES.values():
-        assert picture in sealed
+        assert picture in files
         assert (run / stage.out / picture).read_bytes().startswith(b"\x89PNG")
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from collectiverl import store
+from collectiverl.artifacts import sealed
 from collectiverl.sac import agent as sac
 from collectiverl.sac import losses
 from collectiverl.sac.policy import AgentPolicy, Expert, act, explore, load_agent, load_expert, save_agent
@@ -175,7 +175,7 @@ def test_labels_are_what_the_agent_does_and_thinks_at_the_stored_action(agents):
 
 
 def save(out, agent):
-    with store.stage(out, name="train-task", config={}, inputs={}) as folder:
+    with sealed.stage(out, name="train-task", config={}, inputs={}) as folder:
         save_agent(folder, agent, SAC, task="toy-reach")
     return out
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from collectiverl import cli
+from collectiverl.cli import main
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.tasks import resolve
 from collectiverl.policies import load_policy
@@ -16,7 +16,7 @@ from collectiverl.stages.online import LONGEST, online_path
 
 def test_graded_episodes_go_from_clumsy_to_skilled(tmp_path):
     flags = ["--root", str(tmp_path), "--run", "r", "--episodes", "40", "--num-envs", "20"]
-    assert cli.dispatch(["record", "toy-reach", "--policy", "graded", *flags]) == 0
+    assert main.dispatch(["record", "toy-reach", "--policy", "graded", *flags]) == 0
     table = EpisodeTable.open(tmp_path / "r" / "recorded" / "graded" / "toy-reach" / "seed_0" / "episodes")
     assert len(table) == 40
     share = [
@@ -52,7 +52,7 @@ def test_a_task_that_does_not_come_with_the_package_is_said_so(tmp_path, capsys)
         "--cores",
         "1",
     ]  # one fails first
-    assert cli.dispatch(["run", *flags]) == 2
+    assert main.dispatch(["run", *flags]) == 2
     assert "mt10 comes with no toy-reach" in capsys.readouterr().err
 
 
@@ -71,6 +71,6 @@ def test_many_tasks_have_a_short_name_of_their_own():
 
 def test_summary_is_json(tmp_path):
     flags = ["--root", str(tmp_path), "--run", "r", "--episodes", "4"]
-    assert cli.dispatch(["record", "toy-swap", *flags]) == 0
+    assert main.dispatch(["record", "toy-swap", *flags]) == 0
     folder = tmp_path / "r" / "recorded" / "scripted" / "toy-swap" / "seed_0"
     assert json.loads((folder / "summary.json").read_text())["success"] == 1

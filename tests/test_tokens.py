@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from collectiverl import store
+from collectiverl.artifacts import sealed
 from collectiverl.representation.encoder import (
     ABOUT,
     WEIGHTS,
@@ -133,7 +133,7 @@ def test_standardising_is_by_the_training_data_and_changes_by_theirs():
 @pytest.mark.parametrize("config", KINDS, ids=IDS)
 def test_a_saved_encoder_is_the_same(config, tmp_path):
     encoder = an_encoder(config)
-    with store.stage(tmp_path / "encoder", name="train-transformer", config=config, inputs={}) as folder:
+    with sealed.stage(tmp_path / "encoder", name="train-transformer", config=config, inputs={}) as folder:
         save_encoder(folder, encoder, config)
     loaded, loaded_config = load_encoder(tmp_path / "encoder")
     assert loaded_config == config
@@ -141,7 +141,7 @@ def test_a_saved_encoder_is_the_same(config, tmp_path):
 
 
 def test_a_damaged_encoder_is_refused(tmp_path):
-    with store.stage(tmp_path / "encoder", name="train-transformer", config=CONFIG, inputs={}) as folder:
+    with sealed.stage(tmp_path / "encoder", name="train-transformer", config=CONFIG, inputs={}) as folder:
         save_encoder(folder, an_encoder(), CONFIG)
     weights = tmp_path / "encoder" / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
@@ -150,7 +150,7 @@ def test_a_damaged_encoder_is_refused(tmp_path):
 
 
 def test_what_is_no_encoder_is_refused(tmp_path):
-    with store.stage(tmp_path / "encoder", name="train-transformer", config=CONFIG, inputs={}) as folder:
+    with sealed.stage(tmp_path / "encoder", name="train-transformer", config=CONFIG, inputs={}) as folder:
         save_encoder(folder, an_encoder(), CONFIG)
         (folder / ABOUT).write_text('{"encoder": {"dims": 3}}')
     with pytest.raises(UserError, match="does not describe an encoder"):

@@ -8,13 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from collectiverl.checkpoints import latest_checkpoint
+from collectiverl.artifacts.checkpoints import latest_checkpoint
+from collectiverl.artifacts.metrics import silent
 from collectiverl.data.replay import Replay
 from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import RandomPolicy, episodes, first_success
 from collectiverl.envs.toy import HORIZON
-from collectiverl.metrics import silent
 from collectiverl.sac import train
 from collectiverl.sac.policy import AgentPolicy
 from collectiverl.sac.settings import SamplingConfig, TrainConfig

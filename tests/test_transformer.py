@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from collectiverl.nn.lanes import normalize, project
+from collectiverl.nn.batch_last import normalize, project
 from collectiverl.nn.mlp import LayerNorm, Linear
 from collectiverl.nn.recurrent import Recurrent
 from collectiverl.nn.transformer import Attention, Transformer, attend, dropout

@@ -1,6 +1,6 @@
 """`python -m collectiverl`."""
 
-from collectiverl.cli import main
+from collectiverl.cli.main import main
 
 if __name__ == "__main__":
     main()

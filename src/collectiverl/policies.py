@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from collectiverl.artifacts.sealed import is_sealed, partial
 from collectiverl.collective import policy as collective
 from collectiverl.envs.make import spec
 from collectiverl.envs.rollout import RandomPolicy
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import canonical
 from collectiverl.sac import policy as expert
-from collectiverl.store import is_sealed, partial
 from collectiverl.types import Policy, UserError
 
 RUN_COLLECTIVE = "model_col"

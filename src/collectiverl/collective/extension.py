@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from collectiverl.artifacts.metrics import Report, silent
 from collectiverl.collective.dataset import played
 from collectiverl.collective.online import OnlineConfig, OnlineDistillation, Reading, Rehearsal, Sides
 from collectiverl.collective.policy import Collective
 from collectiverl.collective.train import CollectiveConfig, Emphasis, distillation
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.core import VectorEnv
-from collectiverl.metrics import Report, silent
 from collectiverl.representation.encoder import Encoder
 from collectiverl.representation.train import TransformerConfig, train
 from collectiverl.types import EnvSpec, Episode, TeachingPolicy

@@ -14,7 +14,8 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from collectiverl import checkpoints, store
+from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.collective.distill import DistillLoss
 from collectiverl.collective.playing import Team, allocate, play_together, success_by_task
 from collectiverl.collective.policy import EMBEDDED, Collective, CollectivePolicy, Conditioning
@@ -23,7 +24,6 @@ from collectiverl.data.episodes import EpisodeTable, Shard, paths, write
 from collectiverl.data.split import split
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import RandomPolicy
-from collectiverl.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.nn.gaussian import Actor
 from collectiverl.representation.encoder import Encoder
 from collectiverl.representation.train import TransformerConfig, train
@@ -279,7 +279,7 @@ class OnlineDistillation:
         folder = checkpoints.latest_checkpoint(work) if work else None
         if not folder:
             return
-        saved = store.read_json(folder / "progress.json")
+        saved = sealed.read_json(folder / "progress.json")
         files = {i: folder / task for i, task in enumerate(self.tasks) if paths(folder / task)}
         streams = {i: iter(EpisodeTable.open(path)) for i, path in files.items()}
         self.collected = [next(streams[i]) for i in saved["order"]]

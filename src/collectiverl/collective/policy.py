@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from collectiverl import checkpoints, store
+from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.representation.clusters import Clusters
 from collectiverl.representation.context import Context
 from collectiverl.representation.encoder import Encoder, EncoderConfig, init_encoder
@@ -181,8 +181,8 @@ def save_collective(
     checkpoints.save_tree(folder / WEIGHTS, collective)
     normalizer = collective.agent.normalizer
     about = {
-        "sac": store.plain(sac),
-        "encoder": store.plain(encoder) if encoder else None,
+        "sac": sealed.plain(sac),
+        "encoder": sealed.plain(encoder) if encoder else None,
         "feature_dim": normalizer.mean.shape[-1],
         "action_dim": collective.agent.actor.action_dim,
         "clusters": None if collective.clusters is None else list(collective.clusters.mean.shape),
@@ -195,8 +195,8 @@ def save_collective(
 
 def load_collective(folder: Path) -> tuple[Collective, SACConfig, EncoderConfig | None]:
     """The collective sealed in `folder`, its files verified, and the settings of its networks."""
-    store.verify(folder)
-    about = store.read_json(folder / ABOUT)
+    sealed.verify(folder)
+    about = sealed.read_json(folder / ABOUT)
     try:
         sac = SACConfig(**about["sac"])
         encoder = EncoderConfig(**about["encoder"]) if about["encoder"] else None

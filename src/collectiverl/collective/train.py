@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.collective import distill, losses
 from collectiverl.collective.dataset import Dataset, Rows
 from collectiverl.collective.embedding import embed, prepare
 from collectiverl.collective.policy import EMBEDDED, Collective, Conditioning
 from collectiverl.data.episodes import EpisodeTable
-from collectiverl.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.nn.gaussian import Actor
 from collectiverl.nn.mlp import Critic
 from collectiverl.nn.normalizer import Normalizer

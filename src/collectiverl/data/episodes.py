@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from collectiverl import store
+from collectiverl.artifacts import sealed
 from collectiverl.types import Episode, Labels, UserError, Window
 
 SHARD_SIZE = 50  # episodes
@@ -62,8 +62,8 @@ def _write_shard(path: Path, episodes: Sequence[Episode], policy_hash: str) -> N
         file.create_dataset("length", data=shard.length)
         file.attrs["episodes"] = json.dumps(shard.about)
         file.attrs["policy_hash"] = policy_hash
-        file.attrs["versions"] = json.dumps(store.versions())
-    store.write_atomically(path, buffer.getvalue())
+        file.attrs["versions"] = json.dumps(sealed.versions())
+    sealed.write_atomically(path, buffer.getvalue())
 
 
 def paths(folder: Path) -> list[Path]:

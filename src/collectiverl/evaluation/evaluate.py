@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from collectiverl.artifacts.metrics import Report, silent
 from collectiverl.envs import make
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.goals import MAX_SEEDS, NUM_GOALS, GoalSet, indices
 from collectiverl.envs.rollout import episodes
 from collectiverl.evaluation.statistics import Interval, success_interval
-from collectiverl.metrics import Report, silent
 from collectiverl.types import Episode, Policy
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from collectiverl.nn.lanes import normalize, project
+from collectiverl.nn.batch_last import normalize, project
 from collectiverl.nn.mlp import LayerNorm, Linear
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from collectiverl import checkpoints, store
-from collectiverl.nn.lanes import project
+from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.nn.batch_last import project
 from collectiverl.nn.mlp import Linear
 from collectiverl.nn.normalizer import STD_FLOOR, Normalizer
 from collectiverl.nn.recurrent import Recurrent
@@ -196,13 +196,13 @@ def save_encoder(folder: Path, encoder: Encoder, config: EncoderConfig, **about:
     """Weights, statistics, and what is needed to rebuild the modules around them."""
     checkpoints.save_tree(folder / WEIGHTS, encoder)
     sizes = {"state_dim": encoder.state_scale.mean.shape[-1], "action_dim": encoder.action_dim}
-    checkpoints.write_json(folder / ABOUT, {"encoder": store.plain(config), **sizes, **about})
+    checkpoints.write_json(folder / ABOUT, {"encoder": sealed.plain(config), **sizes, **about})
 
 
 def load_encoder(folder: Path) -> tuple[Encoder, EncoderConfig]:
     """The encoder sealed in `folder`, its files verified."""
-    store.verify(folder)
-    about = store.read_json(folder / ABOUT)
+    sealed.verify(folder)
+    about = sealed.read_json(folder / ABOUT)
     try:
         config = EncoderConfig(**about["encoder"])
         sizes = about["state_dim"], about["action_dim"]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from collectiverl.nn.lanes import entries_first, normalize, project
+from collectiverl.nn.batch_last import entries_first, normalize, project
 from collectiverl.nn.mlp import LayerNorm, Linear
 from collectiverl.nn.transformer import Transformer
 

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from collectiverl import checkpoints, store
+from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.metrics import MetricsLog, Report, silent
 from collectiverl.data.episodes import EpisodeTable
-from collectiverl.metrics import MetricsLog, Report, silent
 from collectiverl.representation import objective
 from collectiverl.representation.batches import Draw, Pack, changes, draw, pack
 from collectiverl.representation.encoder import Encoder, fit_scales, init_encoder
@@ -128,7 +128,7 @@ class Trainer:
             return
         self.state = checkpoints.load_tree(folder / "state.safetensors", self.state)
         self.best = checkpoints.load_tree(folder / "best.safetensors", self.best)
-        self.progress = Progress(**store.read_json(folder / "progress.json"))
+        self.progress = Progress(**sealed.read_json(folder / "progress.json"))
 
 
 def train(

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from collectiverl import checkpoints, store
+from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.sac.agent import Agent, SACConfig, batch_of_one, init_agent
 from collectiverl.types import AnyArray, EnvSpec, Labels, UserError
 
@@ -69,13 +69,13 @@ def save_agent(folder: Path, agent: Agent, config: SACConfig, **about: object) -
     """Weights and what is needed to rebuild the networks around them."""
     checkpoints.save_tree(folder / WEIGHTS, agent)
     sizes = {"obs_dim": agent.normalizer.mean.shape[-1], "action_dim": agent.actor.action_dim}
-    checkpoints.write_json(folder / ABOUT, {"sac": store.plain(config), **sizes, **about})
+    checkpoints.write_json(folder / ABOUT, {"sac": sealed.plain(config), **sizes, **about})
 
 
 def load_agent(folder: Path) -> tuple[Agent, SACConfig]:
     """The agent sealed in `folder`, its files verified."""
-    store.verify(folder)
-    about = store.read_json(folder / ABOUT)
+    sealed.verify(folder)
+    about = sealed.read_json(folder / ABOUT)
     try:
         config = SACConfig(**about["sac"])
         like = eqx.filter_eval_shape(

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from collectiverl import checkpoints, store
+from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.data import episodes as episode_files
 from collectiverl.data.replay import Replay, Row
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import EpisodeCollector, Step, first_success, steps
-from collectiverl.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.nn.normalizer import Normalizer
 from collectiverl.sac.agent import Agent, SACState, update
 from collectiverl.sac.policy import AgentPolicy, explore
@@ -344,7 +344,7 @@ class Trainer:
         self.replay.restore(checkpoints.load_arrays(folder / "replay.safetensors"))
         self.recent = [_read(folder / f"recent_{i}") for i in range(self.experts)]
         self.sampled = [_read(folder / f"sampled_{i}") for i in range(self.experts)]
-        saved = store.read_json(folder / "progress.json")
+        saved = sealed.read_json(folder / "progress.json")
         self.progress = Progress([ExpertProgress(**e) for e in saved.pop("experts")], **saved)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collectiverl import checkpoints, store
-from collectiverl.metrics import Report, silent
+from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.metrics import Report, silent
 from collectiverl.types import UserError
 
 SUMMARY = "summary.json"
@@ -49,24 +49,24 @@ class Stage:
     @property
     def settings(self) -> dict[str, Any]:
         """All that the result depends on, beside the inputs."""
-        return {**store.plain(self.config), "seed": self.seed}
+        return {**sealed.plain(self.config), "seed": self.seed}
 
 
 def input_hashes(run: Path, stage: Stage) -> dict[str, str]:
     """Identity of every input, or a message naming the command that makes the missing one."""
     hashes = {}
     for name in stage.inputs:
-        if not store.is_sealed(run / name):
+        if not sealed.is_sealed(run / name):
             command = stage.makes.get(name)
             hint = f": make it with 'collectiverl {command}'" if command else ""
             raise UserError(f"{stage.label} needs {run / name}, which is not there{hint}")
-        hashes[name] = store.identity(run / name)
+        hashes[name] = sealed.identity(run / name)
     return hashes
 
 
 def is_done(run: Path, stage: Stage) -> bool:
     """True if the stage's output is there and fits; raises UserError if it is there and does not fit."""
-    return store.is_sealed(run / stage.out) and store.fits(
+    return sealed.is_sealed(run / stage.out) and sealed.fits(
         run / stage.out, stage.settings, input_hashes(run, stage)
     )
 
@@ -78,7 +78,7 @@ def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool
         return summary(out)
     hashes = input_hashes(run, stage)
     try:
-        with store.stage(
+        with sealed.stage(
             out, name=stage.name, config=stage.settings, inputs=hashes, seed=stage.seed, overwrite=overwrite
         ) as folder:
             result = stage.function(Work(run, folder, stage.seed, stage.config, report, stage.inputs))
@@ -92,5 +92,5 @@ def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool
 
 def summary(out: Path) -> dict[str, Any]:
     """What a sealed stage said of itself."""
-    store.manifest(out)
-    return store.read_json(out / SUMMARY)
+    sealed.manifest(out)
+    return sealed.read_json(out / SUMMARY)

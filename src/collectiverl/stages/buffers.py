@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from collectiverl.artifacts.sealed import verify
 from collectiverl.data.episodes import EpisodeTable, write
 from collectiverl.data.split import split
 from collectiverl.stages.base import Stage, Work
-from collectiverl.store import verify
 from collectiverl.types import UserError
 
 BUFFER = "episodes"  # a stage's folder of episodes

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collectiverl import store
+from collectiverl.artifacts import sealed
 from collectiverl.collective.dataset import played
 from collectiverl.collective.policy import ABOUT, WEIGHTS, load_collective, save_collective
 from collectiverl.collective.train import CollectiveConfig, distillation
@@ -81,14 +81,14 @@ def take_collective_stage(source: str, out: str = COLLECTIVE) -> Stage:
         UserError: there is none.
     """
     folder = _found(source)
-    config = TakeCollective(source=str(source), identity=store.identity(folder))
+    config = TakeCollective(source=str(source), identity=sealed.identity(folder))
     return Stage("take-collective", source, out, take_collective, config)
 
 
 def _found(source: str) -> Path:
     folder = shipped(source) or Path(source)
-    folder = folder / RUN_COLLECTIVE if store.is_sealed(folder / RUN_COLLECTIVE) else folder
-    if not store.is_sealed(folder) or not (folder / ABOUT).is_file():
+    folder = folder / RUN_COLLECTIVE if sealed.is_sealed(folder / RUN_COLLECTIVE) else folder
+    if not sealed.is_sealed(folder) or not (folder / ABOUT).is_file():
         raise UserError(
             f"there is no collective at {source}: name one that comes with the package, such as mt10, "
             "or the folder of a run that has one ('collectiverl run --until collective' makes it)"
@@ -102,5 +102,5 @@ def take_collective(work: Work) -> dict[str, Any]:
     collective, *_ = load_collective(folder)
     for name in (WEIGHTS, ABOUT):
         shutil.copy(folder / name, work.folder / name)
-    about = store.read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
+    about = sealed.read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
     return about | {"tasks": list(collective.tasks)}

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from collectiverl.artifacts.sealed import is_sealed
 from collectiverl.evaluation.evaluate import EvaluateConfig, Evaluation, evaluate
 from collectiverl.policies import load_policy
 from collectiverl.stages.base import Stage, Work, summary
-from collectiverl.store import is_sealed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from collectiverl import store
+from collectiverl.artifacts import sealed
+from collectiverl.artifacts.metrics import METRICS, MetricsLog, read_metrics
 from collectiverl.data.episodes import relabel, write
 from collectiverl.data.replay import Replay
 from collectiverl.envs.concat import Concatenated
@@ -19,7 +20,6 @@ from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.envs.rollout import Diluted, RandomPolicy, episodes
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.metrics import METRICS, MetricsLog, read_metrics
 from collectiverl.policies import shipped
 from collectiverl.sac import agent as sac
 from collectiverl.sac.policy import ABOUT, WEIGHTS, Expert, load_expert, save_agent
@@ -205,7 +205,7 @@ def take_expert_stage(config: TrainTask, together: str, seed: int) -> Stage:
 def take_expert(work: Work) -> dict[str, Any]:
     config: TrainTask = work.config
     [together] = work.inputs
-    store.verify(work.run / together)
+    sealed.verify(work.run / together)
     shutil.copytree(work.run / together / config.task, work.folder, dirs_exist_ok=True)
     with contextlib.closing(MetricsLog(work.folder)) as log:
         for line in read_metrics(work.run / together):

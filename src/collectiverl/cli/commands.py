@@ -7,21 +7,21 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from collectiverl import pipeline
+from collectiverl.artifacts.sealed import is_sealed
+from collectiverl.cli.options import Where
 from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.envs.make import Backend
 from collectiverl.envs.tasks import canonical, resolve
-from collectiverl.pipeline import RunConfig
+from collectiverl.pipeline import plan
+from collectiverl.pipeline.plan import RunConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.settings import TrainConfig
 from collectiverl.stages import buffers, collective, experts, online, representation, students
 from collectiverl.stages.base import Stage
-from collectiverl.store import is_sealed
 from collectiverl.student.finetune import FinetuningConfig
 from collectiverl.student.strategies import StrategyConfig
 from collectiverl.types import UserError
-from collectiverl.where import Where
 
 Task = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
 Tasks = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
@@ -93,7 +93,7 @@ class OnlineDistill(Command):
     def stage(self, run: RunConfig) -> Stage:
         run = replace(run, tasks=some(self.tasks), online=self.online)
         config = replace(
-            pipeline.online_distill(run), teacher=self.teacher, backend=self.backend, fraction=self.fraction
+            plan.online_distill(run), teacher=self.teacher, backend=self.backend, fraction=self.fraction
         )
         return online.online_distill_stage(config, self.seed)
 
@@ -111,7 +111,7 @@ class SplitBuffer(Command):
         return {"seed": run.seed, "fraction": run.validation_fraction}
 
     def stage(self, run: RunConfig) -> Stage:
-        return pipeline.split_buffer(
+        return plan.split_buffer(
             replace(run, validation_fraction=self.fraction), canonical(self.task), self.seed
         )
 
@@ -129,7 +129,7 @@ class SplitOnlineBuffer(SplitBuffer):
         alone = is_sealed(self.where.folder / online.online_path((task,), self.seed))
         together = resolve(self.together) if self.together else (task,) if alone else run.tasks
         run = replace(run, validation_fraction=self.fraction)
-        return pipeline.split_online_buffer(run, task, together, self.seed)
+        return plan.split_online_buffer(run, task, together, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from collectiverl import checkpoints, pipeline, store
+from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.collective.extension import ExtensionConfig
 from collectiverl.collective.policy import load_collective
-from collectiverl.pipeline import RunConfig
+from collectiverl.pipeline import plan
+from collectiverl.pipeline.plan import RunConfig
 from collectiverl.stages.base import Stage, summary
 from collectiverl.stages.buffers import split_online_buffer_stage
 from collectiverl.stages.collective import COLLECTIVE
@@ -26,7 +27,7 @@ def stages(run: Path, config: RunConfig, extension: ExtensionConfig, tasks: Sequ
     Raises:
         UserError: the run has no collective, or it knows one of these tasks.
     """
-    if not store.is_sealed(run / COLLECTIVE):
+    if not sealed.is_sealed(run / COLLECTIVE):
         raise UserError(f"{run} has no collective yet: 'collectiverl run' makes one")
     first, sac, encoder = load_collective(run / COLLECTIVE)
     if again := [task for task in tasks if task in first.tasks]:
@@ -48,8 +49,8 @@ def stages(run: Path, config: RunConfig, extension: ExtensionConfig, tasks: Sequ
         )
         extended = extend_collective_stage(step, config.seed)
         found += [
-            *pipeline.experts(replace(config, tasks=(task,))),
-            pipeline.split_buffer(config, task, config.seed),
+            *plan.experts(replace(config, tasks=(task,))),
+            plan.split_buffer(config, task, config.seed),
             extended,
             split_online_buffer_stage(
                 task, extended.out, f"extend-collective {task}", config.validation_fraction, config.seed
@@ -62,10 +63,10 @@ def stages(run: Path, config: RunConfig, extension: ExtensionConfig, tasks: Sequ
 def summarize(run: Path, every: Sequence[Stage], extension: ExtensionConfig) -> list[dict[str, Any]]:
     """One row for every extension, written as `extensions.json`."""
     rows = [_row(run, stage) for stage in every if stage.name == "extend-collective"]
-    checkpoints.write_json(run / RESULT, {"rows": rows, "settings": store.plain(extension)})
+    checkpoints.write_json(run / RESULT, {"rows": rows, "settings": sealed.plain(extension)})
     return rows
 
 
 def _row(run: Path, stage: Stage) -> dict[str, Any]:
-    seconds = store.manifest(run / stage.out)["seconds"]
+    seconds = sealed.manifest(run / stage.out)["seconds"]
     return {**summary(run / stage.out), "folder": stage.out, "seconds": round(seconds, 1)}

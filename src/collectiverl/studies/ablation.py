@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from collectiverl import checkpoints, store
+from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.collective.train import CollectiveConfig
-from collectiverl.pipeline import RunConfig
+from collectiverl.pipeline.plan import RunConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.stages.ablation import (
     Ablation,
@@ -124,7 +124,7 @@ def stages(run: Path, config: RunConfig, ablation: AblationConfig) -> list[Stage
     Raises:
         UserError: the run has no collective, whose buffers all rows learn from.
     """
-    if not store.is_sealed(run / "model_col"):
+    if not sealed.is_sealed(run / "model_col"):
         raise UserError(f"{run} has no collective yet: 'collectiverl run' makes one")
     wanted = chosen(config, ablation)
     trainings = {encoder_path(row.encoder): row.encoder for row in wanted if row.encoder}
@@ -139,7 +139,7 @@ def summarize(run: Path, config: RunConfig, ablation: AblationConfig) -> list[di
     table: dict[tuple[str, str], dict[str, Any]] = {}
     for one in chosen(config, ablation):
         stage = ablation_stage(one, config.seed)
-        found, seconds = summary(run / stage.out), store.manifest(run / stage.out)["seconds"]
+        found, seconds = summary(run / stage.out), sealed.manifest(run / stage.out)["seconds"]
         entry = table.setdefault(
             (one.group, one.variant),
             {"group": one.group, "variant": one.variant, "seeds": [], "probe": [], "seconds": []},
@@ -149,7 +149,7 @@ def summarize(run: Path, config: RunConfig, ablation: AblationConfig) -> list[di
         if one.encoder:
             entry["probe"].append(_probe(run, one.encoder, entry))
     result = list(table.values())
-    checkpoints.write_json(run / RESULT, {"rows": result, "settings": store.plain(ablation)})
+    checkpoints.write_json(run / RESULT, {"rows": result, "settings": sealed.plain(ablation)})
     return result
 
 
@@ -157,5 +157,5 @@ def _probe(run: Path, encoder: TrainEncoder, entry: Mapping[str, Any]) -> dict[s
     """Accuracy by steps seen; and the time of training the encoder, in the row that it was trained for."""
     path = run / encoder_path(encoder)
     if encoder.name != "default" or entry["variant"] == "cls":
-        entry["seconds"][-1] += round(store.manifest(path)["seconds"], 1)
+        entry["seconds"][-1] += round(sealed.manifest(path)["seconds"], 1)
     return summary(path)["probe"]["linear_probe"]

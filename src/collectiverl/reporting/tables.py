@@ -22,9 +22,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from collectiverl import engine
-from collectiverl.comparisons import ComparisonConfig
+from collectiverl.pipeline import executor
 from collectiverl.stages.base import Stage
+from collectiverl.studies.comparison import ComparisonConfig
 
 console = Console()
 _table = partial(Table, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
@@ -40,7 +40,7 @@ class Display:
         self.began: dict[str, float] = {}
         self.overall = progress.add_task("[bold]all stages", total=len(stages), note="", rate="")
 
-    def __call__(self, update: engine.Progress) -> None:
+    def __call__(self, update: executor.Progress) -> None:
         if update.out not in self.tasks:
             label = self.labels.setdefault(update.out, update.out)
             self.tasks[update.out] = self.progress.add_task(label, total=1, note="", rate="")

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from collectiverl.comparisons import CLONING, PLAIN, UNTRAINED, ZERO_SHOT, ComparisonConfig
 from collectiverl.evaluation.statistics import seeds_interval
+from collectiverl.studies.comparison import CLONING, PLAIN, UNTRAINED, ZERO_SHOT, ComparisonConfig
 
 DPI = 110
 PANEL = 3.4, 2.6  # inches

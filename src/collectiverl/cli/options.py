@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collectiverl import configs
-from collectiverl.pipeline import CONFIG, RunConfig
-from collectiverl.presets import PRESETS
+from collectiverl.artifacts import configs
+from collectiverl.pipeline.plan import CONFIG, RunConfig
+from collectiverl.pipeline.presets import PRESETS
 from collectiverl.types import UserError
 
 

@@ -75,7 +75,7 @@ def _command(verb: str, args: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(VERBS)}"
         raise UserError(f"there is no command {verb!r}: {hint}")
-    from collectiverl import verbs
+    from collectiverl.cli import verbs
 
     warnings.filterwarnings("ignore", module="(envpool|gymnasium|metaworld|glfw).*")
     others = {

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from collectiverl import store
+from collectiverl.artifacts import sealed
 from collectiverl.envs.make import spec
 from collectiverl.evaluation.statistics import interval_over, seeds_interval
-from collectiverl.pipeline import CONFIG, RunConfig
+from collectiverl.pipeline.plan import CONFIG, RunConfig
 from collectiverl.stages.experts import demo_count
 
 
@@ -20,7 +20,7 @@ def experts_card(name: str, config: RunConfig, figures: dict[str, Any], trained:
         "",
         f"One soft actor-critic agent a task, trained by collectiverl {figures['versions']['collectiverl']}, "
         f"seed {config.seed}.",
-        f"`{CONFIG}` holds the settings, each agent's `{store.MANIFEST}` its own. A folder holds actor, twin critics",
+        f"`{CONFIG}` holds the settings, each agent's `{sealed.MANIFEST}` its own. A folder holds actor, twin critics",
         "and observation statistics as safetensors.",
         "",
         "```python",
@@ -87,7 +87,7 @@ def collective_card(name: str, config: RunConfig, figures: Sequence[dict[str, An
         + ", and says `z`, on which actor and critics are conditioned. Distilled by "
         f"collectiverl {figures[0]['versions']['collectiverl']}",
         f"from {teachers}; seed {seeds[0]} of {len(seeds)}.",
-        f"`{CONFIG}` holds the settings, `{store.MANIFEST}` the inputs and checksums; encoder, actor, critics and",
+        f"`{CONFIG}` holds the settings, `{sealed.MANIFEST}` the inputs and checksums; encoder, actor, critics and",
         "statistics are one safetensors file.",
         "",
         "```python",

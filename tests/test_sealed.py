@@ -5,14 +5,14 @@ import multiprocessing
 
 import pytest
 
-from collectiverl import store
+from collectiverl.artifacts import sealed
 from collectiverl.types import UserError
 
 CONFIG = {"steps": 10, "sac": {"gamma": 0.9}, "tasks": ("toy-reach",)}
 
 
 def stage(out, config=CONFIG, inputs=None, **kwargs):
-    return store.stage(out, name="train-task", config=config, inputs=inputs or {}, **kwargs)
+    return sealed.stage(out, name="train-task", config=config, inputs=inputs or {}, **kwargs)
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def out(tmp_path):
 
 
 @pytest.fixture
-def sealed(out):
+def finished(out):
     with stage(out) as folder:
         (folder / "weights").write_bytes(b"1234")
         (folder / "deep").mkdir()
@@ -29,22 +29,22 @@ def sealed(out):
     return out
 
 
-def test_a_sealed_stage_is_whole_and_says_how_it_was_made(sealed):
-    record = store.verify(sealed)
+def test_a_sealed_stage_is_whole_and_says_how_it_was_made(finished):
+    record = sealed.verify(finished)
     assert set(record["files"]) == {"weights", "deep/episodes"}
     assert record["stage"] == "train-task"
     assert record["config"] == {"steps": 10, "sac": {"gamma": 0.9}, "tasks": ["toy-reach"]}
     assert "jax" in record["versions"]
-    assert {path.name for path in sealed.iterdir()} == {"weights", "deep", store.MANIFEST}
-    assert not store.partial(sealed).exists()
-    assert store.fits(sealed, CONFIG, {})
+    assert {path.name for path in finished.iterdir()} == {"weights", "deep", sealed.MANIFEST}
+    assert not sealed.partial(finished).exists()
+    assert sealed.fits(finished, CONFIG, {})
 
 
 def test_nothing_unsealed_is_read(out):
     with pytest.raises(UserError, match=r"not a finished result$"):
-        store.verify(out)
+        sealed.verify(out)
     with stage(out), pytest.raises(UserError, match=r"seed_0\.partial is there: the stage was interrupted"):
-        store.verify(out)
+        sealed.verify(out)
 
 
 def interrupt(out):
@@ -58,10 +58,10 @@ def interrupt(out):
 def test_a_stage_that_raises_is_not_sealed_and_is_handed_out_again(out):
     with pytest.raises(ZeroDivisionError):
         interrupt(out)
-    assert not store.is_sealed(out)
+    assert not sealed.is_sealed(out)
     with stage(out) as folder:
         assert {p.name for p in folder.iterdir()} == {"checkpoint", "metrics.jsonl", ".intent.json", ".lock"}
-    assert set(store.verify(out)["files"]) == {"metrics.jsonl"}
+    assert set(sealed.verify(out)["files"]) == {"metrics.jsonl"}
 
 
 def test_an_interrupted_stage_of_other_settings_is_refused_by_the_settings_name(out):
@@ -74,17 +74,17 @@ def test_an_interrupted_stage_of_other_settings_is_refused_by_the_settings_name(
         assert {p.name for p in folder.iterdir()} == {".intent.json", ".lock"}
 
 
-def test_a_sealed_stage_of_other_settings_or_inputs_is_refused_by_name(sealed):
+def test_a_sealed_stage_of_other_settings_or_inputs_is_refused_by_name(finished):
     with pytest.raises(UserError, match=r"steps: 10 there, 11 now.*--overwrite.*--run"):
-        store.fits(sealed, CONFIG | {"steps": 11}, {})
+        sealed.fits(finished, CONFIG | {"steps": 11}, {})
     with pytest.raises(UserError, match="input model"):
-        store.fits(sealed, CONFIG, {"model": "abc"})
+        sealed.fits(finished, CONFIG, {"model": "abc"})
 
 
-def test_overwriting_replaces_all_of_the_old(sealed):
-    with stage(sealed, overwrite=True) as folder:
+def test_overwriting_replaces_all_of_the_old(finished):
+    with stage(finished, overwrite=True) as folder:
         (folder / "new").write_text("new")
-    assert set(store.verify(sealed)["files"]) == {"new"}
+    assert set(sealed.verify(finished)["files"]) == {"new"}
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ def test_overwriting_replaces_all_of_the_old(sealed):
         (lambda path: path.unlink(), "weights is missing: delete .* and run its stage again"),
         (lambda path: path.write_bytes(b"123"), "weights is corrupt"),
         (lambda path: path.write_bytes(b"1235"), "weights is corrupt"),
-        (lambda path: path.with_name(store.MANIFEST).write_text('{"fi'), "manifest.json is not readable"),
-        (lambda path: path.with_name(store.MANIFEST).write_text("{}"), "manifest.json is no manifest"),
-        (lambda path: path.with_name(store.MANIFEST).write_text("[]"), "manifest.json is no manifest"),
+        (lambda path: path.with_name(sealed.MANIFEST).write_text('{"fi'), "manifest.json is not readable"),
+        (lambda path: path.with_name(sealed.MANIFEST).write_text("{}"), "manifest.json is no manifest"),
+        (lambda path: path.with_name(sealed.MANIFEST).write_text("[]"), "manifest.json is no manifest"),
     ],
 )
-def test_harm_is_named_with_what_to_do(sealed, harm, message):
-    harm(sealed / "weights")
+def test_harm_is_named_with_what_to_do(finished, harm, message):
+    harm(finished / "weights")
     with pytest.raises(UserError, match=message):
-        store.verify(sealed)
+        sealed.verify(finished)
 
 
 def test_identity_follows_the_content(out, tmp_path):
@@ -109,7 +109,7 @@ def test_identity_follows_the_content(out, tmp_path):
     for name, content in [("a", b"1"), ("b", b"1"), ("c", b"2")]:
         with stage(tmp_path / name) as folder:
             (folder / "weights").write_bytes(content)
-        hashes.append(store.identity(tmp_path / name))
+        hashes.append(sealed.identity(tmp_path / name))
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -142,14 +142,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
-    store.write_atomically(path, b"old")
+    sealed.write_atomically(path, b"old")
 
     def fail(_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(store.os, "fsync", fail)
+    monkeypatch.setattr(sealed.os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
-        store.write_atomically(path, b"new")
+        sealed.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
 
 
@@ -159,11 +159,11 @@ def test_unreadable_json_is_the_users_to_mend(tmp_path):
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(UserError, match=r"summary\.json is not readable"):
-            store.read_json(path)
+            sealed.read_json(path)
     path.write_text(json.dumps([1]))
-    assert store.read_json(path) == [1]
+    assert sealed.read_json(path) == [1]
 
 
 def test_differences_name_nested_settings():
-    assert store.differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}) == ["a.c: 3 there, 2 now"]
-    assert store.differences({"a": 1}, {"a": 1, "b": 2}) == ["b: 2 there, None now"]
+    assert sealed.differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}) == ["a.c: 3 there, 2 now"]
+    assert sealed.differences({"a": 1}, {"a": 1, "b": 2}) == ["b: 2 there, None now"]

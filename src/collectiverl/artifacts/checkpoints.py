@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from collectiverl.store import write_atomically
+from collectiverl.artifacts.sealed import write_atomically
 from collectiverl.types import UserError
 
 T = TypeVar("T")

@@ -8,21 +8,19 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from collectiverl import ablations, checkpoints, comparisons, engine, extensions, figures, pipeline, store
-from collectiverl.ablations import AblationConfig
+from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.cli.commands import STAGES, Flat, Tasks, some
+from collectiverl.cli.options import Where
 from collectiverl.collective.extension import ExtensionConfig
-from collectiverl.commands import STAGES, Flat, Tasks, some
-from collectiverl.comparisons import ComparisonConfig
-from collectiverl.curves import draw_curves
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
 from collectiverl.evaluation.video import record_video
-from collectiverl.export import CARD, FIGURES, export_collective, export_experts
-from collectiverl.pipeline import RunConfig
+from collectiverl.exchange.export import CARD, FIGURES, export_collective, export_experts
+from collectiverl.pipeline import executor, plan
+from collectiverl.pipeline.plan import RunConfig
 from collectiverl.policies import load_policy
-from collectiverl.stages.base import SUMMARY, Stage, available_cores
-from collectiverl.stages.evaluation import row
-from collectiverl.stages.representation import PICTURES
-from collectiverl.terminal import (
+from collectiverl.reporting import figures
+from collectiverl.reporting.curves import draw_curves
+from collectiverl.reporting.tables import (
     ablation_table,
     comparison_table,
     console,
@@ -33,8 +31,14 @@ from collectiverl.terminal import (
     policies_table,
     probe_tables,
 )
+from collectiverl.stages.base import SUMMARY, Stage, available_cores
+from collectiverl.stages.evaluation import row
+from collectiverl.stages.representation import PICTURES
+from collectiverl.studies import ablation, lifelong
+from collectiverl.studies import comparison as comparisons
+from collectiverl.studies.ablation import AblationConfig
+from collectiverl.studies.comparison import ComparisonConfig
 from collectiverl.types import UserError
-from collectiverl.where import Where
 
 C = TypeVar("C")
 
@@ -67,7 +71,7 @@ class Run:
 
     where: Annotated[Where, Flat] = field(default_factory=Where)
     cores: int = 0  # stages side by side, one core each; 0: as many as there are cores
-    until: pipeline.Until = "end"  # experts, collective: stop when these are there and evaluated
+    until: plan.Until = "end"  # experts, collective: stop when these are there and evaluated
     settings: Annotated[RunConfig, Flat] = field(default_factory=RunConfig)
 
 
@@ -79,18 +83,18 @@ def run(args: Sequence[str]) -> int:
     if command.cores < 0:
         raise UserError(f"--cores={command.cores} must not be negative")
     cores = command.cores or available_cores()
-    with store.lock(folder):
-        pipeline.claim(folder, config, overwrite=where.overwrite)
+    with sealed.lock(folder):
+        plan.claim(folder, config, overwrite=where.overwrite)
         with _refusals():
-            every = pipeline.stages(config, command.until)
-        todo = pipeline.unfinished(folder, every, overwrite=where.overwrite)
+            every = plan.stages(config, command.until)
+        todo = plan.unfinished(folder, every, overwrite=where.overwrite)
         if todo:
             done = len(every) - len(todo)
             console.print(
                 f"{done} of {len(every)} stages are done, {len(todo)} to do; logs in {folder / 'logs'}"
             )
             with display(todo) as watch:
-                engine.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=where.overwrite)
+                executor.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=where.overwrite)
         else:
             console.print(f"all {len(every)} stages are done: nothing to do")
         if command.until == "experts":
@@ -106,7 +110,7 @@ def show_experts(folder: Path, summary: dict[str, Any]) -> None:
     console.print(
         f"together {summary['env_steps']:,} environment steps, {summary['core_seconds']:,.0f} core-seconds"
     )
-    names = {"these figures": figures.EXPERTS, "settings": pipeline.CONFIG, "experts": "model"}
+    names = {"these figures": figures.EXPERTS, "settings": plan.CONFIG, "experts": "model"}
     console.print(places(folder, names))
 
 
@@ -121,7 +125,7 @@ def show(folder: Path, summary: dict[str, Any]) -> None:
         console.print(f"{label}: {solved}")
     names = {
         "these figures": SUMMARY,
-        "settings": pipeline.CONFIG,
+        "settings": plan.CONFIG,
         "experts": "model",
         "transformer": "trajectory_transformer",
         "collective": "model_col",
@@ -145,10 +149,10 @@ def stage(verb: str) -> Callable[[Sequence[str]], int]:
         parsed = _parse(verb, args, kind(where=where, **kind.defaults(base), **required))
         with _refusals():
             made, folder = parsed.stage(base), parsed.where.folder
-        engine.use_threads(available_cores())
+        executor.use_threads(available_cores())
         with display([made]) as watch:
-            result = engine.run_here(folder, made, watch=watch, overwrite=parsed.where.overwrite)
-            watch(engine.Progress(made.out, 1, 0, ""))
+            result = executor.run_here(folder, made, watch=watch, overwrite=parsed.where.overwrite)
+            watch(executor.Progress(made.out, 1, 0, ""))
         SHOWN.get(verb, show_result)(folder, made, result)
         return 0
 
@@ -198,20 +202,20 @@ def evaluate_verb(args: Sequence[str]) -> int:
     """`collectiverl evaluate`."""
     command = _parse("evaluate", args, Evaluate(policy=tyro.MISSING, tasks=tyro.MISSING))
     tasks = some(command.tasks)
-    engine.use_threads(available_cores())
+    executor.use_threads(available_cores())
     rows = []
     with display([]) as watch:
         for task in tasks:
             policy = load_policy(command.policy, task=task)
 
             def report(done: int, total: int, note: str = "", task: str = task) -> None:
-                watch(engine.Progress(task, done, total, note))
+                watch(executor.Progress(task, done, total, note))
 
             rows.append(row(command.policy, evaluate(policy, task, command.settings, report=report)))
             if command.video:
                 record_video(policy, task, Path(command.video) / f"{task}.mp4")
     if command.json:
-        store.make_writable(Path(command.json).parent)
+        sealed.make_writable(Path(command.json).parent)
         checkpoints.write_json(Path(command.json), {"policies": rows})
     console.print(policies_table(rows))
     return 0
@@ -222,10 +226,10 @@ def evaluate_verb(args: Sequence[str]) -> int:
 
 def _do(folder: Path, every: Sequence[Stage], cores: int, *, overwrite: bool) -> None:
     """What is not done yet of these stages; with `cores` 0 on all cores."""
-    todo = pipeline.unfinished(folder, list(every), overwrite=overwrite)
+    todo = plan.unfinished(folder, list(every), overwrite=overwrite)
     console.print(f"{len(every) - len(todo)} of {len(every)} stages are done, {len(todo)} to do")
     with display(todo) as watch:
-        engine.run_in_processes(
+        executor.run_in_processes(
             folder, todo, cores=cores or available_cores(), watch=watch, overwrite=overwrite
         )
 
@@ -248,11 +252,11 @@ def ablate(args: Sequence[str]) -> int:
     command = _parse("ablate", args, Ablate(where=where))
     folder, config = command.where.folder, where.base().resolved()
     with _refusals():
-        every = ablations.stages(folder, config, command.ablation)
-    with store.lock(folder):
+        every = ablation.stages(folder, config, command.ablation)
+    with sealed.lock(folder):
         _do(folder, every, command.cores, overwrite=where.overwrite)
-        console.print(ablation_table(ablations.summarize(folder, config, command.ablation)))
-    console.print(places(folder, {"these figures": ablations.RESULT, "rows": "ablation"}))
+        console.print(ablation_table(ablation.summarize(folder, config, command.ablation)))
+    console.print(places(folder, {"these figures": ablation.RESULT, "rows": "ablation"}))
     return 0
 
 
@@ -280,8 +284,8 @@ def compare_students(args: Sequence[str]) -> int:
     with _refusals():
         config = config.resolved()
         every = comparisons.stages(config, comparison)
-    store.make_writable(folder)
-    with store.lock(folder):
+    sealed.make_writable(folder)
+    with sealed.lock(folder):
         _do(folder, every, command.cores, overwrite=where.overwrite)
         found = comparisons.summarize(folder, config, comparison)
     place = comparisons.folder(folder, comparison)
@@ -314,11 +318,11 @@ def extend_collective(args: Sequence[str]) -> int:
     command = _parse("extend-collective", args, ExtendCollective(tasks=tyro.MISSING, where=where))
     folder, config = command.where.folder, where.base().resolved()
     with _refusals():
-        every = extensions.stages(folder, config, command.extension, some(command.tasks))
-    with store.lock(folder):
+        every = lifelong.stages(folder, config, command.extension, some(command.tasks))
+    with sealed.lock(folder):
         _do(folder, every, command.cores, overwrite=where.overwrite)
-        console.print(*extensions_table(extensions.summarize(folder, every, command.extension)), sep="")
-    console.print(places(folder, {"these figures": extensions.RESULT, "collectives": "extended"}))
+        console.print(*extensions_table(lifelong.summarize(folder, every, command.extension)), sep="")
+    console.print(places(folder, {"these figures": lifelong.RESULT, "collectives": "extended"}))
     return 0
 
 

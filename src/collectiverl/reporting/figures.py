@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from collectiverl import checkpoints, store
-from collectiverl.pipeline import KINDS, MET, RunConfig, Until, stages
+from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.pipeline.plan import KINDS, MET, RunConfig, Until, stages
 from collectiverl.stages.base import SUMMARY, Stage, summary
 from collectiverl.stages.experts import model_path, steps_to
 from collectiverl.stages.online import online_path
@@ -45,8 +45,8 @@ def summarize(run: Path, config: RunConfig, until: Until = "end") -> dict[str, A
             for s in every
             if s.name == "train-student"
         },
-        "stage_seconds": {s.out: store.manifest(run / s.out)["seconds"] for s in every},
-        "versions": store.versions(),
+        "stage_seconds": {s.out: sealed.manifest(run / s.out)["seconds"] for s in every},
+        "versions": sealed.versions(),
     }
     checkpoints.write_json(run / SUMMARY, result)
     return result
@@ -69,7 +69,7 @@ def summarize_experts(run: Path, config: RunConfig) -> dict[str, Any]:
         "env_steps": sum(expert["env_steps"] for expert in trained),
         "core_seconds": round(sum(expert["seconds"] for expert in trained), 1),
         "steps_to_0.9": {task: steps_to(run / model_path(task, config.seed), 0.9) for task in config.tasks},
-        "versions": store.versions(),
+        "versions": sealed.versions(),
     }
     checkpoints.write_json(run / EXPERTS, result)
     return result
@@ -77,4 +77,4 @@ def summarize_experts(run: Path, config: RunConfig) -> dict[str, Any]:
 
 def _seconds(run: Path, every: list[Stage]) -> float:
     """Seconds of all stages that the collective is made from, as if done one after the other."""
-    return round(sum(store.manifest(run / s.out)["seconds"] for s in every if s.name in COLLECTIVE_FROM), 1)
+    return round(sum(sealed.manifest(run / s.out)["seconds"] for s in every if s.name in COLLECTIVE_FROM), 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from collectiverl.store import write_atomically
+from collectiverl.artifacts.sealed import write_atomically
 
 METRICS = "metrics.jsonl"
 Report = Callable[[int, int, str], None]  # (done, total, note), called as a stage advances

@@ -5,7 +5,7 @@ from dataclasses import replace
 from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.evaluation.evaluate import EvaluateConfig
-from collectiverl.pipeline import RunConfig
+from collectiverl.pipeline.plan import RunConfig
 from collectiverl.representation.encoder import EncoderConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.agent import SACConfig

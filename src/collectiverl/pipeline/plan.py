@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from collectiverl import store
+from collectiverl.artifacts import sealed
 from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.policy import EMBEDDED
 from collectiverl.collective.train import CollectiveConfig
@@ -241,16 +241,16 @@ def claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:
     """Makes `run` the folder of this configuration, or says what differs from the one it belongs to."""
     import yaml  # type: ignore[import-untyped]
 
-    store.make_writable(run)
-    path, record = run / CONFIG, store.plain(config)
+    sealed.make_writable(run)
+    path, record = run / CONFIG, sealed.plain(config)
     if path.is_file() and not overwrite:
-        changed = store.differences(record, yaml.safe_load(path.read_text()))
+        changed = sealed.differences(record, yaml.safe_load(path.read_text()))
         if changed:
             raise UserError(
                 f"{run} belongs to another configuration ({'; '.join(changed[:3])}): "
                 "choose another folder with --run, or pass --overwrite"
             )
-    store.write_atomically(path, yaml.safe_dump(record, sort_keys=False).encode())
+    sealed.write_atomically(path, yaml.safe_dump(record, sort_keys=False).encode())
 
 
 def unfinished(run: Path, every: list[Stage], *, overwrite: bool = False) -> list[Stage]:

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from collectiverl import configs, store
-from collectiverl.cards import collective_card, experts_card
-from collectiverl.checkpoints import write_json
+from collectiverl.artifacts import configs, sealed
+from collectiverl.artifacts.checkpoints import write_json
 from collectiverl.collective import policy as collective
-from collectiverl.figures import EXPERTS
-from collectiverl.pipeline import CONFIG, RunConfig
+from collectiverl.pipeline.plan import CONFIG, RunConfig
 from collectiverl.policies import SHIPPED as PACKAGE
+from collectiverl.reporting.cards import collective_card, experts_card
+from collectiverl.reporting.figures import EXPERTS
 from collectiverl.sac.policy import ABOUT, WEIGHTS
 from collectiverl.stages.base import SUMMARY, summary
 from collectiverl.stages.collective import COLLECTIVE
@@ -36,11 +36,11 @@ def export_experts(run: Path, out: Path) -> None:
     _check_empty(out)
     config = configs.load(run / CONFIG, RunConfig())
     sources = {task: run / model_path(task, config.seed) for task in config.tasks}
-    records = {task: store.verify(source) for task, source in sources.items()}
+    records = {task: sealed.verify(source) for task, source in sources.items()}
     for task, source in sources.items():
         _copy(source, records[task], out / task, SHIPPED)
     shutil.copy(run / CONFIG, out / CONFIG)
-    figures = store.read_json(run / EXPERTS)
+    figures = sealed.read_json(run / EXPERTS)
     write_json(out / EXPERTS, figures)
     (out / CARD).write_text(
         experts_card(out.name, config, figures, [summary(out / task) for task in sources])
@@ -61,15 +61,15 @@ def export_collective(runs: Sequence[Path], out: Path) -> None:
     _check_empty(out)
     configs_of = [configs.load(run / CONFIG, RunConfig()) for run in runs]
     for run, config in zip(runs, configs_of, strict=True):
-        differing = store.differences(
-            store.plain(replace(config, seed=0)), store.plain(replace(configs_of[0], seed=0))
+        differing = sealed.differences(
+            sealed.plain(replace(config, seed=0)), sealed.plain(replace(configs_of[0], seed=0))
         )
         if differing:
             raise UserError(f"{run} is no other seed of {runs[0]}: they differ in {'; '.join(differing[:3])}")
     source = runs[0] / COLLECTIVE
-    _copy(source, store.verify(source), out, (collective.ABOUT, collective.WEIGHTS, SUMMARY))
+    _copy(source, sealed.verify(source), out, (collective.ABOUT, collective.WEIGHTS, SUMMARY))
     shutil.copy(runs[0] / CONFIG, out / CONFIG)
-    figures = [store.read_json(run / SUMMARY) for run in runs]
+    figures = [sealed.read_json(run / SUMMARY) for run in runs]
     write_json(out / FIGURES, figures)
     (out / CARD).write_text(collective_card(_name(out), configs_of[0], figures))
 
@@ -86,8 +86,8 @@ def _check_empty(out: Path) -> None:
 
 def _copy(source: Path, record: dict[str, Any], target: Path, names: Sequence[str]) -> None:
     """The files that make the agent, under the manifest that they had."""
-    store.make_writable(target)
+    sealed.make_writable(target)
     for name in names:
         shutil.copy(source / name, target / name)
     kept = record | {"files": {name: record["files"][name] for name in names}}
-    store.write_atomically(target / store.MANIFEST, json.dumps(kept, indent=1).encode())
+    sealed.write_atomically(target / sealed.MANIFEST, json.dumps(kept, indent=1).encode())

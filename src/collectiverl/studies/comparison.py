@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, cast, get_args
 
-from collectiverl import checkpoints, store
+from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.metrics import read_metrics
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.statistics import seeds_interval
-from collectiverl.metrics import read_metrics
-from collectiverl.pipeline import RunConfig, unfinished
+from collectiverl.pipeline.plan import RunConfig, unfinished
 from collectiverl.policies import RUN_COLLECTIVE
 from collectiverl.sac.settings import TrainConfig
 from collectiverl.stages.base import Stage, summary
@@ -184,11 +184,11 @@ def summarize(run: Path, config: RunConfig, comparison: ComparisonConfig) -> dic
     result = {
         "rows": rows,
         "median_ratio": {name: _median_ratio(rows, name) for name in comparison.strategies},
-        "settings": store.plain(comparison),
-        "versions": store.versions(),
+        "settings": sealed.plain(comparison),
+        "versions": sealed.versions(),
     }
     place = folder(run, comparison)
-    store.make_writable(place)
+    sealed.make_writable(place)
     checkpoints.write_json(place / RESULT, result)
     return result
 
@@ -199,8 +199,8 @@ def _with_earlier(run: Path, config: RunConfig, comparison: ComparisonConfig) ->
     path = folder(run, comparison) / RESULT
     mine = ("tasks", "strategies")
     try:
-        before = store.read_json(path)["settings"]
-        if any(before[name] != value for name, value in store.plain(comparison).items() if name not in mine):
+        before = sealed.read_json(path)["settings"]
+        if any(before[name] != value for name, value in sealed.plain(comparison).items() if name not in mine):
             return comparison
         both = {name: tuple(dict.fromkeys((*getattr(comparison, name), *before[name]))) for name in mine}
         wider = replace(comparison, **both)
