@@ -198,7 +198,12 @@ def torch_train(layout: Layout, episodes: int, seconds: float, stock: bool = Fal
     trainer = TorchTrainer(twin, data, config)
 
     def call() -> None:
-        chosen = config.batch_size // 2, config.encoder.window, config.starts, config.objective.positives
+        chosen = (
+            config.batch_size // 2,
+            config.encoder.window,
+            config.prefix_fraction,
+            config.objective.positives,
+        )
         trainer.update(draw(data, rng, *chosen))
 
     return {WINDOWS: core_rate(call, config.batch_size, seconds)}

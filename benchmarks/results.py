@@ -16,7 +16,7 @@ import tyro
 
 from benchmarks.measure import ChildFailed, console
 from collectiverl.artifacts.checkpoints import write_json
-from collectiverl.artifacts.sealed import plain
+from collectiverl.artifacts.sealed import to_jsonable
 from collectiverl.cli.main import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USER
 from collectiverl.types import UserError
 
@@ -105,9 +105,9 @@ def command(
         print(f"\nbenchmarks.{name}: stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
     path = config.out / f"{name}.json"
-    settings = {key: value for key, value in plain(config).items() if key != "out"}
+    settings = {key: value for key, value in to_jsonable(config).items() if key != "out"}
     document = {"about": about, "config": settings, "results": outcome.results}
-    write_json(path, document | {"table": plain(outcome.table)})
+    write_json(path, document | {"table": to_jsonable(outcome.table)})
     if console.is_terminal:
         console.print(outcome.table.rich())
     else:

@@ -18,7 +18,7 @@ from benchmarks.criterion import Criterion
 from benchmarks.measure import ChildFailed, available_cores, console, in_child, progress_bar
 from benchmarks.results import Options, Outcome, Table, command, facts
 from collectiverl.artifacts.checkpoints import write_json
-from collectiverl.artifacts.sealed import plain, read_json
+from collectiverl.artifacts.sealed import read_json, to_jsonable
 from collectiverl.envs.tasks import resolve
 from collectiverl.types import UserError
 
@@ -104,7 +104,7 @@ def finished(cells: Sequence[Cell], limits: dict[str, float], config: TimeToSucc
 def settings(cell: Cell, config: TimeToSuccess) -> dict[str, Any]:
     """All that a cell's result depends on."""
     train = contenders.train_config(config.criterion) if cell.contender == "ours" else None
-    return plain({"criterion": asdict(config.criterion), "train": asdict(train) if train else None})
+    return to_jsonable({"criterion": asdict(config.criterion), "train": asdict(train) if train else None})
 
 
 def measure(cells: Sequence[Cell], limits: dict[str, float], config: TimeToSuccess) -> dict[Cell, Verdict]:

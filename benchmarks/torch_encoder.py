@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from collectiverl.nn.normalizer import CLIP
 from collectiverl.nn.transformer import Block
 from collectiverl.representation.encoder import Encoder, EncoderConfig
-from collectiverl.representation.tokens import INITIAL_SCALE, InterleavedTokens, JointTokens, Reader
+from collectiverl.representation.tokens import INITIAL_SCALE, CLSTransformer, InterleavedTokens, JointTokens
 
 
 class Windows(NamedTuple):
@@ -146,7 +146,7 @@ def copy_weights(twin: TorchEncoder, encoder: Encoder) -> None:
         _fill(scale.mean, ours.mean)
         _fill(scale.std, np.maximum(np.sqrt(variance), ours.floor))
     reader, tokens = encoder.body, encoder.tokens
-    assert isinstance(reader, Reader)
+    assert isinstance(reader, CLSTransformer)
     _fill(twin.cls, reader.cls)
     _fill(twin.position, reader.position)
     if isinstance(tokens, JointTokens):

@@ -79,16 +79,16 @@ def objective(
     truth = windows.action, windows.reward, windows.state
     errors = torch.stack([((g - t) ** 2).mean(dim=-1) for g, t in zip(guess, truth, strict=True)])
     by_part = (errors * places).sum(dim=(1, 2)) / places.sum(dim=(1, 2)).clamp(min=1)
-    kin, buffer = torch.from_numpy(drawn.kin), torch.from_numpy(drawn.buffer)
+    positive_group, buffer = torch.from_numpy(drawn.positive_group), torch.from_numpy(drawn.buffer)
     c = config.objective
-    return c.reconstruction * by_part.mean() + c.contrast * info_nce(z, kin, buffer, c.temperature)
+    return c.reconstruction * by_part.mean() + c.contrast * info_nce(z, positive_group, buffer, c.temperature)
 
 
-def info_nce(z: Tensor, kin: Tensor, buffer: Tensor, temperature: float) -> Tensor:
+def info_nce(z: Tensor, positive_group: Tensor, buffer: Tensor, temperature: float) -> Tensor:
     """As `losses.info_nce`, with windows of other buffers as negatives."""
     unit = z * torch.rsqrt((z**2).sum(dim=1, keepdim=True) + 1e-8)
     logits = unit @ unit.T / temperature
-    positive = (kin[:, None] == kin).fill_diagonal_(False)
+    positive = (positive_group[:, None] == positive_group).fill_diagonal_(False)
     rest = logits.masked_fill(buffer[:, None] == buffer, FAR).logsumexp(dim=1, keepdim=True)
     return (positive * (torch.logaddexp(rest, logits) - logits)).sum() / positive.sum().clamp(min=1)
 

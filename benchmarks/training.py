@@ -18,8 +18,8 @@ from collectiverl.sac.settings import NoHelp, SamplingConfig, TrainConfig
 from collectiverl.sac.train import Trainer
 
 WARMUP = 1_000  # environment steps before the first update
-SETTLE = 4  # vector steps of learning before the clock starts: the first ones compile
-PEER_SETTLE = 100  # a peer's environment steps of learning before the clock starts
+SETTLE = 4  # vector steps of learning before the clock prefix_fraction: the first ones compile
+PEER_SETTLE = 100  # a peer's environment steps of learning before the clock prefix_fraction
 
 
 class StepTimes(NoHelp):

@@ -376,7 +376,7 @@ def test_the_twin_embeds_alike(twins):
     from benchmarks import torch_training
 
     ours, twin, config, data = twins
-    drawn = draw(data, np.random.default_rng(0), 64, config.encoder.window, config.starts, "buffer")
+    drawn = draw(data, np.random.default_rng(0), 64, config.encoder.window, config.prefix_fraction, "buffer")
     numbers = drawn.first, drawn.end, drawn.context
     rows = torch_training.TorchRows.of(data)
     found = torch_training.embed_all(twin.eval(), rows, *numbers, batch=50)
@@ -390,7 +390,7 @@ def test_the_twin_has_the_same_objective_and_gradient(twins):
     from benchmarks.torch_encoder import Windows
 
     ours, twin, config, data = twins
-    drawn = draw(data, np.random.default_rng(0), 64, config.encoder.window, config.starts, "buffer")
+    drawn = draw(data, np.random.default_rng(0), 64, config.encoder.window, config.prefix_fraction, "buffer")
     model = objective.init_model(ours, config.objective, 4, 10, jax.random.key(1))
     batch = objective.load(ours, data.rows, drawn, config.encoder.window)
     key = jax.random.key(2)

@@ -85,7 +85,7 @@ def test_a_collective_may_be_another_one_for_each_task(tmp_path):
     ("flags", "message"),
     [
         (["--strategies", "magic"], "--strategies=magic"),
-        (["--strategies", "none+replay"], "--strategies=none+replay"),
+        (["--strategies", "none+prior-data"], "--strategies=none+prior-data"),
         (["--strategies", "cloning+imitation"], "--strategies=cloning+imitation"),
         (["--strategies", "none", "none"], "each row once"),
         (["--strategies", "replay", "--steps", "600"], "--steps=600 leaves a student nothing to learn in"),

@@ -37,9 +37,9 @@ class Watching(RandomPolicy):
 
 
 @pytest.mark.parametrize("read", ["cls", "last_state"])
-def test_the_running_context_is_the_recorded_window(encoder, read, tmp_path):
+def test_the_running_context_is_the_recorded_window(encoder, readout, tmp_path):
     envs = make_envs("toy-swap", NUM_ENVS)
-    policy = Watching(Context(encoder, STATE_INDEX, NUM_ENVS, read=read))
+    policy = Watching(Context(encoder, STATE_INDEX, NUM_ENVS, readout=readout))
     collector, played, owners = EpisodeCollector(envs, "random", 0), [], []
     stream = steps(envs, policy, seed=0)
     for _ in range(2 * envs.spec.horizon + 1):  # two episodes, and the reset between them
@@ -47,7 +47,7 @@ def test_the_running_context_is_the_recorded_window(encoder, read, tmp_path):
             owners.append(owner)
             played.append(episode)
     write(tmp_path, played)
-    recorded = encode(encoder, EpisodeTable.open(tmp_path), STATE_INDEX, batch=32, read=read)
+    recorded = encode(encoder, EpisodeTable.open(tmp_path), STATE_INDEX, batch=32, readout=readout)
     lived, horizon = np.stack(policy.seen), envs.spec.horizon
     for i, owner in enumerate(owners):
         begin = (i // NUM_ENVS) * (horizon + 1)

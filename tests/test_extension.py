@@ -52,7 +52,7 @@ def small():
         base,
         tasks=OLD,
         experts="scripted",
-        graded=12,
+        mixed_skill=12,
         transformer=replace(base.transformer, updates=20, validation_every=20, warmup=2),
         online=replace(
             base.online, random_episodes=2, expert_episodes=4, learner_rounds=1, updates=100, refresh=20

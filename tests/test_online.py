@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectiverl.collective import distill, losses
-from collectiverl.collective.online import OnlineConfig, OnlineDistillation, Reading
-from collectiverl.collective.playing import Team, allocate, groups
+from collectiverl.collective.online import EncoderTraining, OnlineConfig, OnlineDistillation
+from collectiverl.collective.playing import PerTaskPolicy, allocate, groups
 from collectiverl.collective.policy import one_hot
 from collectiverl.data.split import split
 from collectiverl.envs.make import make_envs, spec
@@ -105,11 +105,11 @@ def make(config=CONFIG, teachers=None, seed=0, **kwargs):
     return OnlineDistillation(envs, teachers, config, spec(TASKS[0]), seed=seed, **kwargs)
 
 
-def reading():
+def encoder_training():
     """An encoder and the buffers of these two tasks."""
     refresh = replace(ENCODER_TRAINING, updates=20, warmup=2, validation_every=20)
     sides = ([table for table in side if table.tasks[0] in TASKS] for side in buffers())
-    return Reading(any_encoder(SMALL), refresh, *sides)
+    return EncoderTraining(any_encoder(SMALL), refresh, *sides)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_killed_and_resumed_it_ends_as_uninterrupted(tmp_path, config, when):
         if done == when:
             raise Killed
 
-    settings = {"reading": reading()} if config is READS else {}
+    settings = {"encoder_training": encoder_training()} if config is READS else {}
     whole = make(config, **settings)
     wanted = whole.run()
     with pytest.raises(Killed):
@@ -183,7 +183,7 @@ def test_killed_and_resumed_it_ends_as_uninterrupted(tmp_path, config, when):
 
 
 def test_a_learner_that_reads_its_trajectory_has_its_encoder_refreshed():
-    distillation = make(READS, reading=reading())
+    distillation = make(READS, encoder_training=encoder_training())
     distillation.run()
     assert not same(distillation.encoder, any_encoder(SMALL))
     assert same(distillation.encoder.state_scale, any_encoder(SMALL).state_scale)
@@ -237,9 +237,9 @@ def test_a_learned_teachers_labels_are_its_own_at_the_stored_state_and_action():
 def test_a_team_plays_each_environment_by_the_teacher_of_its_task():
     tasks = ("toy-swap", "toy-reach", "toy-swap")
     obs = np.random.default_rng(0).uniform(-1, 1, (3, 6)).astype(np.float32)
-    action = Team({task: ScriptedPolicy((task,)) for task in TASKS}, tasks).eval_action(obs)
+    action = PerTaskPolicy({task: ScriptedPolicy((task,)) for task in TASKS}, tasks).eval_action(obs)
     np.testing.assert_array_equal(action, ScriptedPolicy(tasks).eval_action(obs))
-    assert Team({"toy-swap": RandomPolicy(2, 0)}, ("toy-swap",)).eval_action(obs[:1]).shape == (1, 2)
+    assert PerTaskPolicy({"toy-swap": RandomPolicy(2, 0)}, ("toy-swap",)).eval_action(obs[:1]).shape == (1, 2)
 
 
 def test_an_unknown_task_has_no_place():

@@ -25,7 +25,7 @@ tasks: [toy-reach, toy-mirror]
 student_tasks: [toy-mirror]
 expert: {steps: 800, warmup: 200, eval_every: 400, stop_evaluations: 0, checkpoint_every: 200}
 student: {steps: 600, warmup: 200, eval_every: 300, stop_evaluations: 0, checkpoint_every: 200}
-strategy: {replay: {most_rounds: 2}}
+strategy: {prior_data: {most_rounds: 2}}
 transformer: {updates: 120, validation_every: 60, checkpoint_every: 60, warmup: 10, encoder: {layers: 1}}
 online: {random_episodes: 2, expert_episodes: 6, learner_rounds: 1, learner_episodes: 6, updates: 100, refresh: 60}
 collective: {actor_updates: 100, critic_updates: 100}
@@ -173,7 +173,7 @@ def test_a_collective_that_knows_nothing_of_the_task_leaves_plain_sac_bit_for_bi
     root = tmp_path / "runs"
     shutil.copytree(finished, root / "smoke")
     args = ["train-student", "toy-turn", "600", "--run", "smoke", "--root", str(root), "--eval-every", "200"]
-    assert main.dispatch([*args, "--strategy.replay.doubt", "0.999"]) == 0
+    assert main.dispatch([*args, "--strategy.prior-data.trust-threshold", "0.999"]) == 0
     plain_steps = ["475" if arg == "600" else arg for arg in args]  # those that the collective left
     assert main.dispatch([*plain_steps, "--strategy.use", "none"]) == 0
     helped, plain = (root / "smoke" / kind / "toy-turn" / "seed_1" for kind in ("student", "sac"))
@@ -184,17 +184,17 @@ def test_a_collective_that_knows_nothing_of_the_task_leaves_plain_sac_bit_for_bi
 
 
 def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished, tmp_path, capsys):
-    strategies = ["zero-shot", "cloning", "none", "replay+imitation", "finetune-encoder"]
-    where = ["--preset", "smoke", "--root", str(tmp_path), "--run", "students", "--cores", "1"]
+    strategies = ["zero-shot", "cloning", "none", "prior-data+imitation", "finetune-encoder"]
+    options = ["--preset", "smoke", "--root", str(tmp_path), "--run", "students", "--cores", "1"]
     sizes = ["--seeds", "1", "--steps", "1200", "--eval-every", "200", "--eval-episodes", "8"]
-    args = ["compare-students", *where, *sizes, "--collective", str(finished), "--tasks", "toy-mirror"]
+    args = ["compare-students", *options, *sizes, "--collective", str(finished), "--tasks", "toy-mirror"]
     assert main.dispatch([*args, "--strategies", *strategies]) == 0
     folder = tmp_path / "students" / "comparison" / "smoke"
     found = json.loads((folder / "comparison.json").read_text())
     rows = {row["strategy"]: row for row in found["rows"]}
     assert set(rows) == set(strategies)
     assert rows["none"]["ratio"]["value"] == 1
-    for name in ("none", "replay+imitation", "finetune-encoder"):
+    for name in ("none", "prior-data+imitation", "finetune-encoder"):
         assert rows[name]["curves"][0]["steps"][-1] <= 1250
     assert (folder / "curves.png").is_file()
     capsys.readouterr()
@@ -235,14 +235,14 @@ def test_experts_alone_are_trained_judged_and_given_away(finished, tmp_path, cap
     """Of a finished run they are all done; what is exported plays without the run."""
     root = tmp_path / "runs"
     shutil.copytree(finished, root / "smoke")
-    where = ["--run", "smoke", "--root", str(root)]
-    assert main.dispatch(["run", *where, "--until", "experts"]) == 0
+    options = ["--run", "smoke", "--root", str(root)]
+    assert main.dispatch(["run", *options, "--until", "experts"]) == 0
     found = json.loads((root / "smoke" / "experts.json").read_text())
     assert [row["task"] for row in found["policies"]] == ["toy-reach", "toy-mirror"]
     assert {row["trained_from"] for row in found["policies"]} == {"scratch"}
     assert found["env_steps"] == sum(row["env_steps"] for row in found["policies"])
     out = tmp_path / "given"
-    assert main.dispatch(["export", *where, "--out", str(out)]) == 0
+    assert main.dispatch(["export", *options, "--out", str(out)]) == 0
     card = (out / "README.md").read_text()
     assert all(
         f"`{row['task']}`" in card and f"{row['success_any']:.3f}" in card for row in found["policies"]
@@ -254,7 +254,7 @@ def test_experts_alone_are_trained_judged_and_given_away(finished, tmp_path, cap
     obs = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
     assert np.array_equal(one.eval_action(obs), other.eval_action(obs))
     capsys.readouterr()
-    assert main.dispatch(["export", *where, "--out", str(out)]) == 2
+    assert main.dispatch(["export", *options, "--out", str(out)]) == 2
     assert "is not empty" in capsys.readouterr().err
 
 
@@ -262,8 +262,8 @@ def test_a_collective_is_given_away_with_the_figures_of_its_seeds(finished, tmp_
     root, out = tmp_path / "runs", tmp_path / "given"
     for name in ("smoke", "other"):
         shutil.copytree(finished, root / name)
-    where = ["--run", "smoke", "--root", str(root)]
-    flags = ["export", *where, "--what", "collective", "--seeds", "other", "--out", str(out)]
+    options = ["--run", "smoke", "--root", str(root)]
+    flags = ["export", *options, "--what", "collective", "--seeds", "other", "--out", str(out)]
     assert main.dispatch(flags) == 0
     mean = json.loads((root / "smoke" / "summary.json").read_text())["mean"]["collective"]["success_any"]
     assert f"{mean:.3f}, {mean:.3f}" in (out / "README.md").read_text()
@@ -272,9 +272,9 @@ def test_a_collective_is_given_away_with_the_figures_of_its_seeds(finished, tmp_
     assert np.array_equal(one.eval_action(obs), other.eval_action(obs))
     shutil.rmtree(out)
     settings = (root / "other" / "config.yaml").read_text()
-    (root / "other" / "config.yaml").write_text(settings.replace("graded: 48", "graded: 40"))
+    (root / "other" / "config.yaml").write_text(settings.replace("mixed_skill: 48", "mixed_skill: 40"))
     assert main.dispatch(flags) == 2
-    assert "graded" in capsys.readouterr().err
+    assert "mixed-skill" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -318,8 +318,8 @@ def test_experts_trained_in_one_program_lie_where_others_look_for_them(finished,
 
 @pytest.mark.parametrize("demos", ["scripted", "scripted:0", "random:5", "scripted:x"])
 def test_demonstrations_that_do_not_exist_are_refused(demos, tmp_path, capsys):
-    where = ["--preset", "smoke", "--root", str(tmp_path)]
-    assert main.dispatch(["train-task", "toy-reach", *where, "--demos", demos]) == 2
+    options = ["--preset", "smoke", "--root", str(tmp_path)]
+    assert main.dispatch(["train-task", "toy-reach", *options, "--demos", demos]) == 2
     assert f"--demos={demos}" in capsys.readouterr().err
 
 

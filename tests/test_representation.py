@@ -120,10 +120,10 @@ def test_pairs_are_what_they_are_called(positives):
     def same(name):
         return float(np.mean(one[name] == other[name]))
 
-    assert same("buffer") == same("kin") == 1
+    assert same("buffer") == same("positive_group") == 1
     assert (same("first") == 1) is (positives != "buffer")
     assert (same("end") == 1) is (positives == "views")
-    assert len(np.unique(drawn.kin)) == {"views": 200, "buffer": 4}.get(
+    assert len(np.unique(drawn.positive_group)) == {"views": 200, "buffer": 4}.get(
         positives, len(np.unique(drawn.first))
     )
 
@@ -175,13 +175,13 @@ def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(tmp_path):
     log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [100, 200, 300, 400]
     assert log[-1]["validation/loss"] < 0.9 * log[0]["validation/loss"]
-    assert log[-1]["validation/contrast"] < 0.9 * log[0]["validation/contrast"]
+    assert log[-1]["validation/info_nce"] < 0.9 * log[0]["validation/info_nce"]
 
 
 def test_the_optional_objectives_reach_the_encoder():
     data = pack(buffers()[0], STATE_INDEX)
     config = ObjectiveConfig(
-        reconstruction=0.0, contrast=0.0, bottleneck=1.0, supervised=1.0, positives="views"
+        reconstruction=0.0, info_nce=0.0, bottleneck=1.0, supervised=1.0, positives="views"
     )
     encoder = any_encoder(SMALL)
     model = objective.init_model(encoder, config, 2, 4, jax.random.key(1))
@@ -193,7 +193,7 @@ def test_the_optional_objectives_reach_the_encoder():
         return objective.loss(model, batch, jax.random.key(2), config, dropout=False)
 
     grads, metrics = grad(model)
-    assert {"bottleneck", "supervised", "reconstruction", "contrast"} <= metrics.keys()
+    assert {"bottleneck", "supervised", "reconstruction", "info_nce"} <= metrics.keys()
     assert float(metrics["loss"]) == pytest.approx(float(metrics["bottleneck"] + metrics["supervised"]))
     assert jnp.abs(grads.encoder.tokens.embed.weight).max() > 0
     assert not any(jnp.abs(leaf).max() for leaf in jax.tree.leaves(grads.encoder.state_scale))
@@ -205,7 +205,7 @@ def test_the_optional_objectives_reach_the_encoder():
         ({"updates": 0}, "--updates=0"),
         ({"updates": 105, "validation_every": 10}, "--updates=105 is not a multiple"),
         ({"batch_size": 7}, "--batch-size=7"),
-        ({"starts": 1.5}, "--starts=1.5"),
+        ({"prefix_fraction": 1.5}, "--prefix-fraction=1.5"),
         ({"warmup": 5_000}, "--warmup=5000"),
         ({"learning_rate": 0.0}, "--learning-rate=0.0"),
     ],
@@ -219,8 +219,8 @@ def test_nonsense_is_refused_by_name(setting, flag):
     ("setting", "flag"),
     [
         ({"temperature": 0.0}, "objective.temperature=0.0"),
-        ({"contrast": -1.0}, "objective.contrast=-1.0"),
-        ({"reconstruction": 0.0, "contrast": 0.0}, "nothing would be learned"),
+        ({"info_nce": -1.0}, "objective.info-nce=-1.0"),
+        ({"reconstruction": 0.0, "info_nce": 0.0}, "nothing would be learned"),
     ],
 )
 def test_a_senseless_objective_is_refused_by_name(setting, flag):

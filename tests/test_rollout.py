@@ -6,7 +6,14 @@ import pytest
 from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.goals import goals
 from collectiverl.envs.make import make_envs
-from collectiverl.envs.rollout import Diluted, EpisodeCollector, RandomPolicy, episodes, first_success, steps
+from collectiverl.envs.rollout import (
+    EpisodeCollector,
+    NoisyPolicy,
+    RandomPolicy,
+    episodes,
+    first_success,
+    steps,
+)
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.toy import HORIZON, optimal_action
 
@@ -114,7 +121,7 @@ def test_returns_are_counted_until_the_first_success():
 def test_a_diluted_policy_is_itself_at_share_0_and_chance_at_share_1():
     obs = np.zeros((2, 6), np.float32)
     scripted = ScriptedPolicy(("toy-reach",))
-    policy = Diluted(scripted, np.array([0.0, 1.0]), seed=0, hold=3)
+    policy = NoisyPolicy(scripted, np.array([0.0, 1.0]), seed=0, hold=3)
     acted = np.stack([policy.eval_action(obs) for _ in range(30)])
     assert (acted[:, 0] == scripted.eval_action(obs)[0]).all()
     held = acted[:, 1].reshape(10, 3, 2)
@@ -125,6 +132,6 @@ def test_a_diluted_policy_is_itself_at_share_0_and_chance_at_share_1():
 def test_a_diluted_policy_dilutes_as_much_as_it_is_told():
     share, obs = np.array([0.3]), np.zeros((1, 6), np.float32)
     scripted = ScriptedPolicy(("toy-reach",))
-    policy = Diluted(scripted, share, seed=0, hold=1)
+    policy = NoisyPolicy(scripted, share, seed=0, hold=1)
     own = [(policy.eval_action(obs) == scripted.eval_action(obs)).all() for _ in range(1_000)]
     assert abs(1 - np.mean(own) - 0.3) < 0.06  # four standard errors

@@ -16,8 +16,10 @@ from collectiverl.stages.online import LONGEST, online_path
 
 def test_graded_episodes_go_from_clumsy_to_skilled(tmp_path):
     flags = ["--root", str(tmp_path), "--run", "r", "--episodes", "40", "--num-envs", "20"]
-    assert main.dispatch(["record", "toy-reach", "--policy", "graded", *flags]) == 0
-    table = EpisodeTable.open(tmp_path / "r" / "recorded" / "graded" / "toy-reach" / "seed_0" / "episodes")
+    assert main.dispatch(["record", "toy-reach", "--policy", "mixed-skill", *flags]) == 0
+    table = EpisodeTable.open(
+        tmp_path / "r" / "recorded" / "mixed-skill" / "toy-reach" / "seed_0" / "episodes"
+    )
     assert len(table) == 40
     share = [
         np.isclose(e.action, e.labels.mean, atol=1e-6).all(1).mean() for e in table
@@ -29,7 +31,9 @@ def test_graded_episodes_go_from_clumsy_to_skilled(tmp_path):
 
 
 def test_a_shipped_expert_is_taken_as_it_is(tmp_path):
-    record = Record(task="reach-v3", policy="graded", episodes=2, num_envs=2, horizon=20, backend="metaworld")
+    record = Record(
+        task="reach-v3", policy="mixed-skill", episodes=2, num_envs=2, horizon=20, backend="metaworld"
+    )
     stage = take_shipped_stage(TakeShipped(task="reach-v3", record=record), 0)
     summary = execute(tmp_path, stage)
     assert summary["shipped"] == "mt10/reach-v3"

@@ -18,8 +18,8 @@ from collectiverl.student.imitation import ImitationConfig
 from collectiverl.student.jump_start import JumpStartConfig
 from collectiverl.student.likelihood import LikelihoodConfig, likelihood
 from collectiverl.student.potential import PotentialConfig
-from collectiverl.student.replay import ReplayConfig, play
-from collectiverl.student.schedule import Fading
+from collectiverl.student.prior_data import PriorDataConfig, play
+from collectiverl.student.schedule import LinearDecay
 from collectiverl.student.strategies import StrategyConfig, guidance
 from training import TRAIN, same, trainer
 
@@ -62,11 +62,11 @@ def seen_by_hand(collective, obs):
     ("env_steps", "weight"), [(0, 5.0), (100, 5.0), (150, 2.5), (190, 0.5), (200, 0.0), (10_000, 0.0)]
 )
 def test_the_weight_is_constant_and_then_falls_to_nothing(env_steps, weight):
-    assert Fading(weight=5.0, constant_steps=100, decay_steps=100).at(env_steps) == pytest.approx(weight)
+    assert LinearDecay(weight=5.0, constant_steps=100, decay_steps=100).at(env_steps) == pytest.approx(weight)
 
 
 def test_without_decay_the_weight_falls_at_once():
-    fading = Fading(weight=5.0, constant_steps=100, decay_steps=0)
+    fading = LinearDecay(weight=5.0, constant_steps=100, decay_steps=0)
     assert [fading.at(steps) for steps in (0, 99, 100)] == [5.0, 5.0, 0.0]
 
 
@@ -153,8 +153,8 @@ def test_who_knows_nothing_is_not_imitated_nor_lets_others_wait(collective):
 
 def played(collective, **settings):
     envs = make_envs("toy-reach", 6, goals="fresh")
-    config = ReplayConfig(num_envs=6, **settings)
-    return play(envs, helped(collective, "replay", num_envs=6), config, seed=0)
+    config = PriorDataConfig(num_envs=6, **settings)
+    return play(envs, helped(collective, "prior-data", num_envs=6), config, seed=0)
 
 
 def test_the_collective_plays_whole_episodes_the_same_for_the_same_seed(collective):
@@ -169,7 +169,7 @@ class Knowing:
     """A mentor that does the right thing, in this share of the environments."""
 
     def __init__(self, share, collective):
-        self.known, self.mentor = share, helped(collective, "replay", num_envs=6).mentor
+        self.known, self.mentor = share, helped(collective, "prior-data", num_envs=6).mentor
 
     def look(self, obs):
         view = self.mentor.look(obs)
@@ -189,10 +189,15 @@ class Knowing:
 def test_it_is_trusted_as_far_as_it_succeeds_asked_longer_in_doubt_and_not_again_if_it_never_does(
     collective, share, rounds, trust
 ):
-    help = helped(collective, "replay", num_envs=6)
+    help = helped(collective, "prior-data", num_envs=6)
     help.mentor = Knowing(share, collective)
     envs = make_envs("toy-reach", 6, goals="fresh")
-    found = play(envs, help, ReplayConfig(num_envs=6, rounds=2, most_rounds=3, updates=30, doubt=0.5), seed=0)
+    found = play(
+        envs,
+        help,
+        PriorDataConfig(num_envs=6, rounds=2, most_rounds=3, updates=30, trust_threshold=0.5),
+        seed=0,
+    )
     assert found.success == pytest.approx(share, abs=0.1)  # a goal may lie where it stands still
     expected = max(0.0, 2 * found.success - 1)
     assert found.trust == pytest.approx(expected) == pytest.approx(trust, abs=0.2)
@@ -253,7 +258,7 @@ def test_strategies_add_up(collective):
     assert both.look(obs).advice.shape == (TRAIN.num_envs, 2)
 
 
-@pytest.mark.parametrize("use", [(), ("none", "replay"), ("replay", "replay")])
+@pytest.mark.parametrize("use", [(), ("none", "prior-data"), ("prior-data", "prior-data")])
 def test_nonsense_combinations_are_refused(use):
     with pytest.raises(ValueError, match=r"strategy\.use="):
         StrategyConfig(use=use)
@@ -267,9 +272,9 @@ def test_nonsense_combinations_are_refused(use):
         (LikelihoodConfig, {"sigma_floor": 0.0}, r"sigma-floor=0\.0 must be positive"),
         (PotentialConfig, {"weight": -1.0}, r"weight=-1\.0"),
         (JumpStartConfig, {"steps": -1}, r"steps=-1"),
-        (ReplayConfig, {"rounds": 0}, r"rounds=0"),
-        (ReplayConfig, {"rounds": 3, "most_rounds": 2}, r"most-rounds=2"),
-        (ReplayConfig, {"doubt": 1.0}, r"doubt=1\.0"),
+        (PriorDataConfig, {"rounds": 0}, r"rounds=0"),
+        (PriorDataConfig, {"rounds": 3, "most_rounds": 2}, r"most-rounds=2"),
+        (PriorDataConfig, {"trust_threshold": 1.0}, r"trust_threshold=1\.0"),
         (CloningConfig, {"updates": 0}, r"updates=0"),
     ],
 )

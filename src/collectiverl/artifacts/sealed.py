@@ -28,7 +28,7 @@ def partial(out: Path) -> Path:
     return out.with_name(out.name + ".partial")
 
 
-def plain(config: Any) -> Any:
+def to_jsonable(config: Any) -> Any:
     """A config as JSON sees it, for comparing and saving."""
     value = dataclasses.asdict(config) if dataclasses.is_dataclass(type(config)) else config
     return json.loads(json.dumps(value, default=str))
@@ -106,7 +106,7 @@ def differences(expected: Any, found: Any, prefix: str = "") -> list[str]:
 
 def check_fits(folder: Path, record: Mapping[str, Any], config: Any, inputs: Mapping[str, str]) -> None:
     """Raises if a stage's folder was made with another configuration or from other inputs."""
-    changed = differences(plain(config), record["config"]) + differences(
+    changed = differences(to_jsonable(config), record["config"]) + differences(
         dict(inputs), record["inputs"], "input "
     )
     if changed:
@@ -182,7 +182,7 @@ def stage(
             _clear(work, but=(".lock",))
         if intent.is_file():
             check_fits(work, read_json(intent), config, inputs)
-        record = {"stage": name, "config": plain(config), "inputs": dict(inputs), "seed": seed}
+        record = {"stage": name, "config": to_jsonable(config), "inputs": dict(inputs), "seed": seed}
         _clear(work, but=RESUMABLE)
         write_atomically(intent, json.dumps(record).encode())
         yield work

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from collectiverl.artifacts.sealed import is_sealed
-from collectiverl.cli.options import Where
+from collectiverl.cli.options import RunOptions
 from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.envs.make import Backend
@@ -32,7 +32,7 @@ Flat = tyro.conf.arg(name="")  # nested settings without the prefix of the field
 class Command(ABC):
     """A command that does one stage of a run."""
 
-    where: Annotated[Where, Flat] = field(default_factory=Where)
+    options: Annotated[RunOptions, Flat] = field(default_factory=RunOptions)
 
     @staticmethod
     @abstractmethod
@@ -91,7 +91,7 @@ class OnlineDistill(Command):
         }
 
     def stage(self, run: RunConfig) -> Stage:
-        run = replace(run, tasks=some(self.tasks), online=self.online)
+        run = replace(run, tasks=resolve_tasks(self.tasks), online=self.online)
         config = replace(
             plan.online_distill(run), teacher=self.teacher, backend=self.backend, fraction=self.fraction
         )
@@ -126,7 +126,7 @@ class SplitOnlineBuffer(SplitBuffer):
 
     def stage(self, run: RunConfig) -> Stage:
         task = canonical(self.task)
-        alone = is_sealed(self.where.folder / online.online_path((task,), self.seed))
+        alone = is_sealed(self.options.folder / online.online_path((task,), self.seed))
         together = resolve(self.together) if self.together else (task,) if alone else run.tasks
         run = replace(run, validation_fraction=self.fraction)
         return plan.split_online_buffer(run, task, together, self.seed)
@@ -146,7 +146,7 @@ class TrainTransformer(Command):
 
     def stage(self, run: RunConfig) -> Stage:
         config = representation.TrainTransformer(
-            tasks=some(self.tasks or run.tasks), transformer=self.transformer
+            tasks=resolve_tasks(self.tasks or run.tasks), transformer=self.transformer
         )
         return representation.train_transformer_stage(config, self.seed)
 
@@ -167,8 +167,8 @@ class Probe(Command):
         return {"seed": run.seed}
 
     def stage(self, run: RunConfig) -> Stage:
-        tasks = some(self.tasks or run.tasks)
-        encoder = self.encoder or _encoder(self.where.folder, replace(run, tasks=tasks, seed=self.seed))
+        tasks = resolve_tasks(self.tasks or run.tasks)
+        encoder = self.encoder or _encoder(self.options.folder, replace(run, tasks=tasks, seed=self.seed))
         config = representation.Probe(tasks=tasks, encoder=encoder, buffer=self.buffer)
         return representation.probe_stage(config, self.seed)
 
@@ -189,8 +189,8 @@ class DistillCollective(Command):
         return {"seed": run.seed, "collective": run.collective}
 
     def stage(self, run: RunConfig) -> Stage:
-        tasks = some(self.tasks or run.tasks)
-        encoder = self.encoder or _encoder(self.where.folder, replace(run, tasks=tasks, seed=self.seed))
+        tasks = resolve_tasks(self.tasks or run.tasks)
+        encoder = self.encoder or _encoder(self.options.folder, replace(run, tasks=tasks, seed=self.seed))
         config = collective.DistillCollective(tasks=tasks, encoder=encoder, collective=self.collective)
         return collective.distill_collective_stage(config, self.seed)
 
@@ -264,7 +264,7 @@ class Record(Command):
     task: Task
     seed: int = 0
     episodes: int = 20
-    policy: Literal["random", "scripted", "mixed", "graded"] = "scripted"
+    policy: Literal["random", "scripted", "mixed", "mixed-skill"] = "scripted"
     num_envs: int = 5
     horizon: int | None = None  # steps of an episode, at most; None: the environment's own limit
     backend: Backend = "auto"
@@ -305,7 +305,7 @@ def _encoder(folder: Path, run: RunConfig) -> str:
     return run.encoder if is_sealed(folder / run.encoder) else representation.TRANSFORMER
 
 
-def some(names: tuple[str, ...]) -> tuple[str, ...]:
+def resolve_tasks(names: tuple[str, ...]) -> tuple[str, ...]:
     """The tasks that these names stand for.
 
     Raises:

@@ -12,7 +12,7 @@ from collectiverl.types import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where:
+class RunOptions:
     """Which run, and where its settings start from."""
 
     run: str | None = None  # the run's name; its folder is <root>/<run>
@@ -37,7 +37,7 @@ class Where:
         return configs.load(Path(self.config), base) if self.config else base
 
     @classmethod
-    def read(cls, args: Sequence[str]) -> "Where":
+    def read(cls, args: Sequence[str]) -> "RunOptions":
         """From a command line, before its other flags can be parsed: their defaults depend on this."""
         found: dict[str, Any] = {"overwrite": "--overwrite" in args}
         for i, arg in enumerate(args):

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from collectiverl.artifacts import checkpoints, sealed
-from collectiverl.cli.commands import STAGES, Flat, Tasks, some
-from collectiverl.cli.options import Where
+from collectiverl.cli.commands import STAGES, Flat, Tasks, resolve_tasks
+from collectiverl.cli.options import RunOptions
 from collectiverl.collective.extension import ExtensionConfig
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
 from collectiverl.evaluation.video import record_video
@@ -69,7 +69,7 @@ class Run:
     is named after the preset unless --run says otherwise.
     """
 
-    where: Annotated[Where, Flat] = field(default_factory=Where)
+    options: Annotated[RunOptions, Flat] = field(default_factory=RunOptions)
     cores: int = 0  # stages side by side, one core each; 0: as many as there are cores
     until: plan.Until = "end"  # experts, collective: stop when these are there and evaluated
     settings: Annotated[RunConfig, Flat] = field(default_factory=RunConfig)
@@ -77,24 +77,24 @@ class Run:
 
 def run(args: Sequence[str]) -> int:
     """`collectiverl run`."""
-    where = Where.read(args)
-    command = _parse("run", args, Run(where=where, settings=where.base()))
-    folder, config = command.where.folder, command.settings.resolved()
+    options = RunOptions.read(args)
+    command = _parse("run", args, Run(options=options, settings=options.base()))
+    folder, config = command.options.folder, command.settings.resolved()
     if command.cores < 0:
         raise UserError(f"--cores={command.cores} must not be negative")
     cores = command.cores or available_cores()
     with sealed.lock(folder):
-        plan.claim(folder, config, overwrite=where.overwrite)
+        plan.claim(folder, config, overwrite=options.overwrite)
         with _refusals():
             every = plan.stages(config, command.until)
-        todo = plan.unfinished(folder, every, overwrite=where.overwrite)
+        todo = plan.unfinished(folder, every, overwrite=options.overwrite)
         if todo:
             done = len(every) - len(todo)
             console.print(
                 f"{done} of {len(every)} stages are done, {len(todo)} to do; logs in {folder / 'logs'}"
             )
             with display(todo) as watch:
-                executor.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=where.overwrite)
+                executor.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=options.overwrite)
         else:
             console.print(f"all {len(every)} stages are done: nothing to do")
         if command.until == "experts":
@@ -143,15 +143,15 @@ def stage(verb: str) -> Callable[[Sequence[str]], int]:
     kind = STAGES[verb]
 
     def command(args: Sequence[str]) -> int:
-        where = Where.read(args)
-        base = where.base().resolved()
+        options = RunOptions.read(args)
+        base = options.base().resolved()
         required = {name: tyro.MISSING for name in ("task", "tasks") if _is_required(kind, name)}
-        parsed = _parse(verb, args, kind(where=where, **kind.defaults(base), **required))
+        parsed = _parse(verb, args, kind(options=options, **kind.defaults(base), **required))
         with _refusals():
-            made, folder = parsed.stage(base), parsed.where.folder
+            made, folder = parsed.stage(base), parsed.options.folder
         executor.use_threads(available_cores())
         with display([made]) as watch:
-            result = executor.run_here(folder, made, watch=watch, overwrite=parsed.where.overwrite)
+            result = executor.run_here(folder, made, watch=watch, overwrite=parsed.options.overwrite)
             watch(executor.Progress(made.out, 1, 0, ""))
         SHOWN.get(verb, show_result)(folder, made, result)
         return 0
@@ -201,7 +201,7 @@ class Evaluate:
 def evaluate_verb(args: Sequence[str]) -> int:
     """`collectiverl evaluate`."""
     command = _parse("evaluate", args, Evaluate(policy=tyro.MISSING, tasks=tyro.MISSING))
-    tasks = some(command.tasks)
+    tasks = resolve_tasks(command.tasks)
     executor.use_threads(available_cores())
     rows = []
     with display([]) as watch:
@@ -241,20 +241,20 @@ def _do(folder: Path, every: Sequence[Stage], cores: int, *, overwrite: bool) ->
 class Ablate:
     """What each choice of encoder and collective is worth, on the data of a finished run. Resumable."""
 
-    where: Annotated[Where, Flat] = field(default_factory=Where)
+    options: Annotated[RunOptions, Flat] = field(default_factory=RunOptions)
     cores: int = 0  # rows side by side, one core each; 0: as many as there are cores
     ablation: Annotated[AblationConfig, Flat] = field(default_factory=AblationConfig)
 
 
 def ablate(args: Sequence[str]) -> int:
     """`collectiverl ablate`."""
-    where = Where.read(args)
-    command = _parse("ablate", args, Ablate(where=where))
-    folder, config = command.where.folder, where.base().resolved()
+    options = RunOptions.read(args)
+    command = _parse("ablate", args, Ablate(options=options))
+    folder, config = command.options.folder, options.base().resolved()
     with _refusals():
         every = ablation.stages(folder, config, command.ablation)
     with sealed.lock(folder):
-        _do(folder, every, command.cores, overwrite=where.overwrite)
+        _do(folder, every, command.cores, overwrite=options.overwrite)
         console.print(ablation_table(ablation.summarize(folder, config, command.ablation)))
     console.print(places(folder, {"these figures": ablation.RESULT, "rows": "ablation"}))
     return 0
@@ -267,26 +267,26 @@ def ablate(args: Sequence[str]) -> int:
 class CompareStudents:
     """What the collective's help is worth against plain SAC: strategies, tasks and seeds. Resumable.
 
-    Strategies are none (plain SAC), likelihood, potential, jump-start, replay and imitation, several joined by +;
+    Strategies are none (plain SAC), likelihood, potential, jump-start, prior-data and imitation, several joined by +;
     finetune (SAC on the collective's own networks); and, not trained, zero-shot and cloning.
     """
 
-    where: Annotated[Where, Flat] = field(default_factory=Where)
+    options: Annotated[RunOptions, Flat] = field(default_factory=RunOptions)
     cores: int = 0  # students side by side, one core each; 0: as many as there are cores
     comparison: Annotated[ComparisonConfig, Flat] = field(default_factory=ComparisonConfig)
 
 
 def compare_students(args: Sequence[str]) -> int:
     """`collectiverl compare-students`."""
-    where = Where.read(args)
-    command = _parse("compare-students", args, CompareStudents(where=where))
-    folder, config, comparison = command.where.folder, where.base(), command.comparison
+    options = RunOptions.read(args)
+    command = _parse("compare-students", args, CompareStudents(options=options))
+    folder, config, comparison = command.options.folder, options.base(), command.comparison
     with _refusals():
         config = config.resolved()
         every = comparisons.stages(config, comparison)
     sealed.make_writable(folder)
     with sealed.lock(folder):
-        _do(folder, every, command.cores, overwrite=where.overwrite)
+        _do(folder, every, command.cores, overwrite=options.overwrite)
         found = comparisons.summarize(folder, config, comparison)
     place = comparisons.folder(folder, comparison)
     draw_curves(found["rows"], comparison, place / comparisons.PICTURE)
@@ -307,20 +307,20 @@ class ExtendCollective:
     """
 
     tasks: Tasks  # in this order, on top of the run's own collective
-    where: Annotated[Where, Flat] = field(default_factory=Where)
+    options: Annotated[RunOptions, Flat] = field(default_factory=RunOptions)
     cores: int = 0  # stages side by side, one core each; 0: as many as there are cores
     extension: Annotated[ExtensionConfig, Flat] = field(default_factory=ExtensionConfig)
 
 
 def extend_collective(args: Sequence[str]) -> int:
     """`collectiverl extend-collective`."""
-    where = Where.read(args)
-    command = _parse("extend-collective", args, ExtendCollective(tasks=tyro.MISSING, where=where))
-    folder, config = command.where.folder, where.base().resolved()
+    options = RunOptions.read(args)
+    command = _parse("extend-collective", args, ExtendCollective(tasks=tyro.MISSING, options=options))
+    folder, config = command.options.folder, options.base().resolved()
     with _refusals():
-        every = lifelong.stages(folder, config, command.extension, some(command.tasks))
+        every = lifelong.stages(folder, config, command.extension, resolve_tasks(command.tasks))
     with sealed.lock(folder):
-        _do(folder, every, command.cores, overwrite=where.overwrite)
+        _do(folder, every, command.cores, overwrite=options.overwrite)
         console.print(*extensions_table(lifelong.summarize(folder, every, command.extension)), sep="")
     console.print(places(folder, {"these figures": lifelong.RESULT, "collectives": "extended"}))
     return 0
@@ -336,18 +336,18 @@ class Export:
     out: str  # folder
     what: Literal["experts", "collective"] = "experts"
     seeds: tuple[str, ...] = ()  # other runs of these settings, for a collective's card
-    where: Annotated[Where, Flat] = field(default_factory=Where)
+    options: Annotated[RunOptions, Flat] = field(default_factory=RunOptions)
 
 
 def export(args: Sequence[str]) -> int:
     """`collectiverl export`."""
-    where = Where.read(args)
-    command = _parse("export", args, Export(out=tyro.MISSING, where=where))
-    out, folder = Path(command.out), command.where.folder
+    options = RunOptions.read(args)
+    command = _parse("export", args, Export(out=tyro.MISSING, options=options))
+    out, folder = Path(command.out), command.options.folder
     if command.what == "experts":
         export_experts(folder, out)
     else:
-        export_collective([folder, *(Path(command.where.root) / name for name in command.seeds)], out)
+        export_collective([folder, *(Path(command.options.root) / name for name in command.seeds)], out)
     numbers = figures.EXPERTS if command.what == "experts" else FIGURES
     console.print(places(out, {"model card": CARD, "figures": numbers}))
     return 0

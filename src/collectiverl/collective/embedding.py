@@ -35,7 +35,7 @@ def embed(
     if conditioning == "zeros":
         return np.zeros((int(table.length.sum()), ZEROS_DIM), np.float32)
     assert encoder is not None
-    z = encode(encoder, table, state_index, read="last_state" if conditioning == "last_state" else "cls")
+    z = encode(encoder, table, state_index, readout="last_state" if conditioning == "last_state" else "cls")
     return z if clusters is None else np.asarray(jax.vmap(clusters)(jnp.asarray(z)))
 
 

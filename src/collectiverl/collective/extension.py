@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from collectiverl.artifacts.metrics import Report, silent
 from collectiverl.collective.dataset import played
-from collectiverl.collective.online import OnlineConfig, OnlineDistillation, Reading, Rehearsal, Sides
+from collectiverl.collective.online import EncoderTraining, OnlineConfig, OnlineDistillation, Rehearsal, Sides
 from collectiverl.collective.policy import Collective
 from collectiverl.collective.train import CollectiveConfig, Emphasis, distillation
 from collectiverl.data.episodes import EpisodeTable
@@ -120,11 +120,11 @@ def extend(
         held_out: share of each round's episodes that nothing is trained on, those that `split` holds out.
         work: rounds of the learner are checkpointed there.
     """
-    reading = None
+    encoder_training = None
     if base.encoder is not None:
         report(0, 1, "encoder: training on")
         encoder = _trained_on(base.encoder, memory, learning.encoder, spec, seed)
-        reading = Reading(encoder, learning.refresh, *memory.left)
+        encoder_training = EncoderTraining(encoder, learning.refresh, *memory.left)
     online = OnlineDistillation(
         make_envs,
         teachers,
@@ -132,7 +132,7 @@ def extend(
         spec,
         seed=seed,
         held_out=held_out,
-        reading=reading,
+        encoder_training=encoder_training,
         rehearsal=Rehearsal(base.agent.actor, *memory.met, share=learning.share),
         report=report,
     )

@@ -17,7 +17,7 @@ import numpy as np
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.collective.distill import DistillLoss
-from collectiverl.collective.playing import Team, allocate, play_together, success_by_task
+from collectiverl.collective.playing import PerTaskPolicy, allocate, play_together, success_by_task
 from collectiverl.collective.policy import EMBEDDED, Collective, CollectivePolicy, Conditioning
 from collectiverl.collective.train import CollectiveConfig, Emphasis, distillation
 from collectiverl.data.episodes import EpisodeTable, Shard, paths, write
@@ -83,7 +83,7 @@ class OnlineConfig:
 
 
 @dataclass(frozen=True)
-class Reading:
+class EncoderTraining:
     """The encoder that a learner is conditioned on, and the buffers that it was trained on, one a task."""
 
     encoder: Encoder
@@ -107,7 +107,7 @@ class OnlineDistillation:
 
     Args:
         make_envs: so many environments of a task, with fresh goals; they are closed after their round.
-        reading: for a learner conditioned on `z`; its encoder is refreshed, and `encoder` is the last one. Its
+        encoder_training: for a learner conditioned on `z`; its encoder is refreshed, and `encoder` is the last one. Its
             buffers are those of the rehearsed tasks, then of the teachers'.
         rehearsal: for a learner that goes on from other tasks, which it is trained on beside what it plays.
         held_out: share of each round's episodes that neither learner nor encoder is trained on; those that
@@ -123,16 +123,21 @@ class OnlineDistillation:
         *,
         seed: int,
         held_out: float = 0.2,
-        reading: Reading | None = None,
+        encoder_training: EncoderTraining | None = None,
         rehearsal: Rehearsal | None = None,
         report: Report = silent,
     ):
-        if config.conditioning in EMBEDDED and reading is None:
+        if config.conditioning in EMBEDDED and encoder_training is None:
             raise ValueError(f"a learner conditioned on {config.conditioning} needs an encoder to read with")
         self.make_envs, self.teachers, self.config, self.spec = make_envs, teachers, config, spec
-        self.seed, self.held_out, self.reading, self.report = seed, held_out, reading, report
+        self.seed, self.held_out, self.encoder_training, self.report = (
+            seed,
+            held_out,
+            encoder_training,
+            report,
+        )
         self.rehearsal, self.tasks = rehearsal, tuple(teachers)
-        self.encoder = reading.encoder if reading else None
+        self.encoder = encoder_training.encoder if encoder_training else None
         self.actor = rehearsal.actor if rehearsal else None  # of the last round's learner
         self.collected: list[Episode] = []
         self.success = dict.fromkeys(self.tasks, 0.0)  # in the last round
@@ -191,7 +196,7 @@ class OnlineDistillation:
             if learner is not None:
                 return CollectivePolicy(learner, tasks)
             if phase == "expert":
-                return Team(self.teachers, tasks)
+                return PerTaskPolicy(self.teachers, tasks)
             return RandomPolicy(self.spec.action_dim, own_seed)
 
         played: list[Episode] = []
@@ -239,9 +244,9 @@ class OnlineDistillation:
 
     def _refresh(self) -> None:
         """Trains the encoder on, on its buffers and everything rehearsed and collected."""
-        reading = self.reading
-        assert reading is not None
-        sides = zip(self.sides(), (reading.training, reading.validation), strict=True)
+        encoder_training = self.encoder_training
+        assert encoder_training is not None
+        sides = zip(self.sides(), (encoder_training.training, encoder_training.validation), strict=True)
         training, validation = (
             [EpisodeTable.join([buffer, own]) for buffer, own in zip(buffers, collected, strict=True)]
             for collected, buffers in sides
@@ -249,7 +254,7 @@ class OnlineDistillation:
         self.encoder = train(
             training,
             validation,
-            reading.refresh,
+            encoder_training.refresh,
             state_index=self.spec.state_index,
             seed=self._seed(ENCODER),
             begin=self.encoder,

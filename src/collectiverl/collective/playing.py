@@ -10,11 +10,11 @@ from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import episodes
 from collectiverl.types import Episode, Policy
 
-JUDGE = 1_000_003  # stream of random numbers: goals that no training had
+EVALUATION = 1_000_003  # stream of random numbers: goals that no training had
 EVEN = 0.5  # share of a round's episodes that all tasks get alike; the rest goes where the last round failed
 
 
-class Team:
+class PerTaskPolicy:
     """Each environment played by the teacher of its task."""
 
     def __init__(self, teachers: Mapping[str, Policy], tasks: Sequence[str]):
@@ -103,7 +103,7 @@ def play_judged(
         wanted = dict.fromkeys(tasks, min(per_group, episodes - i))
         together = sum(wanted.values())
         for part in play_together(
-            make_envs, wanted, together, make_policy, phase="learner", seed=JUDGE + seed + i
+            make_envs, wanted, together, make_policy, phase="learner", seed=EVALUATION + seed + i
         ):
             played += part
     return played

@@ -149,8 +149,8 @@ def conditioner(collective: Collective, num_envs: int, tasks: Sequence[str] = ()
     """What says `z` to a collective playing `num_envs` environments."""
     c = collective
     if c.encoder is not None:
-        read = "last_state" if c.conditioning == "last_state" else "cls"
-        context = Context(c.encoder, c.state_index, num_envs, read=read)
+        readout = "last_state" if c.conditioning == "last_state" else "cls"
+        context = Context(c.encoder, c.state_index, num_envs, readout=readout)
         return context if c.clusters is None else _Clustered(context, c.clusters)
     if c.conditioning == "task_id":
         if len(tasks) != num_envs:
@@ -181,8 +181,8 @@ def save_collective(
     checkpoints.save_tree(folder / WEIGHTS, collective)
     normalizer = collective.agent.normalizer
     about = {
-        "sac": sealed.plain(sac),
-        "encoder": sealed.plain(encoder) if encoder else None,
+        "sac": sealed.to_jsonable(sac),
+        "encoder": sealed.to_jsonable(encoder) if encoder else None,
         "feature_dim": normalizer.mean.shape[-1],
         "action_dim": collective.agent.actor.action_dim,
         "clusters": None if collective.clusters is None else list(collective.clusters.mean.shape),

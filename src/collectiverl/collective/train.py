@@ -89,7 +89,7 @@ FROZEN_LOSSES = {name: partial(_frozen_loss, kind) for name, kind in distill.LOS
 JOINT_LOSSES = {name: partial(_joint_loss, kind) for name, kind in distill.LOSSES.items()}
 
 
-class Judge(NamedTuple):
+class CriticTargets(NamedTuple):
     """What the critic's targets are made from."""
 
     agent: Agent  # its actor is evaluated
@@ -98,13 +98,13 @@ class Judge(NamedTuple):
     reward_scale: float
 
 
-def critic_loss(critic: Critic, rows: Rows, judge: Judge) -> Array:
+def critic_loss(critic: Critic, rows: Rows, targets: CriticTargets) -> Array:
     """Regression on the teacher's Q; where it has none, one step of fitted evaluation of the collective."""
-    normalize = jax.vmap(judge.agent.normalizer)
+    normalize = jax.vmap(targets.agent.normalizer)
     following = normalize(rows.next_features)
-    next_action = jax.vmap(lambda f: judge.agent.actor(f).mode)(following)
-    next_q = jnp.min(jax.vmap(judge.target)(following, next_action), axis=-1)
-    fitted = judge.reward_scale * rows.reward + judge.gamma * next_q
+    next_action = jax.vmap(lambda f: targets.agent.actor(f).mode)(following)
+    next_q = jnp.min(jax.vmap(targets.target)(following, next_action), axis=-1)
+    fitted = targets.reward_scale * rows.reward + targets.gamma * next_q
     taught = ~jnp.isnan(rows.teacher_q)
     target = jnp.where(taught, rows.teacher_q, fitted)
     weight = jnp.where(taught, 1.0, rows.has_next)  # without a teacher, a last step has no target
@@ -218,16 +218,16 @@ class Distillation:
         opt = distill.optimizer(config.learning_rate, config.critic_updates)
         opt_state = opt.init(eqx.filter(critic, eqx.is_inexact_array))
         held_out = self._batch(self.validation, self.validation_index[None], joint=False)
-        judge = Judge(agent, critic, config.sac.gamma, config.sac.reward_scale)
+        targets = CriticTargets(agent, critic, config.sac.gamma, config.sac.reward_scale)
         for step in range(0, config.critic_updates, UPDATES_PER_CALL):
             if step % config.target_every == 0:
-                judge = judge._replace(target=critic)
+                targets = targets._replace(target=critic)
             index = self._draw(config.actor_updates + step, self.total)
             batches = self._batch(self.train, index, joint=False)
-            critic, opt_state, value = distill.descend(critic, opt_state, batches, critic_loss, opt, judge)
+            critic, opt_state, value = distill.descend(critic, opt_state, batches, critic_loss, opt, targets)
             self.done += len(index)
             if self._is_due(self.done, self.total):
-                error = float(_evaluate(critic_loss, critic, held_out, judge))
+                error = float(_evaluate(critic_loss, critic, held_out, targets))
                 self._log(log, {"critic/loss": value, "critic/validation": error}, f"critic {error:.3f}")
         self.collective = replace_parts(self.collective, self.collective.encoder, agent.actor, critic)
 

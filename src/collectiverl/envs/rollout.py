@@ -104,7 +104,7 @@ def first_success(
     return success, returns
 
 
-class Diluted:
+class NoisyPolicy:
     """A policy some of whose actions are random ones, held for a while: from clumsy to skilled.
 
     Args:

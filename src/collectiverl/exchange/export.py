@@ -62,7 +62,7 @@ def export_collective(runs: Sequence[Path], out: Path) -> None:
     configs_of = [configs.load(run / CONFIG, RunConfig()) for run in runs]
     for run, config in zip(runs, configs_of, strict=True):
         differing = sealed.differences(
-            sealed.plain(replace(config, seed=0)), sealed.plain(replace(configs_of[0], seed=0))
+            sealed.to_jsonable(replace(config, seed=0)), sealed.to_jsonable(replace(configs_of[0], seed=0))
         )
         if differing:
             raise UserError(f"{run} is no other seed of {runs[0]}: they differ in {'; '.join(differing[:3])}")

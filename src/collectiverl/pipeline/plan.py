@@ -61,7 +61,7 @@ class RunConfig:
     experts: Experts = "trained"  # here; or shipped with the package; or Meta-World's scripted policies
     student_tasks: tuple[str, ...] = ("window-close",)
     validation_fraction: float = 0.2  # of the episodes of each buffer
-    graded: int = 48  # episodes, clumsy to skilled, of an expert that is not trained here
+    mixed_skill: int = 48  # episodes, clumsy to skilled, of an expert that is not trained here
     demos: str = "scripted:20"  # what the experts of `demo_tasks` begin with
     demo_tasks: tuple[str, ...] = ()  # those that cost too much from scratch
     vectorize: bool = False  # experts that begin alike in one program, for a GPU; else each in its own
@@ -79,8 +79,10 @@ class RunConfig:
         demo_count(self.demos)
         if not 0 < self.validation_fraction < 1:
             raise ValueError(f"--validation-fraction={self.validation_fraction} is not between 0 and 1")
-        if self.graded < 2 or self.seed < 0:
-            raise ValueError(f"--graded={self.graded} must be at least 2, --seed={self.seed} at least 0")
+        if self.mixed_skill < 2 or self.seed < 0:
+            raise ValueError(
+                f"--mixed-skill={self.mixed_skill} must be at least 2, --seed={self.seed} at least 0"
+            )
 
     @property
     def teacher(self) -> TeacherKind:
@@ -93,13 +95,13 @@ class RunConfig:
         refreshed = self.online.conditioning in EMBEDDED and self.online.refresh
         return online_path(self.tasks, self.seed) if refreshed else TRANSFORMER
 
-    def graded_of(self, task: str) -> Record:
+    def mixed_skill_of(self, task: str) -> Record:
         """What is recorded of an expert that is not trained here, in place of what it left while it learned."""
         return Record(
             task=task,
-            policy="graded",
-            episodes=self.graded,
-            num_envs=min(GRADES, self.graded),
+            policy="mixed-skill",
+            episodes=self.mixed_skill,
+            num_envs=min(GRADES, self.mixed_skill),
             horizon=self.expert.horizon,
             backend=self.backend,
         )
@@ -161,7 +163,7 @@ def split_buffer(c: RunConfig, task: str, seed: int) -> Stage:
     """Of what the task's expert left while it learned, or of what was recorded in its place."""
     source, command = model_path(task, seed), f"train-task {task}"
     if c.experts == "scripted":
-        source, command = record_path(c.graded_of(task), seed), f"record {task} --policy graded"
+        source, command = record_path(c.mixed_skill_of(task), seed), f"record {task} --policy mixed-skill"
     return split_buffer_stage(task, source, command, c.validation_fraction, seed)
 
 
@@ -186,9 +188,9 @@ def online_distill(c: RunConfig) -> OnlineDistill:
 def experts(c: RunConfig) -> list[Stage]:
     """Those that begin with demonstrations first, which are the hard ones."""
     if c.experts == "scripted":
-        return [record_stage(c.graded_of(task), c.seed) for task in c.tasks]
+        return [record_stage(c.mixed_skill_of(task), c.seed) for task in c.tasks]
     if c.experts == "shipped":
-        taken = [TakeShipped(task=task, record=c.graded_of(task)) for task in c.tasks]
+        taken = [TakeShipped(task=task, record=c.mixed_skill_of(task)) for task in c.tasks]
         return [take_shipped_stage(expert, c.seed) for expert in taken]
     begin = {task: c.demos_of(task) for task in c.tasks}
     tasks = sorted(c.tasks, key=lambda task: task not in c.demo_tasks)
@@ -242,7 +244,7 @@ def claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:
     import yaml  # type: ignore[import-untyped]
 
     sealed.make_writable(run)
-    path, record = run / CONFIG, sealed.plain(config)
+    path, record = run / CONFIG, sealed.to_jsonable(config)
     if path.is_file() and not overwrite:
         changed = sealed.differences(record, yaml.safe_load(path.read_text()))
         if changed:

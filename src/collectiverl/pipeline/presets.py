@@ -13,7 +13,7 @@ from collectiverl.sac.settings import SamplingConfig, TrainConfig
 from collectiverl.student.imitation import ImitationConfig
 from collectiverl.student.jump_start import JumpStartConfig
 from collectiverl.student.likelihood import LikelihoodConfig
-from collectiverl.student.replay import ReplayConfig
+from collectiverl.student.prior_data import PriorDataConfig
 from collectiverl.student.strategies import StrategyConfig
 
 
@@ -40,7 +40,7 @@ def smoke() -> RunConfig:
         strategy=StrategyConfig(
             likelihood=LikelihoodConfig(weight=2.0, constant_steps=1_000, decay_steps=1_000),
             jump_start=JumpStartConfig(steps=30, decay_steps=1_000),
-            replay=ReplayConfig(updates=100),
+            prior_data=PriorDataConfig(updates=100),
             imitation=ImitationConfig(constant_steps=500, decay_steps=500),
         ),
         transformer=TransformerConfig(
@@ -120,7 +120,7 @@ def mt50() -> RunConfig:
         experts="scripted",
         demo_tasks=(),
         student_tasks=(),
-        graded=24,
+        mixed_skill=24,
         transformer=replace(base.transformer, updates=4_000, batch_size=256),
         online=replace(base.online, random_episodes=1, expert_episodes=6, learner_episodes=6, updates=3_000),
         collective=replace(base.collective, actor_updates=15_000),

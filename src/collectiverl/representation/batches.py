@@ -40,7 +40,9 @@ class Draw(NamedTuple):
     end: Int[np.ndarray, "*updates 2P"]  # row of the last state seen
     context: Int[np.ndarray, "*updates 2P"]  # steps seen, at most
     buffer: Int[np.ndarray, "*updates 2P"]
-    kin: Int[np.ndarray, "*updates 2P"]  # windows of one number are positives: a pair, an episode or a buffer
+    positive_group: Int[
+        np.ndarray, "*updates 2P"
+    ]  # windows of one number are positives: a pair, an episode or a buffer
     other: Int[np.ndarray, "*updates 2P"]  # row of another state of the episode, never the first
 
 
@@ -68,30 +70,35 @@ def changes(data: Pack) -> Float[np.ndarray, "steps S"]:
 
 
 def draw(
-    data: Pack, rng: np.random.Generator, pairs: int, window: int, starts: float, positives: Positives
+    data: Pack,
+    rng: np.random.Generator,
+    pairs: int,
+    window: int,
+    prefix_fraction: float,
+    positives: Positives,
 ) -> Draw:
     """A batch: buffers alike likely, then their episodes, then the places in them.
 
-    A share `starts` of the windows are an episode's first 1 … `window` steps; the others lie anywhere and
+    A share `prefix_fraction` of the windows are an episode's first 1 … `window` steps; the others lie anywhere and
     show their last 1 … `window` steps.
     """
     buffer = np.tile(rng.integers(0, len(data.count), pairs), 2)
     episode = data.offset[buffer] + rng.integers(0, data.count[buffer])
     if positives != "buffer":
         episode[pairs:] = episode[:pairs]
-    end, context = _places(data.length[episode], rng, window, starts)
+    end, context = _places(data.length[episode], rng, window, prefix_fraction)
     if positives == "views":
         end[pairs:], context[pairs:] = end[:pairs], context[:pairs]
     first = data.first[episode]
     other = rng.integers(1, data.length[episode] + 1)
-    kin = {"views": np.tile(np.arange(pairs), 2), "episode": episode, "buffer": buffer}[positives]
-    arrays = (first, first + end, context, buffer, kin, first + other)
+    positive_group = {"views": np.tile(np.arange(pairs), 2), "episode": episode, "buffer": buffer}[positives]
+    arrays = (first, first + end, context, buffer, positive_group, first + other)
     return Draw(*(array.astype(np.int32) for array in arrays))
 
 
-def _places(length: np.ndarray, rng: np.random.Generator, window: int, starts: float):
+def _places(length: np.ndarray, rng: np.random.Generator, window: int, prefix_fraction: float):
     """Last state (0 … length) and number of steps seen."""
-    at_start = rng.random(len(length)) < starts
+    at_start = rng.random(len(length)) < prefix_fraction
     early = rng.integers(0, np.minimum(window, length + 1))
     anywhere = rng.integers(0, length + 1)
     context = rng.integers(1, window + 1, len(length))

@@ -11,18 +11,18 @@ from jaxtyping import Array, Bool, Float, Int
 
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.representation.batches import Rows, gather, pack
-from collectiverl.representation.encoder import Encoder, Read
+from collectiverl.representation.encoder import Encoder, Readout
 from collectiverl.types import Window
 
 
-def reading(encoder: Encoder, read: Read) -> Callable[[Window], Float[Array, "*batch Z"]]:
+def reading(encoder: Encoder, readout: Readout) -> Callable[[Window], Float[Array, "*batch Z"]]:
     """What is taken for `z`: the CLS token's output, or the last state's."""
-    return encoder if read == "cls" else encoder.last_state
+    return encoder if readout == "cls" else encoder.last_state
 
 
 @eqx.filter_jit
 def _step(
-    encoder: Encoder, windows: Window, began: Bool[Array, "N"], latest: Window, read: Read
+    encoder: Encoder, windows: Window, began: Bool[Array, "N"], latest: Window, readout: Readout
 ) -> tuple[Window, Float[Array, "N Z"]]:
     """Empties the windows that begin anew, takes the latest step into all, and embeds them."""
     kept = windows._replace(mask=windows.mask & ~began[:, None])
@@ -32,7 +32,7 @@ def _step(
     windows = jax.tree.map(
         lambda column, x: jnp.concatenate([column[:, 1:], x[:, None]], axis=1), kept, latest
     )
-    return windows, reading(encoder, read)(windows)
+    return windows, reading(encoder, readout)(windows)
 
 
 class Context:
@@ -41,9 +41,11 @@ class Context:
     Call `embed`, `acted`, `observe` in turn, and `reset` where an episode is over. `windows` are those last embedded.
     """
 
-    def __init__(self, encoder: Encoder, state_index: Sequence[int], num_envs: int, *, read: Read = "cls"):
+    def __init__(
+        self, encoder: Encoder, state_index: Sequence[int], num_envs: int, *, readout: Readout = "cls"
+    ):
         self.encoder, self.state_index = encoder, list(state_index)
-        self.read: Read = read
+        self.readout: Readout = readout
         size, action_dim = encoder.window, encoder.action_dim
         self.windows = Window(
             jnp.zeros((num_envs, size, len(state_index))),
@@ -64,7 +66,7 @@ class Context:
         state = np.asarray(obs, np.float32)[:, self.state_index]
         latest = Window(*map(jnp.asarray, (state, self._action, self._reward, np.ones(len(state), bool))))
         began = jnp.asarray(self._began)
-        self.windows, z = _step(self.encoder, self.windows, began, latest, self.read)
+        self.windows, z = _step(self.encoder, self.windows, began, latest, self.readout)
         self._began = np.zeros(len(state), bool)
         return z
 
@@ -82,27 +84,32 @@ def embed_rows(
     first: Int[Array, "B"],
     end: Int[Array, "B"],
     context: Int[Array, "B"],
-    read: Read = "cls",
+    readout: Readout = "cls",
 ) -> Float[Array, "B Z"]:
     """The embeddings of windows given by row numbers."""
-    return reading(encoder, read)(gather(rows, first, end, context, encoder.window))
+    return reading(encoder, readout)(gather(rows, first, end, context, encoder.window))
 
 
 def encode(
-    encoder: Encoder, table: EpisodeTable, state_index: Sequence[int], *, batch: int = 256, read: Read = "cls"
+    encoder: Encoder,
+    table: EpisodeTable,
+    state_index: Sequence[int],
+    *,
+    batch: int = 256,
+    readout: Readout = "cls",
 ) -> Float[np.ndarray, "steps Z"]:
     """The embedding of the window at each state that has an action, ordered as `table.column("action")`."""
     data = pack([table], state_index)
     first = np.repeat(data.first, data.length)
     end = np.concatenate([f + np.arange(n) for f, n in zip(data.first, data.length, strict=True)])
-    return embed_all(encoder, data.rows, first, end, np.full(len(end), encoder.window), batch, read)
+    return embed_all(encoder, data.rows, first, end, np.full(len(end), encoder.window), batch, readout)
 
 
 def embed_all(
-    encoder: Encoder, rows: Rows, first, end, context, batch: int = 256, read: Read = "cls"
+    encoder: Encoder, rows: Rows, first, end, context, batch: int = 256, readout: Readout = "cls"
 ) -> Float[np.ndarray, "B Z"]:
     """The embeddings of any number of windows, by row numbers."""
-    return in_batches(partial(embed_rows, encoder, rows, read=read), first, end, context, batch)
+    return in_batches(partial(embed_rows, encoder, rows, readout=readout), first, end, context, batch)
 
 
 def in_batches(

@@ -17,10 +17,10 @@ from collectiverl.nn.normalizer import STD_FLOOR, Normalizer
 from collectiverl.nn.recurrent import Recurrent
 from collectiverl.nn.transformer import Transformer
 from collectiverl.representation.tokens import (
+    CLSTransformer,
     InterleavedTokens,
     JointTokens,
     Parts,
-    Reader,
     Standard,
     Tokens,
     parts_of,
@@ -32,7 +32,7 @@ ABOUT = "encoder.json"
 CHANGE_FLOOR = 0.002  # metres: a step moves the hand by at most 1 cm
 Kind = Literal["transformer", "gru", "lstm"]
 Layout = Literal["joint", "interleaved"]
-Read = Literal["cls", "last_state"]  # whose output becomes `z`
+Readout = Literal["cls", "last_state"]  # whose output becomes `z`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class EncoderConfig:
                 raise ValueError(f"encoder.{name}={getattr(self, name)} is none of {', '.join(known)}")
 
 
-class Reading(NamedTuple):
+class EncoderOutput(NamedTuple):
     """What windows give."""
 
     z: Float[Array, "*batch Z"]
@@ -82,7 +82,7 @@ class Encoder(eqx.Module):
     reward_scale: Normalizer
     change_scale: Normalizer
     tokens: Tokens
-    body: Reader | Recurrent
+    body: CLSTransformer | Recurrent
     head: Linear
     decoders: list[Linear]
     rewards: bool = eqx.field(static=True)
@@ -96,7 +96,7 @@ class Encoder(eqx.Module):
     def __call__(self, window: Window, key: PRNGKeyArray | None = None) -> Float[Array, "*batch Z"]:
         """The embedding of raw windows of any length up to the encoder's; with dropout if there is a key."""
         standard = self.standardize(window)
-        if key is None and isinstance(self.body, Reader):
+        if key is None and isinstance(self.body, CLSTransformer):
             return self._embed(self.body.summary(*self._tokens(standard)), standard.mask.shape[1:])
         return self.read(standard, key).z
 
@@ -121,13 +121,15 @@ class Encoder(eqx.Module):
             mask=mask,
         )
 
-    def read(self, standard: Standard, key: PRNGKeyArray | None = None) -> Reading:
+    def read(self, standard: Standard, key: PRNGKeyArray | None = None) -> EncoderOutput:
         """Embedding and reconstruction of standardised windows, which may be masked in places."""
         summary, outputs = self.body(*self._tokens(standard), key)
         kinds = zip(self.decoders, self.tokens.outputs_of_parts(outputs), strict=True)
         parts = (jnp.moveaxis(project(decoder, output), 0, -1) for decoder, output in kinds)
         shape = standard.mask.shape
-        return Reading(self._embed(summary, shape[1:]), tuple(part.reshape(*shape, -1) for part in parts))
+        return EncoderOutput(
+            self._embed(summary, shape[1:]), tuple(part.reshape(*shape, -1) for part in parts)
+        )
 
     def _tokens(self, standard: Standard) -> tuple[Float[Array, "dim n B"], Bool[Array, "n B"]]:
         action_reward, state = parts_of(standard, self.rewards)[:-1], standard.state
@@ -151,7 +153,7 @@ def init_encoder(config: EncoderConfig, state_dim: int, action_dim: int, key: PR
     if config.kind == "transformer":
         c = config
         transformer = Transformer(c.dim, c.layers, c.heads, c.feedforward, c.dropout, key=k_body)
-        body = Reader(transformer, config.window * tokens.per_step, config.dim, key=k_reader)
+        body = CLSTransformer(transformer, config.window * tokens.per_step, config.dim, key=k_reader)
     else:
         body = Recurrent(config.kind, config.dim, config.layers, config.dropout, key=k_body)
     decoders = zip(sizes, jax.random.split(k_decoders, len(sizes)), strict=True)
@@ -196,7 +198,7 @@ def save_encoder(folder: Path, encoder: Encoder, config: EncoderConfig, **about:
     """Weights, statistics, and what is needed to rebuild the modules around them."""
     checkpoints.save_tree(folder / WEIGHTS, encoder)
     sizes = {"state_dim": encoder.state_scale.mean.shape[-1], "action_dim": encoder.action_dim}
-    checkpoints.write_json(folder / ABOUT, {"encoder": sealed.plain(config), **sizes, **about})
+    checkpoints.write_json(folder / ABOUT, {"encoder": sealed.to_jsonable(config), **sizes, **about})
 
 
 def load_encoder(folder: Path) -> tuple[Encoder, EncoderConfig]:

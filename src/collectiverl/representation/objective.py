@@ -23,7 +23,7 @@ class ObjectiveConfig:
     """What is learned and how much each part of it counts; 0 leaves a part out."""
 
     reconstruction: float = 1.0
-    contrast: float = 0.25  # InfoNCE
+    info_nce: float = 0.25  # InfoNCE
     temperature: float = 0.15  # of InfoNCE
     positives: Positives = "buffer"  # two masked views, two windows of an episode, or two of a buffer
     negatives: Negatives = "buffers"  # windows of other buffers, or all others
@@ -31,10 +31,12 @@ class ObjectiveConfig:
     supervised: float = 0.0  # which buffer it is, classified from z
 
     def __post_init__(self) -> None:
-        weights = ("reconstruction", "contrast", "bottleneck", "supervised")
+        weights = ("reconstruction", "info_nce", "bottleneck", "supervised")
         for name in weights:
             if getattr(self, name) < 0:
-                raise ValueError(f"objective.{name}={getattr(self, name)} must not be negative")
+                raise ValueError(
+                    f"objective.{name.replace('_', '-')}={getattr(self, name)} must not be negative"
+                )
         if not any(getattr(self, name) for name in weights):
             raise ValueError("objective: all weights are 0, nothing would be learned")
         if self.temperature <= 0:
@@ -78,8 +80,10 @@ class Batch(NamedTuple):
 def load(encoder: Encoder, rows: Rows, draw: Draw, size: int) -> Batch:
     """The windows that a draw names."""
 
-    first, end, context, buffer, kin, other = map(jnp.asarray, draw)
-    positive = (kin[:, None] == kin[None, :]) & ~jnp.eye(len(kin), dtype=bool)
+    first, end, context, buffer, positive_group, other = map(jnp.asarray, draw)
+    positive = (positive_group[:, None] == positive_group[None, :]) & ~jnp.eye(
+        len(positive_group), dtype=bool
+    )
     windows = gather(rows, first, end, context, size)
     steps = gather(rows, first, other, jnp.full_like(context, 2), 2)
     return Batch(encoder.standardize(windows), buffer, positive, encoder.standardize(steps))
@@ -96,13 +100,13 @@ def loss(
 
     metrics = reconstruction(model.encoder, batch.windows, reading.parts, places)
     alike = batch.positive, batch.buffer
-    metrics["contrast"] = losses.info_nce(reading.z, *alike, config.temperature, config.negatives)
+    metrics["info_nce"] = losses.info_nce(reading.z, *alike, config.temperature, config.negatives)
     if model.predictor is not None:
         metrics["bottleneck"] = jax.vmap(predict, (None, 1, 0))(model.predictor, batch.step, reading.z).mean()
     if model.classifier is not None:
         logits = jax.vmap(model.classifier)(reading.z)
         metrics["supervised"] = jax.vmap(losses.cross_entropy)(logits, batch.buffer).mean()
-    names = ("reconstruction", "contrast", "bottleneck", "supervised")
+    names = ("reconstruction", "info_nce", "bottleneck", "supervised")
     total = sum((getattr(config, name) * metrics[name] for name in names if name in metrics), jnp.zeros(()))
     return total, {"loss": total, **metrics, **losses.spread(reading.z)}
 

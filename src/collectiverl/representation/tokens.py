@@ -95,7 +95,7 @@ class InterleavedTokens(Tokens):
         return tuple(outputs[:, i :: self.per_step] for i in range(self.per_step))
 
 
-class Reader(eqx.Module):
+class CLSTransformer(eqx.Module):
     """A transformer behind a CLS token, whose output sums the sequence up, and learnable positions.
 
     Positions are counted back from the last token, now, so that padding on the left changes nothing.

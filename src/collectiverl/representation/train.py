@@ -95,7 +95,7 @@ class Trainer:
                 np.random.default_rng([self.seed, stream, i]),
                 c.batch_size // 2,
                 c.encoder.window,
-                c.starts,
+                c.prefix_fraction,
                 c.objective.positives,
             )
             for i in range(begin, begin + count)

@@ -21,7 +21,9 @@ class TransformerConfig:
 
     updates: int = 4_000
     batch_size: int = 128  # windows; half of them are the others' positives
-    starts: float = 0.25  # share of windows that are an episode's first steps, the others lie anywhere
+    prefix_fraction: float = (
+        0.25  # share of windows that are an episode's first steps, the others lie anywhere
+    )
     learning_rate: float = 1e-3  # AdamW's peak
     warmup: int = 100  # updates until it is reached; then down a cosine
     weight_decay: float = 0.01  # of matrices
@@ -48,8 +50,8 @@ class TransformerConfig:
             raise ValueError(
                 f"--batch-size={self.batch_size} must be even and at least 4: windows come in pairs"
             )
-        if not 0 <= self.starts <= 1:
-            raise ValueError(f"--starts={self.starts} is not in [0, 1]")
+        if not 0 <= self.prefix_fraction <= 1:
+            raise ValueError(f"--prefix-fraction={self.prefix_fraction} is not in [0, 1]")
         if not 0 <= self.warmup < self.updates:
             raise ValueError(f"--warmup={self.warmup} must lie below --updates={self.updates}")
         if self.learning_rate <= 0 or self.clip <= 0 or self.weight_decay < 0:

@@ -69,7 +69,7 @@ def save_agent(folder: Path, agent: Agent, config: SACConfig, **about: object) -
     """Weights and what is needed to rebuild the networks around them."""
     checkpoints.save_tree(folder / WEIGHTS, agent)
     sizes = {"obs_dim": agent.normalizer.mean.shape[-1], "action_dim": agent.actor.action_dim}
-    checkpoints.write_json(folder / ABOUT, {"sac": sealed.plain(config), **sizes, **about})
+    checkpoints.write_json(folder / ABOUT, {"sac": sealed.to_jsonable(config), **sizes, **about})
 
 
 def load_agent(folder: Path) -> tuple[Agent, SACConfig]:

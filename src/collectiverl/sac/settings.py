@@ -68,7 +68,7 @@ class TrainConfig:
             )
 
 
-class Sight(NamedTuple):
+class MentorOutput(NamedTuple):
     """What a helper sees in the observations of N environments, kept beside them in the replay."""
 
     potential: Float[np.ndarray, "N"]  # value of the states, in units of the environment's reward
@@ -87,7 +87,7 @@ class Weights(NamedTuple):
 class Help(Protocol):
     """What a student has beyond its environment's reward; weighed anew in every update."""
 
-    def look(self, obs: Float[np.ndarray, "N O"]) -> Sight:
+    def look(self, obs: Float[np.ndarray, "N O"]) -> MentorOutput:
         """Once for every observation, before it is acted on."""
         ...
 
@@ -107,8 +107,8 @@ class Help(Protocol):
 class NoHelp:
     """Plain SAC."""
 
-    def look(self, obs: Float[np.ndarray, "N O"]) -> Sight:
-        return Sight(np.zeros(len(obs), np.float32), np.zeros((len(obs), 1), np.float32))
+    def look(self, obs: Float[np.ndarray, "N O"]) -> MentorOutput:
+        return MentorOutput(np.zeros(len(obs), np.float32), np.zeros((len(obs), 1), np.float32))
 
     def act(self, own: Float[np.ndarray, "N A"], env_steps: int) -> Float[np.ndarray, "N A"]:
         return own

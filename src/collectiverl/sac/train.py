@@ -24,7 +24,7 @@ from collectiverl.envs.rollout import EpisodeCollector, Step, first_success, ste
 from collectiverl.nn.normalizer import Normalizer
 from collectiverl.sac.agent import Agent, SACState, update
 from collectiverl.sac.policy import AgentPolicy, explore
-from collectiverl.sac.settings import Help, NoHelp, Sight, TrainConfig, Weights
+from collectiverl.sac.settings import Help, MentorOutput, NoHelp, TrainConfig, Weights
 from collectiverl.types import AnyArray, Episode, Policy, Transition
 
 OWN, PRIOR = 1, 3  # streams of random numbers
@@ -85,7 +85,7 @@ class Trainer:
         self.state, self.config, self.seed = state, config, seed
         self.envs, self.eval_envs = envs, eval_envs
         self.help, self.report = help or NoHelp(), report
-        self.sight: Sight  # what the helper sees in the observations that are being acted on
+        self.sight: MentorOutput  # what the helper sees in the observations that are being acted on
         self.experts = state.log_alpha.shape[0]
         self.key = jax.random.key(seed)
         spec = envs.spec
@@ -371,7 +371,7 @@ class Progress:
 
 
 def row_of(
-    step: Step, sight: Sight, bonus: Float[np.ndarray, "N"], experts: int, *, cut: bool = False
+    step: Step, sight: MentorOutput, bonus: Float[np.ndarray, "N"], experts: int, *, cut: bool = False
 ) -> Row:
     """What a replay keeps of a step; `cut`: its episodes end here, since their steps to come are not kept."""
     result = step.result
@@ -382,7 +382,7 @@ def row_of(
     return Row(*(c.reshape(experts, -1, *c.shape[1:]) for c in columns))
 
 
-def last_row(step: Step, sight: Sight, experts: int) -> Row:
+def last_row(step: Step, sight: MentorOutput, experts: int) -> Row:
     """The observation that a step led to, in a row that is no transition."""
     obs, action = step.result.obs, np.zeros_like(step.action)
     zeros, no = np.zeros(len(obs), np.float32), np.zeros(len(obs), bool)

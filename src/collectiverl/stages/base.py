@@ -49,7 +49,7 @@ class Stage:
     @property
     def settings(self) -> dict[str, Any]:
         """All that the result depends on, beside the inputs."""
-        return {**sealed.plain(self.config), "seed": self.seed}
+        return {**sealed.to_jsonable(self.config), "seed": self.seed}
 
 
 def input_hashes(run: Path, stage: Stage) -> dict[str, str]:

@@ -13,7 +13,7 @@ from collectiverl.sac.policy import Expert, save_agent
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.students import TrainStudent, helper_of, played_first
 from collectiverl.student.cloning import CloningConfig, clone
-from collectiverl.student.replay import ReplayConfig
+from collectiverl.student.prior_data import PriorDataConfig
 from collectiverl.student.strategies import StrategyConfig
 
 PLAY = 2  # stream of random numbers: the goals of evaluations
@@ -24,7 +24,7 @@ class CloneStudent:
     """A student that only imitates."""
 
     student: TrainStudent  # its networks
-    replay: ReplayConfig = field(default_factory=ReplayConfig)  # what the collective plays for it
+    prior_data: PriorDataConfig = field(default_factory=PriorDataConfig)  # what the collective plays for it
     cloning: CloningConfig = field(default_factory=CloningConfig)
 
 
@@ -37,7 +37,7 @@ def clone_student(work: Work) -> dict[str, Any]:
     config: CloneStudent = work.config
     student, began = config.student, time.perf_counter()
     helper = helper_of(work, student.task, StrategyConfig(use=("imitation",)))
-    prior, mentor_success, _ = played_first(student, config.replay, helper, work.seed)
+    prior, mentor_success, _ = played_first(student, config.prior_data, helper, work.seed)
     agent = clone(prior.memory, student.train.sac, config.cloning, work.seed)
     save_agent(work.folder, agent, student.train.sac, task=student.task)
     envs = make_envs(student.task, student.train.eval_episodes, backend=student.backend, goals="fresh")

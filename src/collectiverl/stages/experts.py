@@ -18,7 +18,7 @@ from collectiverl.data.replay import Replay
 from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.make import Backend, make_envs, spec
-from collectiverl.envs.rollout import Diluted, RandomPolicy, episodes
+from collectiverl.envs.rollout import NoisyPolicy, RandomPolicy, episodes
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.policies import shipped
 from collectiverl.sac import agent as sac
@@ -225,12 +225,12 @@ def take_expert(work: Work) -> dict[str, Any]:
 class Record:
     """Episodes of a random, scripted or mixed policy, or of one from clumsy to skilled, labelled by the scripted.
 
-    `mixed` plays half of the episodes by each of the two, `graded` all by the scripted one, some of whose
+    `mixed` plays half of the episodes by each of the two, `mixed-skill` all by the scripted one, some of whose
     actions are random: all of them in the first environment, none in the last.
     """
 
     task: str
-    policy: Literal["random", "scripted", "mixed", "graded"] = "scripted"
+    policy: Literal["random", "scripted", "mixed", "mixed-skill"] = "scripted"
     episodes: int = 20
     num_envs: int = 5
     horizon: int | None = None  # steps of an episode, at most; None: the environment's own limit
@@ -265,7 +265,9 @@ def recorded(work: Work, config: Record, teacher: TeachingPolicy) -> list[Episod
         "random": [("random", random, config.episodes)],
         "scripted": [("scripted", teacher, config.episodes)],
         "mixed": [("random", random, half), ("scripted", teacher, config.episodes - half)],
-        "graded": [("mixed", Diluted(teacher, np.linspace(1, 0, num_envs), work.seed), config.episodes)],
+        "mixed-skill": [
+            ("mixed", NoisyPolicy(teacher, np.linspace(1, 0, num_envs), work.seed), config.episodes)
+        ],
     }
     envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh", horizon=config.horizon)
     played = []
@@ -291,7 +293,7 @@ class TakeShipped:
     record: Record
 
     def __post_init__(self) -> None:
-        if self.record.task != self.task or self.record.policy != "graded":
+        if self.record.task != self.task or self.record.policy != "mixed-skill":
             raise ValueError("what is recorded is this task's, from clumsy to skilled")
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from collectiverl.collective.online import OnlineConfig, OnlineDistillation, Reading
+from collectiverl.collective.online import EncoderTraining, OnlineConfig, OnlineDistillation
 from collectiverl.collective.policy import EMBEDDED
 from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, make_envs, spec
@@ -92,11 +92,11 @@ def online_distill_stage(config: OnlineDistill, seed: int) -> Stage:
 
 def online_distill(work: Work) -> dict[str, Any]:
     config: OnlineDistill = work.config
-    reading, encoder_config = None, None
+    encoder_training, encoder_config = None, None
     if config.reads:
         buffers = open_buffers(work.run, "buffer_distill", config.tasks, work.seed)
         encoder, encoder_config = encoder_of(work.run)
-        reading = Reading(encoder, config.refresh, *buffers)
+        encoder_training = EncoderTraining(encoder, config.refresh, *buffers)
     distillation = OnlineDistillation(
         partial(make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon),
         teachers(work.run, config.tasks, config.teacher, work.seed),
@@ -104,7 +104,7 @@ def online_distill(work: Work) -> dict[str, Any]:
         spec(config.tasks[0]),
         seed=work.seed,
         held_out=config.fraction,
-        reading=reading,
+        encoder_training=encoder_training,
         report=work.report,
     )
     collected = distillation.run(work.folder)

@@ -16,7 +16,7 @@ from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.collective import COLLECTIVE
 from collectiverl.stages.experts import TrainTask, train_agents, training_summary
 from collectiverl.student.finetune import Anchor, Embedded, FinetuningConfig, seeing, tuned
-from collectiverl.student.replay import Played, ReplayConfig, play
+from collectiverl.student.prior_data import Played, PriorDataConfig, play
 from collectiverl.student.strategies import StrategyConfig, guidance
 from collectiverl.student.strategy import Guidance
 
@@ -34,14 +34,14 @@ class TrainStudent:
     strategy: StrategyConfig | None = field(default_factory=StrategyConfig)  # None: plain SAC
 
     def __post_init__(self) -> None:
-        if self.strategy and "replay" in self.strategy.use:
+        if self.strategy and "prior-data" in self.strategy.use:
             own = spec(self.task).horizon
-            played = self.strategy.replay.most(min(self.train.horizon or own, own))
+            played = self.strategy.prior_data.most(min(self.train.horizon or own, own))
             if played + self.train.warmup >= self.train.steps:
                 raise ValueError(
                     f"--steps={self.train.steps} leaves a student nothing to learn in: the collective may play "
                     f"{played} steps before it, and its warm-up takes {self.train.warmup}; raise --steps, or lower "
-                    "--strategy.replay.most-rounds"
+                    "--strategy.prior-data.most-rounds"
                 )
 
 
@@ -64,8 +64,8 @@ def train_student(work: Work) -> dict[str, Any]:
     if config.strategy:
         helper = helper_of(work, config.task, config.strategy)
         help = helper(config.train.num_envs)
-        if "replay" in config.strategy.use:
-            prior, success, help.trust = played_first(config, config.strategy.replay, helper, work.seed)
+        if "prior-data" in config.strategy.use:
+            prior, success, help.trust = played_first(config, config.strategy.prior_data, helper, work.seed)
             lessons = {"mentor_success": success}
             if not help.trust:  # from here on it is plain SAC, bit for bit
                 help, prior, before = None, None, prior.env_steps
@@ -98,7 +98,7 @@ def helper_of(work: Work, task: str, strategy: StrategyConfig) -> Callable[[int]
 
 
 def played_first(
-    config: TrainStudent, settings: ReplayConfig, helper: Callable[[int], Guidance], seed: int
+    config: TrainStudent, settings: PriorDataConfig, helper: Callable[[int], Guidance], seed: int
 ) -> Played:
     """What the collective does in the student's task; the same whenever a killed training goes on."""
     n, horizon = settings.num_envs, config.train.horizon

@@ -18,9 +18,9 @@ from collectiverl.envs.core import StepResult, VectorEnv
 from collectiverl.envs.rollout import Step
 from collectiverl.nn.normalizer import Normalizer
 from collectiverl.representation.context import Context, reading
-from collectiverl.representation.encoder import Encoder, Read
+from collectiverl.representation.encoder import Encoder, Readout
 from collectiverl.sac.agent import Agent
-from collectiverl.sac.settings import Sight, Weights
+from collectiverl.sac.settings import MentorOutput, Weights
 from collectiverl.student.imitation import ImitationConfig
 from collectiverl.types import AnyArray, EnvSpec, UserError, Window
 
@@ -47,7 +47,7 @@ class Eyes(Normalizer):
     """An agent's normaliser that reads windows: `[z, state]`, standardised as ever, with an encoder that learns."""
 
     encoder: Encoder = eqx.field(kw_only=True)
-    read: Read = eqx.field(static=True, kw_only=True)
+    readout: Readout = eqx.field(static=True, kw_only=True)
     learns: ClassVar[bool] = True
 
     @property
@@ -56,7 +56,7 @@ class Eyes(Normalizer):
 
     def __call__(self, obs: Float[AnyArray, "*batch P"]) -> Float[Array, "*batch F"]:
         window = unpack(obs, self.encoder)
-        z = reading(self.encoder, self.read)(window)
+        z = reading(self.encoder, self.readout)(window)
         seen = jnp.concatenate([z, window.state[..., -1, :]], axis=-1)
         return jax.lax.stop_gradient(self.scale)(seen)
 
@@ -88,9 +88,9 @@ def seeing(collective: Collective) -> Agent:
             f"a collective conditioned on {collective.conditioning} has no encoder to train: leave out "
             "--finetuning.encoder"
         )
-    read: Read = "last_state" if collective.conditioning == "last_state" else "cls"
+    readout: Readout = "last_state" if collective.conditioning == "last_state" else "cls"
     scale = collective.agent.normalizer
-    eyes = Eyes(scale.count, scale.mean, scale.m2, scale.floor, encoder=collective.encoder, read=read)
+    eyes = Eyes(scale.count, scale.mean, scale.m2, scale.floor, encoder=collective.encoder, readout=readout)
     return eqx.tree_at(lambda a: a.normalizer, collective.agent, eyes)
 
 
@@ -162,9 +162,9 @@ class Anchor:
     def __init__(self, agent: Agent, imitation: ImitationConfig, reward_scale: float):
         self.agent, self.imitation, self.reward_scale = agent, imitation, reward_scale
 
-    def look(self, obs: Float[np.ndarray, "N F"]) -> Sight:
+    def look(self, obs: Float[np.ndarray, "N F"]) -> MentorOutput:
         advice, q = map(np.asarray, _said(self.agent, obs))
-        return Sight(q / np.float32(self.reward_scale), advice)
+        return MentorOutput(q / np.float32(self.reward_scale), advice)
 
     def act(self, own: Float[np.ndarray, "N A"], env_steps: int) -> Float[np.ndarray, "N A"]:
         return own

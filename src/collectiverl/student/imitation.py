@@ -7,12 +7,12 @@ Kickstarting (Schmitt et al. 2018) in the form of TD3+BC (Fujimoto & Gu 2021): t
 from dataclasses import dataclass
 
 from collectiverl.sac.settings import Weights
-from collectiverl.student.schedule import Fading
+from collectiverl.student.schedule import LinearDecay
 from collectiverl.student.strategy import Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImitationConfig(Fading):
+class ImitationConfig(LinearDecay):
     """The weight, in units of the critic's mean value."""
 
     weight: float = 1.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from collectiverl.student.strategy import Moment, Strategy
+from collectiverl.student.strategy import StepContext, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class JumpStart(Strategy):
     def __init__(self, config: JumpStartConfig):
         self.config = config
 
-    def act(self, own: Float[np.ndarray, "N A"], now: Moment) -> Float[np.ndarray, "N A"]:
+    def act(self, own: Float[np.ndarray, "N A"], now: StepContext) -> Float[np.ndarray, "N A"]:
         if now.env_steps >= self.config.decay_steps:
             return own
         longest = now.trust * self.config.steps * (1 - now.env_steps / self.config.decay_steps)

@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from collectiverl.sac.settings import Weights
-from collectiverl.student.mentor import View
-from collectiverl.student.schedule import Fading
+from collectiverl.student.mentor import MentorPrediction
+from collectiverl.student.schedule import LinearDecay
 from collectiverl.student.strategy import Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
-class LikelihoodConfig(Fading):
+class LikelihoodConfig(LinearDecay):
     """The weight, in units of the environment's reward."""
 
     weight: float = 5.0
@@ -36,7 +36,7 @@ class Likelihood(Strategy):
     def __init__(self, config: LikelihoodConfig):
         self.config = config
 
-    def bonus(self, action: Float[np.ndarray, "N A"], view: View) -> Float[np.ndarray, "N"]:
+    def bonus(self, action: Float[np.ndarray, "N A"], view: MentorPrediction) -> Float[np.ndarray, "N"]:
         std = np.maximum(np.exp(view.log_std), self.config.sigma_floor)
         return np.asarray(likelihood(jnp.asarray(action), jnp.asarray(view.mean), jnp.asarray(std)))
 

@@ -12,7 +12,7 @@ from collectiverl.collective.policy import Collective, conditioner, features
 from collectiverl.sac.agent import Agent
 
 
-class View(NamedTuple):
+class MentorPrediction(NamedTuple):
     """The collective's policy and value in the states of N environments."""
 
     mean: Float[np.ndarray, "N A"]  # tanh(mu): in action space
@@ -38,11 +38,11 @@ class Mentor:
         self.collective, self.reward_scale = collective, reward_scale
         self.conditioner = conditioner(collective, len(tasks), tasks)
 
-    def look(self, obs: Float[np.ndarray, "N O"]) -> View:
+    def look(self, obs: Float[np.ndarray, "N O"]) -> MentorPrediction:
         z = self.conditioner.embed(obs)
         seen = features(self.collective.state_index, obs, z)
         mean, log_std, q = map(np.asarray, _view(self.collective.agent, jnp.asarray(seen)))
-        return View(mean, log_std, q / np.float32(self.reward_scale))
+        return MentorPrediction(mean, log_std, q / np.float32(self.reward_scale))
 
     def see(self, action: Float[np.ndarray, "N A"], reward: Float[np.ndarray, "N"]) -> None:
         self.conditioner.acted(action)

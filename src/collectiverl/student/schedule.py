@@ -6,7 +6,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fading:
+class LinearDecay:
     """A weight over a student's life; environment steps."""
 
     weight: float = 1.0  # at the start; 0: never

@@ -10,11 +10,11 @@ from collectiverl.student.jump_start import JumpStart, JumpStartConfig
 from collectiverl.student.likelihood import Likelihood, LikelihoodConfig
 from collectiverl.student.mentor import Mentor
 from collectiverl.student.potential import Potential, PotentialConfig
-from collectiverl.student.replay import ReplayConfig
+from collectiverl.student.prior_data import PriorDataConfig
 from collectiverl.student.strategy import Guidance, Strategy
 
-Name = Literal["none", "likelihood", "potential", "jump-start", "replay", "imitation"]
-DEFAULT: tuple[Name, ...] = ("jump-start", "replay", "imitation")
+Name = Literal["none", "likelihood", "potential", "jump-start", "prior-data", "imitation"]
+DEFAULT: tuple[Name, ...] = ("jump-start", "prior-data", "imitation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class StrategyConfig:
     likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
     potential: PotentialConfig = field(default_factory=PotentialConfig)
     jump_start: JumpStartConfig = field(default_factory=JumpStartConfig)
-    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    prior_data: PriorDataConfig = field(default_factory=PriorDataConfig)
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class StrategyConfig:
 
 
 def strategies(config: StrategyConfig) -> list[Strategy]:
-    """Those that help while the student learns; `replay` did so before."""
+    """Those that help while the student learns; `prior-data` did so before."""
     made: dict[str, Callable[[], Strategy]] = {
         "likelihood": lambda: Likelihood(config.likelihood),
         "potential": lambda: Potential(config.potential),

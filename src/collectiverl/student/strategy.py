@@ -7,14 +7,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from collectiverl.envs.rollout import Step
-from collectiverl.sac.settings import Sight, Weights
-from collectiverl.student.mentor import Mentor, View
+from collectiverl.sac.settings import MentorOutput, Weights
+from collectiverl.student.mentor import Mentor, MentorPrediction
 
 
-class Moment(NamedTuple):
+class StepContext(NamedTuple):
     """What a strategy knows when somebody is to act."""
 
-    view: View
+    view: MentorPrediction
     age: Int[np.ndarray, "N"]  # steps that the running episodes have lasted
     env_steps: int
     trust: float  # in the collective
@@ -23,11 +23,11 @@ class Moment(NamedTuple):
 class Strategy:
     """Does nothing; a strategy does one of these things."""
 
-    def act(self, own: Float[np.ndarray, "N A"], now: Moment) -> Float[np.ndarray, "N A"]:
+    def act(self, own: Float[np.ndarray, "N A"], now: StepContext) -> Float[np.ndarray, "N A"]:
         """Who acts."""
         return own
 
-    def bonus(self, action: Float[np.ndarray, "N A"], view: View) -> Float[np.ndarray, "N"]:
+    def bonus(self, action: Float[np.ndarray, "N A"], view: MentorPrediction) -> Float[np.ndarray, "N"]:
         return np.zeros(len(action), np.float32)
 
     def weights(self, env_steps: int, trust: float) -> Weights:
@@ -46,14 +46,14 @@ class Guidance:
         self.mentor, self.strategies = mentor, tuple(strategies)
         self.trust = 1.0
         self.age = np.zeros(num_envs, np.int64)
-        self.view: View
+        self.view: MentorPrediction
 
-    def look(self, obs: Float[np.ndarray, "N O"]) -> Sight:
+    def look(self, obs: Float[np.ndarray, "N O"]) -> MentorOutput:
         self.view = self.mentor.look(obs)
-        return Sight(potential=self.view.value, advice=self.view.mean)
+        return MentorOutput(potential=self.view.value, advice=self.view.mean)
 
     def act(self, own: Float[np.ndarray, "N A"], env_steps: int) -> Float[np.ndarray, "N A"]:
-        now = Moment(self.view, self.age, env_steps, self.trust)
+        now = StepContext(self.view, self.age, env_steps, self.trust)
         for strategy in self.strategies:
             own = strategy.act(own, now)
         return own

@@ -25,7 +25,7 @@ from collectiverl.types import UserError
 
 RESULT = "ablation.json"
 GROUPS = (
-    *("conditioning", "tokens", "rewards", "contrast", "window"),
+    *("conditioning", "tokens", "rewards", "info_nce", "window"),
     *("encoder", "tuning", "loss", "data"),
 )
 
@@ -64,7 +64,7 @@ def encoders(base: TransformerConfig) -> dict[str, TransformerConfig]:
         "default": base,
         "interleaved": read(layout="interleaved"),
         "no_rewards": read(rewards=False),
-        "no_contrast": learn(contrast=0.0),
+        "no_info_nce": learn(info_nce=0.0),
         "all_negatives": learn(negatives="all", positives="episode"),
         "all_negatives_bottleneck": learn(negatives="all", positives="episode", bottleneck=1.0),
         "bottleneck": learn(bottleneck=1.0),
@@ -100,8 +100,8 @@ def rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Abl
     yield row("conditioning", "cls_shuffled", shuffled=True)
     yield row("tokens", "interleaved", "interleaved")
     yield row("rewards", "none", "no_rewards")
-    for variant in ("no_contrast", "all_negatives", "all_negatives_bottleneck", "bottleneck"):
-        yield row("contrast", variant, variant)
+    for variant in ("no_info_nce", "all_negatives", "all_negatives_bottleneck", "bottleneck"):
+        yield row("info_nce", variant, variant)
     for name in trainings:
         if name.startswith("window_"):
             yield row("window", name.removeprefix("window_"), name)
@@ -149,7 +149,7 @@ def summarize(run: Path, config: RunConfig, ablation: AblationConfig) -> list[di
         if one.encoder:
             entry["probe"].append(_probe(run, one.encoder, entry))
     result = list(table.values())
-    checkpoints.write_json(run / RESULT, {"rows": result, "settings": sealed.plain(ablation)})
+    checkpoints.write_json(run / RESULT, {"rows": result, "settings": sealed.to_jsonable(ablation)})
     return result
 
 

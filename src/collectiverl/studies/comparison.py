@@ -137,7 +137,7 @@ def _stage(config: RunConfig, comparison: ComparisonConfig, strategy: str, task:
         return finetune_student_stage(tuned, seed, collective=collective, out=out)
     student = TrainStudent(task=task, backend=config.backend, train=train, strategy=None)
     if strategy == CLONING:
-        cloned = CloneStudent(student=student, replay=config.strategy.replay)
+        cloned = CloneStudent(student=student, prior_data=config.strategy.prior_data)
         return clone_student_stage(cloned, seed, collective=collective, out=out)
     if strategy != PLAIN:
         use = cast(tuple[Name, ...], tuple(strategy.split("+")))
@@ -184,7 +184,7 @@ def summarize(run: Path, config: RunConfig, comparison: ComparisonConfig) -> dic
     result = {
         "rows": rows,
         "median_ratio": {name: _median_ratio(rows, name) for name in comparison.strategies},
-        "settings": sealed.plain(comparison),
+        "settings": sealed.to_jsonable(comparison),
         "versions": sealed.versions(),
     }
     place = folder(run, comparison)
@@ -200,7 +200,11 @@ def _with_earlier(run: Path, config: RunConfig, comparison: ComparisonConfig) ->
     mine = ("tasks", "strategies")
     try:
         before = sealed.read_json(path)["settings"]
-        if any(before[name] != value for name, value in sealed.plain(comparison).items() if name not in mine):
+        if any(
+            before[name] != value
+            for name, value in sealed.to_jsonable(comparison).items()
+            if name not in mine
+        ):
             return comparison
         both = {name: tuple(dict.fromkeys((*getattr(comparison, name), *before[name]))) for name in mine}
         wider = replace(comparison, **both)

@@ -63,7 +63,7 @@ def stages(run: Path, config: RunConfig, extension: ExtensionConfig, tasks: Sequ
 def summarize(run: Path, every: Sequence[Stage], extension: ExtensionConfig) -> list[dict[str, Any]]:
     """One row for every extension, written as `extensions.json`."""
     rows = [_row(run, stage) for stage in every if stage.name == "extend-collective"]
-    checkpoints.write_json(run / RESULT, {"rows": rows, "settings": sealed.plain(extension)})
+    checkpoints.write_json(run / RESULT, {"rows": rows, "settings": sealed.to_jsonable(extension)})
     return rows
 
 

@@ -1,4 +1,4 @@
-"""`replay`: half of each batch, or more, from what the collective did in the student's task (Ball et al. 2023, RLPD).
+"""`prior-data`: half of each batch, or more, comes from episodes of the collective (Ball et al. 2023, RLPD).
 
 It plays there before the student does, and its steps count as the student's: as long as they are more than half of
 all that was seen, they are more than half of each batch.
@@ -13,29 +13,31 @@ from jaxtyping import Bool, Float
 from collectiverl.data.replay import Replay
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import steps
-from collectiverl.sac.settings import Sight
+from collectiverl.sac.settings import MentorOutput
 from collectiverl.sac.train import PRIOR, Prior, last_row, row_of
 from collectiverl.student.strategy import Guidance
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplayConfig:
+class PriorDataConfig:
     """How much the collective plays, how much is learned from it at first, and when it is not trusted."""
 
     num_envs: int = 5  # in which the collective plays, side by side
     rounds: int = 2  # of episodes, as long as they may still earn trust; if all succeed, these are enough
     most_rounds: int = 4  # if some fail
     updates: int = 1_000  # on these alone, before the student acts
-    doubt: float = 0.8  # success up to which the collective is not trusted; from there trust rises to 1 at 1
+    trust_threshold: float = (
+        0.8  # success up to which the collective is not trusted; from there trust rises to 1 at 1
+    )
 
     def __post_init__(self) -> None:
         if self.num_envs < 1 or self.rounds < 1 or self.updates < 0 or self.most_rounds < self.rounds:
             raise ValueError(
-                f"strategy.replay: num-envs={self.num_envs} and rounds={self.rounds} must be at least 1, "
+                f"strategy.prior-data: num-envs={self.num_envs} and rounds={self.rounds} must be at least 1, "
                 f"most-rounds={self.most_rounds} no fewer than rounds, updates={self.updates} not negative"
             )
-        if not 0 <= self.doubt < 1:
-            raise ValueError(f"strategy.replay.doubt={self.doubt} is not in [0, 1)")
+        if not 0 <= self.trust_threshold < 1:
+            raise ValueError(f"strategy.prior-data.trust-threshold={self.trust_threshold} is not in [0, 1)")
 
     def most(self, horizon: int) -> int:
         """Environment steps that the collective plays, at most."""
@@ -45,7 +47,7 @@ class ReplayConfig:
 class _Playing:
     """The collective as a policy that remembers what it saw."""
 
-    sight: Sight
+    sight: MentorOutput
 
     def __init__(self, guidance: Guidance):
         self.guidance = guidance
@@ -69,7 +71,7 @@ class Played(NamedTuple):
     trust: float  # that it earned
 
 
-def play(envs: VectorEnv, guidance: Guidance, config: ReplayConfig, seed: int) -> Played:
+def play(envs: VectorEnv, guidance: Guidance, config: PriorDataConfig, seed: int) -> Played:
     """Rounds of one episode in each of `config.num_envs` environments.
 
     At least half of each batch is theirs if all succeeded. A collective that fails now and then plays more, since
@@ -84,10 +86,10 @@ def play(envs: VectorEnv, guidance: Guidance, config: ReplayConfig, seed: int) -
         failed = int(np.sum(~np.stack(succeeded)))
         enough = len(succeeded) >= config.rounds
         counted = max(len(succeeded), config.rounds) * envs.num_envs
-        if 1 - failed / counted <= config.doubt or (enough and not failed):
+        if 1 - failed / counted <= config.trust_threshold or (enough and not failed):
             break
     success = float(np.mean(succeeded))
-    trust = max(0.0, (success - config.doubt) / (1 - config.doubt))
+    trust = max(0.0, (success - config.trust_threshold) / (1 - config.trust_threshold))
     prior = Prior(memory, trust / 2, int(memory.data.valid.sum()), round(trust * config.updates))
     return Played(prior, success, trust)
 
