@@ -24,6 +24,19 @@ class UserError(Exception):
     """What the user can mend: says what is wrong, where, and what to do. The command line exits with 2."""
 
 
+class ConfigError(ValueError):
+    """A value that a configuration refuses. The parser, which alone knows the path, turns it into a flag.
+
+    Args:
+        field: of the configuration that refuses, such as `warmup`; "" where no single field is to blame.
+        why: what is wrong with its value and what would be right, such as `2000 exceeds the capacity of 1000`.
+    """
+
+    def __init__(self, field: str, why: str):
+        super().__init__(f"{field.replace('_', '-')}: {why}" if field else why)
+        self.field, self.why = field, why
+
+
 class StageFailed(Exception):
     """A defect in a stage, with its traceback in a log file. The command line says so and exits with 1."""
 
@@ -52,6 +65,13 @@ class Transition(NamedTuple):
     discount: Float[AnyArray, "*batch"]  # gamma^n, 0 at a termination: weight of the next value
     next_obs: Float[AnyArray, "*batch O"]
     advice: Float[AnyArray, "*batch A"] | None = None  # what a mentor would have done; None: not asked for
+
+
+class ValueUnit(NamedTuple):
+    """What a critic's values are measured in; values of different units cannot be compared or averaged."""
+
+    reward_scale: float  # by which the environment's rewards were multiplied
+    gamma: float  # discount a step
 
 
 class Labels(NamedTuple):
