@@ -6,7 +6,7 @@ from typing import Any
 from collectiverl.types import ConfigError
 
 
-def at_least(config: Any, bound: float, *fields: str) -> None:
+def at_least(config: Any, bound: int | float, *fields: str) -> None:
     """Every field is `bound` or more, and finite; None (no limit) passes."""
     for field in fields:
         value = getattr(config, field)
@@ -22,7 +22,7 @@ def positive(config: Any, *fields: str) -> None:
             raise ConfigError(field, f"{value} must be positive")
 
 
-def between(config: Any, low: float, high: float, *fields: str) -> None:
+def between(config: Any, low: int | float, high: int | float, *fields: str) -> None:
     """Every field lies in [low, high]."""
     for field in fields:
         value = getattr(config, field)
