@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectiverl.collective import distill, losses
+from collectiverl.collective.conditioning import one_hot
 from collectiverl.collective.online import EncoderTraining, OnlineConfig, OnlineDistillation
 from collectiverl.collective.playing import PerTaskPolicy, allocate, groups
-from collectiverl.collective.policy import one_hot
 from collectiverl.data.split import split
 from collectiverl.envs.make import make_envs, spec
 from collectiverl.envs.rollout import RandomPolicy

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from collectiverl.collective.conditioning import TaskId
 from collectiverl.collective.policy import Collective
 from collectiverl.envs.make import make_envs, spec
 from collectiverl.envs.rollout import RandomPolicy, steps
@@ -34,9 +35,7 @@ def collective():
     agent = init_agent(len(TASKS) + SPEC.state_dim, SPEC.action_dim, config, jax.random.key(0))
     return Collective(
         agent=agent,
-        encoder=None,
-        clusters=None,
-        conditioning="task_id",
+        conditioning=TaskId(TASKS),
         tasks=TASKS,
         state_index=SPEC.state_index,
     )

@@ -16,9 +16,10 @@ import numpy as np
 
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
+from collectiverl.collective.conditioning import CONDITIONINGS, ConditioningName
 from collectiverl.collective.distill import DistillLoss
 from collectiverl.collective.playing import PerTaskPolicy, allocate, play_together, success_by_task
-from collectiverl.collective.policy import EMBEDDED, Collective, CollectivePolicy, Conditioning
+from collectiverl.collective.policy import Collective, CollectivePolicy
 from collectiverl.collective.train import CollectiveConfig, Emphasis, distillation
 from collectiverl.data.episodes import EpisodeTable, Shard, paths, write
 from collectiverl.data.split import split
@@ -38,7 +39,7 @@ Sides = tuple[list[EpisodeTable], list[EpisodeTable]]  # for training and for va
 class OnlineConfig:
     """How `online_buffer` is collected."""
 
-    conditioning: Conditioning = "cls"  # what tells the learner its tasks apart
+    conditioning: ConditioningName = "cls"  # what tells the learner its tasks apart
     random_episodes: int = 2  # a task
     expert_episodes: int = 10  # a task
     learner_rounds: int = 5  # rounds of DAgger
@@ -68,6 +69,11 @@ class OnlineConfig:
             raise ValueError(f"online.horizon={self.horizon} must be at least 1")
         if self.learning_rate <= 0:
             raise ValueError(f"online.learning-rate={self.learning_rate} must be positive")
+
+    @property
+    def reads(self) -> bool:
+        """Whether the learner is conditioned on its trajectory."""
+        return CONDITIONINGS[self.conditioning].reads
 
     @property
     def distillation(self) -> CollectiveConfig:
@@ -127,7 +133,7 @@ class OnlineDistillation:
         rehearsal: Rehearsal | None = None,
         report: Report = silent,
     ):
-        if config.conditioning in EMBEDDED and encoder_training is None:
+        if config.reads and encoder_training is None:
             raise ValueError(f"a learner conditioned on {config.conditioning} needs an encoder to read with")
         self.make_envs, self.teachers, self.config, self.spec = make_envs, teachers, config, spec
         self.seed, self.held_out, self.encoder_training, self.report = (

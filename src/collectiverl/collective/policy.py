@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -12,15 +11,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from collectiverl.artifacts import checkpoints, sealed
-from collectiverl.representation.clusters import Clusters
-from collectiverl.representation.context import Context
+from collectiverl.collective.conditioning import CONDITIONINGS, Conditioner, Conditioning
 from collectiverl.representation.encoder import Encoder, EncoderConfig, init_encoder
 from collectiverl.sac.agent import Agent, SACConfig, batch_of_one, init_agent
 from collectiverl.sac.policy import act
 from collectiverl.types import EnvSpec, UserError
 
-Conditioning = Literal["cls", "last_state", "cluster", "task_id", "zeros"]
-EMBEDDED = ("cls", "last_state", "cluster")  # read the trajectory
 UNREWARDED = (
     "this collective reads rewards to tell tasks apart: call policy.observe(rewards) after every step, "
     "or train one with --transformer.encoder.no-rewards"
@@ -30,55 +26,25 @@ ABOUT = "collective.json"
 
 
 class Collective(eqx.Module):
-    """All that is needed to act: encoder, cluster means, actor, critic, normaliser."""
+    """All that is needed to act: the conditioning with its encoder, actor, critic, normaliser."""
 
     agent: Agent  # over [z, state]
-    encoder: Encoder | None  # None: the condition does not read the trajectory
-    clusters: Clusters | None  # whose means replace `z` under `cluster`
-    conditioning: Conditioning = eqx.field(static=True)
+    conditioning: Conditioning
     tasks: tuple[str, ...] = eqx.field(static=True)
     state_index: tuple[int, ...] = eqx.field(static=True)
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """What reads the trajectory; None: nothing does."""
+        return self.conditioning.reader
 
     @property
     def condition_dim(self) -> int:
         return self.agent.normalizer.mean.shape[-1] - len(self.state_index)
 
-
-@runtime_checkable
-class Conditioner(Protocol):
-    """Says `z` for N running trajectories."""
-
-    def embed(self, obs: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]: ...
-
-    def acted(self, actions: Float[np.ndarray, "N A"]) -> None: ...
-
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None: ...
-
-    def reset(self, mask: Bool[np.ndarray, "N"]) -> None: ...
-
-
-class Constant:
-    """The same `z` whatever happens: zeros, or the one-hot task of each environment."""
-
-    def __init__(self, z: Float[np.ndarray, "N Z"]):
-        self.z = jnp.asarray(z)
-
-    def embed(self, obs: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
-        return self.z
-
-    def acted(self, actions: Float[np.ndarray, "N A"]) -> None:
-        pass
-
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
-        pass
-
-    def reset(self, mask: Bool[np.ndarray, "N"]) -> None:
-        pass
-
-
-def one_hot(tasks: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, "N K"]:
-    """Each task's place among the known ones; an unknown task is all zeros."""
-    return np.asarray([[float(task == k) for k in known] for task in tasks], np.float32)
+    def follow(self, num_envs: int, tasks: Sequence[str] = ()) -> Conditioner:
+        """What says `z` while it plays so many environments."""
+        return self.conditioning.follow(num_envs, self.state_index, tasks)
 
 
 def features(
@@ -125,7 +91,7 @@ class CollectivePolicy:
         if self.conditioner is None or len(env_mask) != self.num_envs:
             self.num_envs = len(env_mask)
             tasks = self.tasks * self.num_envs if len(self.tasks) == 1 else self.tasks
-            self.conditioner = conditioner(self.collective, self.num_envs, tasks)
+            self.conditioner = self.collective.follow(self.num_envs, tasks)
         self.conditioner.reset(env_mask)
 
     def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
@@ -145,33 +111,6 @@ class Shuffled(CollectivePolicy):
         return jnp.roll(super()._embedding(observations), self.shift, axis=0)
 
 
-def conditioner(collective: Collective, num_envs: int, tasks: Sequence[str] = ()) -> Conditioner:
-    """What says `z` to a collective playing `num_envs` environments."""
-    c = collective
-    if c.encoder is not None:
-        readout = "last_state" if c.conditioning == "last_state" else "cls"
-        context = Context(c.encoder, c.state_index, num_envs, readout=readout)
-        return context if c.clusters is None else _Clustered(context, c.clusters)
-    if c.conditioning == "task_id":
-        if len(tasks) != num_envs:
-            raise UserError(
-                "this collective is conditioned on the task id: say which task each environment plays"
-            )
-        return Constant(one_hot(tasks, c.tasks))
-    return Constant(np.zeros((num_envs, c.condition_dim), np.float32))
-
-
-class _Clustered:
-    """A context whose embedding is replaced by its cluster's mean."""
-
-    def __init__(self, context: Context, clusters: Clusters):
-        self.context, self.clusters = context, clusters
-        self.acted, self.observe, self.reset = context.acted, context.observe, context.reset
-
-    def embed(self, obs: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
-        return jax.vmap(self.clusters)(self.context.embed(obs))
-
-
 # -- on disk -----------------------------------------------------------------------------------------------
 
 
@@ -179,16 +118,15 @@ def save_collective(
     folder: Path, collective: Collective, sac: SACConfig, encoder: EncoderConfig | None
 ) -> None:
     checkpoints.save_tree(folder / WEIGHTS, collective)
-    normalizer = collective.agent.normalizer
     about = {
         "sac": sealed.to_jsonable(sac),
         "encoder": sealed.to_jsonable(encoder) if encoder else None,
-        "feature_dim": normalizer.mean.shape[-1],
+        "feature_dim": collective.agent.normalizer.mean.shape[-1],
         "action_dim": collective.agent.actor.action_dim,
-        "clusters": None if collective.clusters is None else list(collective.clusters.mean.shape),
-        "conditioning": collective.conditioning,
+        "conditioning": collective.conditioning.name,
         "tasks": list(collective.tasks),
         "state_index": list(collective.state_index),
+        **collective.conditioning.about(),
     }
     checkpoints.write_json(folder / ABOUT, about)
 
@@ -209,11 +147,10 @@ def load_collective(folder: Path) -> tuple[Collective, SACConfig, EncoderConfig 
 def _blank(about: dict, sac: SACConfig, encoder: EncoderConfig | None, key: Array) -> Collective:
     k_agent, k_encoder = jax.random.split(key)
     state_dim, action_dim = len(about["state_index"]), about["action_dim"]
+    reader = init_encoder(encoder, state_dim, action_dim, k_encoder) if encoder else None
     return Collective(
         agent=init_agent(about["feature_dim"], action_dim, sac, k_agent),
-        encoder=init_encoder(encoder, state_dim, action_dim, k_encoder) if encoder else None,
-        clusters=None if about["clusters"] is None else Clusters.blank(*about["clusters"]),
-        conditioning=about["conditioning"],
+        conditioning=CONDITIONINGS[about["conditioning"]].blank(reader, about),
         tasks=tuple(about["tasks"]),
         state_index=tuple(about["state_index"]),
     )

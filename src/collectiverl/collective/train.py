@@ -10,19 +10,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.collective import distill, losses
+from collectiverl.collective.conditioning import CONDITIONINGS, Conditioning, ConditioningName
 from collectiverl.collective.dataset import Dataset, Rows
-from collectiverl.collective.embedding import embed, prepare
-from collectiverl.collective.policy import EMBEDDED, Collective, Conditioning
+from collectiverl.collective.policy import Collective
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.nn.gaussian import Actor
 from collectiverl.nn.mlp import Critic
 from collectiverl.nn.normalizer import Normalizer
 from collectiverl.representation.encoder import Encoder
-from collectiverl.sac.agent import Agent, SACConfig
+from collectiverl.sac.agent import Agent, SACConfig, init_agent
 from collectiverl.types import EnvSpec, Window
 
 UPDATES_PER_CALL = 50
@@ -33,7 +33,7 @@ VALIDATION_ROWS = 4_096
 class CollectiveConfig:
     """How the collective is distilled."""
 
-    conditioning: Conditioning = "cls"
+    conditioning: ConditioningName = "cls"
     loss: distill.DistillLoss = "mse"
     finetune_encoder: bool = False  # let the actor's loss reach the encoder
     actor_updates: int = 6_000
@@ -47,7 +47,7 @@ class CollectiveConfig:
     @property
     def reads(self) -> bool:
         """Whether a collective of these settings is conditioned on its trajectory."""
-        return self.conditioning in EMBEDDED
+        return CONDITIONINGS[self.conditioning].reads
 
     def __post_init__(self) -> None:
         for name in ("actor_updates", "critic_updates", "batch_size", "target_every", "validation_every"):
@@ -136,17 +136,36 @@ def distillation(
         actor, critic: to go on from, in place of fresh ones.
         emphasis: what batches are to hold more of; None: every step is drawn as often.
     """
-    collective, z = prepare(training, encoder, config.conditioning, config.sac, spec, seed=seed)
-    reader, clusters, tasks = collective.encoder, collective.clusters, collective.tasks
-    held_out_z = embed(validation, config.conditioning, reader, clusters, tasks, spec.state_index)
+    conditioning = CONDITIONINGS[config.conditioning].fit(training, encoder, spec.state_index, seed)
+    z, held_out_z = (conditioning.embed(table, spec.state_index) for table in (training, validation))
+    collective = _fresh(conditioning, training, z, config.sac, spec, seed)
     if actor is not None:
         collective = eqx.tree_at(lambda c: c.agent.actor, collective, actor)
     if critic is not None:
         collective = eqx.tree_at(lambda c: c.agent.critic, collective, critic)
-    window = reader.window if reader else 1
+    window = collective.encoder.window if collective.encoder else 1
     train_set = Dataset(training, z, spec.state_index, window)
     held_out = Dataset(validation, held_out_z, spec.state_index, window)
     return Distillation(collective, train_set, held_out, config, seed=seed, emphasis=emphasis, report=report)
+
+
+def _fresh(
+    conditioning: Conditioning,
+    training: EpisodeTable,
+    z: Float[np.ndarray, "M Z"],
+    sac: SACConfig,
+    spec: EnvSpec,
+    seed: int,
+) -> Collective:
+    """A collective with fresh networks and the statistics of its training steps."""
+    states = np.concatenate([e.obs[:-1][:, list(spec.state_index)] for e in training])
+    seen = np.concatenate([z, states], axis=1)
+    agent = init_agent(seen.shape[1], spec.action_dim, sac, jax.random.key(seed))
+    if sac.normalize_obs:
+        normalizer = Normalizer.identity(seen.shape[1]).update(seen)
+        agent = eqx.tree_at(lambda a: a.normalizer, agent, normalizer)
+    tasks = tuple(dict.fromkeys(training.tasks))
+    return Collective(agent=agent, conditioning=conditioning, tasks=tasks, state_index=spec.state_index)
 
 
 def pool(data: Dataset, emphasis: Emphasis | None) -> Int[np.ndarray, "M"]:
@@ -257,4 +276,7 @@ def replace_parts(
     collective: Collective, encoder: Encoder | None, actor: Actor, critic: Critic
 ) -> Collective:
     agent = replace(collective.agent, actor=actor, critic=critic)
-    return replace(collective, encoder=encoder, agent=agent)
+    conditioning = collective.conditioning
+    if encoder is not conditioning.reader:
+        conditioning = eqx.tree_at(lambda c: c.encoder, conditioning, encoder)
+    return replace(collective, conditioning=conditioning, agent=agent)

@@ -6,7 +6,6 @@ from typing import Literal
 
 from collectiverl.artifacts import sealed
 from collectiverl.collective.online import OnlineConfig
-from collectiverl.collective.policy import EMBEDDED
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.envs.make import Backend
 from collectiverl.envs.tasks import resolve
@@ -92,7 +91,7 @@ class RunConfig:
     @property
     def encoder(self) -> str:
         """The folder of the encoder that the collective is conditioned on."""
-        refreshed = self.online.conditioning in EMBEDDED and self.online.refresh
+        refreshed = self.online.reads and self.online.refresh
         return online_path(self.tasks, self.seed) if refreshed else TRANSFORMER
 
     def mixed_skill_of(self, task: str) -> Record:
@@ -174,14 +173,13 @@ def split_online_buffer(c: RunConfig, task: str, tasks: tuple[str, ...], seed: i
 
 
 def online_distill(c: RunConfig) -> OnlineDistill:
-    reads = c.online.conditioning in EMBEDDED
     return OnlineDistill(
         tasks=c.tasks,
         teacher=c.teacher,
         backend=c.backend,
         fraction=c.validation_fraction,
         online=c.online,
-        transformer=c.transformer if reads else None,
+        transformer=c.transformer if c.online.reads else None,
     )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from collectiverl.collective.online import EncoderTraining, OnlineConfig, OnlineDistillation
-from collectiverl.collective.policy import EMBEDDED
 from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.envs.scripted import ScriptedPolicy
@@ -40,13 +39,8 @@ class OnlineDistill:
     def __post_init__(self) -> None:
         if not 0 < self.fraction < 1:
             raise ValueError(f"--fraction={self.fraction} is not between 0 and 1")
-        if self.reads and self.online.refresh:
+        if self.online.reads and self.online.refresh:
             _ = self.refresh  # which says what does not fit
-
-    @property
-    def reads(self) -> bool:
-        """Whether the learner is conditioned on its trajectory."""
-        return self.online.conditioning in EMBEDDED
 
     @property
     def refresh(self) -> TransformerConfig:
@@ -75,7 +69,7 @@ def online_distill_stage(config: OnlineDistill, seed: int) -> Stage:
         model_path(t, seed): f"train-task {t} (or pass --teacher scripted)"
         for t in (config.tasks if config.teacher == "sac" else ())
     }
-    if config.reads:
+    if config.online.reads:
         makes[TRANSFORMER] = "train-transformer (or pass --conditioning task_id)"
         makes |= {split_path("buffer_distill", t, seed): f"split-buffer {t}" for t in config.tasks}
     return Stage(
@@ -93,7 +87,7 @@ def online_distill_stage(config: OnlineDistill, seed: int) -> Stage:
 def online_distill(work: Work) -> dict[str, Any]:
     config: OnlineDistill = work.config
     encoder_training, encoder_config = None, None
-    if config.reads:
+    if config.online.reads:
         buffers = open_buffers(work.run, "buffer_distill", config.tasks, work.seed)
         encoder, encoder_config = encoder_of(work.run)
         encoder_training = EncoderTraining(encoder, config.refresh, *buffers)

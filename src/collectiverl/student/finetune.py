@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from collectiverl.collective.policy import Collective, conditioner, features
+from collectiverl.collective.policy import Collective, features
 from collectiverl.envs.core import StepResult, VectorEnv
 from collectiverl.envs.rollout import Step
 from collectiverl.nn.normalizer import Normalizer
@@ -83,12 +83,12 @@ def seeing(collective: Collective) -> Agent:
     Raises:
         UserError: this collective's `z` is not what an encoder gives.
     """
-    if collective.encoder is None or collective.conditioning not in WINDOWED:
+    if collective.encoder is None or collective.conditioning.name not in WINDOWED:
         raise UserError(
-            f"a collective conditioned on {collective.conditioning} has no encoder to train: leave out "
+            f"a collective conditioned on {collective.conditioning.name} has no encoder to train: leave out "
             "--finetuning.encoder"
         )
-    readout: Readout = "last_state" if collective.conditioning == "last_state" else "cls"
+    readout: Readout = "last_state" if collective.conditioning.name == "last_state" else "cls"
     scale = collective.agent.normalizer
     eyes = Eyes(scale.count, scale.mean, scale.m2, scale.floor, encoder=collective.encoder, readout=readout)
     return eqx.tree_at(lambda a: a.normalizer, collective.agent, eyes)
@@ -100,7 +100,7 @@ def tuned(collective: Collective, agent: Agent) -> Collective:
     if not isinstance(eyes, Eyes):
         return eqx.tree_at(lambda c: c.agent, collective, agent)
     agent = eqx.tree_at(lambda a: a.normalizer, agent, eyes.scale)
-    return eqx.tree_at(lambda c: (c.agent, c.encoder), collective, (agent, eyes.encoder))
+    return eqx.tree_at(lambda c: (c.agent, c.conditioning.encoder), collective, (agent, eyes.encoder))
 
 
 # -- what it is trained in ---------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class Embedded:
 
     def __init__(self, envs: VectorEnv, collective: Collective, *, windows: bool = False):
         self._envs, self._collective, self._windows = envs, collective, windows
-        self._conditioner = conditioner(collective, envs.num_envs, envs.tasks)
+        self._conditioner = collective.follow(envs.num_envs, envs.tasks)
         dim = collective.condition_dim + envs.spec.state_dim
         if windows:
             assert collective.encoder is not None

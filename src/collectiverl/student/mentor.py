@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from collectiverl.collective.policy import Collective, conditioner, features
+from collectiverl.collective.policy import Collective, features
 from collectiverl.sac.agent import Agent
 
 
@@ -36,7 +36,7 @@ class Mentor:
 
     def __init__(self, collective: Collective, tasks: Sequence[str], reward_scale: float):
         self.collective, self.reward_scale = collective, reward_scale
-        self.conditioner = conditioner(collective, len(tasks), tasks)
+        self.conditioner = collective.follow(len(tasks), tasks)
 
     def look(self, obs: Float[np.ndarray, "N O"]) -> MentorPrediction:
         z = self.conditioner.embed(obs)

@@ -44,7 +44,7 @@ def stages(run: Path, config: RunConfig, extension: ExtensionConfig, tasks: Sequ
             fraction=config.validation_fraction,
             online=config.online,
             transformer=replace(config.transformer, encoder=encoder) if encoder else config.transformer,
-            collective=replace(config.collective, conditioning=first.conditioning, sac=sac),
+            collective=replace(config.collective, conditioning=first.conditioning.name, sac=sac),
             extension=extension,
         )
         extended = extend_collective_stage(step, config.seed)
