@@ -50,6 +50,11 @@ class EnvSpec:
     action_dim: int
     horizon: int  # steps until the time limit
     state_index: tuple[int, ...]  # observation entries that make the state: the current frame and the goal
+    goal_index: tuple[int, ...] = ()  # observation entries that are the goal; (): no entry is
+    points: tuple[
+        tuple[int, ...], ...
+    ] = ()  # entries of the state that are positions, in metres, in one frame
+    moving_index: tuple[int, ...] = ()  # action entries that move the robot, which probing may use
 
     @property
     def state_dim(self) -> int:
@@ -105,12 +110,12 @@ class Window(NamedTuple):
     """The last `L` steps of a trajectory, left-padded; leading axes are the caller's.
 
     A step is a state with the action and reward that led to it, so that a policy which has just seen
-    state `t` knows all of step `t`. At an episode's first step both are zero.
+    state `t` knows all of step `t`. At an episode's first step the action is zero and the reward unknown.
     """
 
     state: Float[AnyArray, "*batch L S"]
     action: Float[AnyArray, "*batch L A"]
-    reward: Float[AnyArray, "*batch L"]
+    reward: Float[AnyArray, "*batch L"]  # nan: unknown, as for a policy that is told no rewards
     mask: Bool[AnyArray, "*batch L"]  # False: padding
 
 

@@ -1,48 +1,57 @@
 """What tells the collective its tasks apart: one class a conditioning.
 
-A conditioning says `z` twice, and both must agree: of stored episodes, for learning, and of running ones, for acting.
-To add one, write its class and name it in `ConditioningName`.
+A conditioning says `z` of stored episodes, for learning, and of running ones, for acting, and both must agree. To add
+one, write its class and name it in `ConditioningName`.
 """
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.representation.clusters import Clusters, fit_clusters
-from collectiverl.representation.context import Context, encode
-from collectiverl.representation.encoder import Encoder, Readout
-from collectiverl.types import UserError
+from collectiverl.representation.context import begin_windows, embed_every, encode, push, reading
+from collectiverl.representation.encoder import Encoder, EncoderConfig, Readout, init_encoder
+from collectiverl.representation.scales import Scales
+from collectiverl.types import EnvSpec, UserError, Window
 
-ConditioningName = Literal["cls", "last_state", "cluster", "task_id", "zeros"]
+ConditioningName = Literal["own", "tuned", "cls", "last_state", "cluster", "task_id", "zeros"]
 ZEROS_DIM = 1  # something to condition on that says nothing
 CLUSTERED = 5_000  # embeddings that the mixture is fitted to
 
 
-@runtime_checkable
-class Conditioner(Protocol):
-    """Says `z` of N running trajectories. Call `embed`, `acted`, `observe` in turn; `reset` where one begins."""
+class Source(NamedTuple):
+    """What a conditioning is made from."""
 
-    def embed(self, obs: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]: ...
+    table: EpisodeTable  # the training episodes
+    spec: EnvSpec
+    scales: Scales  # their statistics
+    own: EncoderConfig  # of an encoder that is trained with the actor
+    encoder: Encoder | None  # the trajectory transformer, if there is one
+    seed: int
 
-    def acted(self, actions: Float[np.ndarray, "N A"]) -> None: ...
-
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None: ...
-
-    def reset(self, mask: Bool[np.ndarray, "N"]) -> None: ...
+    def transformer(self, name: str) -> Encoder:
+        """The trajectory transformer, for a conditioning that needs it."""
+        if self.encoder is None:
+            raise UserError(
+                f"the conditioning {name} needs a trajectory transformer: run train-transformer first, "
+                "or pass --conditioning own"
+            )
+        return self.encoder
 
 
 class Conditioning(eqx.Module):
     """What tells the tasks apart; it is saved with the collective."""
 
     name: ClassVar[ConditioningName]
-    reads: ClassVar[bool]  # the trajectory, through an encoder
+    reads: ClassVar[bool] = False  # the trajectory transformer, which has to be trained first
+    learns: ClassVar[bool] = False  # is trained with the actor
 
     @property
     def reader(self) -> Encoder | None:
@@ -51,13 +60,11 @@ class Conditioning(eqx.Module):
 
     @classmethod
     @abstractmethod
-    def fit(
-        cls, table: EpisodeTable, encoder: Encoder | None, state_index: Sequence[int], seed: int
-    ) -> "Conditioning":
+    def make(cls, source: Source) -> "Conditioning":
         """For the tasks of these training episodes.
 
         Raises:
-            UserError: it reads trajectories and there is no encoder.
+            UserError: it needs the trajectory transformer, and there is none.
         """
 
     @abstractmethod
@@ -65,8 +72,12 @@ class Conditioning(eqx.Module):
         """The embedding of each stored step, as the policy will have it when it acts there."""
 
     @abstractmethod
-    def follow(self, num_envs: int, state_index: Sequence[int], tasks: Sequence[str]) -> Conditioner:
-        """Live, in so many environments; `tasks` are those that they play, for a conditioning that is told."""
+    def begin(self, num_envs: int, tasks: Sequence[str]) -> Any:
+        """The state of so many running trajectories; `tasks` are those played, for a conditioning that is told."""
+
+    @abstractmethod
+    def step(self, state: Any, latest: Window, begins: Bool[Array, "N"]) -> tuple[Any, Float[Array, "N Z"]]:
+        """Takes in one more step of each (windows of length 1), and embeds it."""
 
     def about(self) -> dict[str, Any]:
         """What `blank` needs beside the encoder's settings."""
@@ -78,6 +89,66 @@ class Conditioning(eqx.Module):
         """In the shape of a saved one, to be filled from a file."""
 
 
+# -- an encoder that is trained with the actor -----------------------------------------------------------------
+
+
+class Own(Conditioning):
+    """An encoder of the collective's own, trained through the actor's loss; it begins from nothing."""
+
+    name: ClassVar[ConditioningName] = "own"
+    learns: ClassVar[bool] = True
+    encoder: Encoder
+
+    @property
+    def reader(self) -> Encoder:
+        return self.encoder
+
+    @classmethod
+    def make(cls, source: Source) -> "Own":
+        spec, key = source.spec, jax.random.key(source.seed)
+        encoder = _fresh(source.own, spec.state_dim, spec.action_dim, key, source.scales.points)
+        return cls(eqx.tree_at(lambda e: e.scales, encoder, source.scales))
+
+    def embed(self, table: EpisodeTable, state_index: Sequence[int]) -> Float[np.ndarray, "steps Z"]:
+        return embed_every(self.encoder, table, state_index)
+
+    def every(self, window: Window) -> Float[Array, "*batch L Z"]:
+        """The embedding at each step of a segment, in one pass that gradients go through."""
+        return self.encoder.every(window)
+
+    def begin(self, num_envs: int, tasks: Sequence[str]) -> Any:
+        return self.encoder.begin(num_envs)
+
+    def step(self, state: Any, latest: Window, begins: Bool[Array, "N"]) -> tuple[Any, Float[Array, "N Z"]]:
+        return self.encoder.step(state, latest, begins)
+
+    @classmethod
+    def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "Own":
+        assert encoder is not None
+        return cls(encoder)
+
+
+class Tuned(Own):
+    """The same, but it begins as the trajectory transformer."""
+
+    name: ClassVar[ConditioningName] = "tuned"
+    reads: ClassVar[bool] = True
+
+    @classmethod
+    def make(cls, source: Source) -> "Tuned":
+        return cls(source.transformer(cls.name))
+
+
+@eqx.filter_jit
+def _fresh(
+    config: EncoderConfig, state_dim: int, action_dim: int, key: PRNGKeyArray, points: Sequence[Any]
+) -> Encoder:
+    return init_encoder(config, state_dim, action_dim, key, points)
+
+
+# -- the trajectory transformer, as it is ----------------------------------------------------------------------
+
+
 class CLS(Conditioning):
     """The CLS token of the trajectory transformer, which stays as it is."""
 
@@ -86,21 +157,30 @@ class CLS(Conditioning):
     readout: ClassVar[Readout] = "cls"
     encoder: Encoder
 
+    @property
+    def reader(self) -> Encoder:
+        return self.encoder
+
     @classmethod
-    def fit(
-        cls, table: EpisodeTable, encoder: Encoder | None, state_index: Sequence[int], seed: int
-    ) -> "CLS":
-        return cls(_needed(encoder, cls.name))
+    def make(cls, source: Source) -> "CLS":
+        return cls(source.transformer(cls.name))
 
     def embed(self, table: EpisodeTable, state_index: Sequence[int]) -> Float[np.ndarray, "steps Z"]:
         return encode(self.encoder, table, state_index, readout=self.readout)
 
-    def follow(self, num_envs: int, state_index: Sequence[int], tasks: Sequence[str]) -> Conditioner:
-        return Context(self.encoder, state_index, num_envs, readout=self.readout)
+    def begin(self, num_envs: int, tasks: Sequence[str]) -> Window:
+        return begin_windows(self.encoder, num_envs)
+
+    def step(
+        self, state: Window, latest: Window, begins: Bool[Array, "N"]
+    ) -> tuple[Window, Float[Array, "N Z"]]:
+        windows = push(state, latest, begins)
+        return windows, reading(self.encoder, self.readout)(windows)
 
     @classmethod
     def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "CLS":
-        return cls(_needed(encoder, cls.name))
+        assert encoder is not None
+        return cls(encoder)
 
 
 class LastState(CLS):
@@ -110,74 +190,63 @@ class LastState(CLS):
     readout: ClassVar[Readout] = "last_state"
 
 
-class Cluster(Conditioning):
+class Cluster(CLS):
     """The mean of the cluster that the CLS token lies in."""
 
     name: ClassVar[ConditioningName] = "cluster"
-    reads: ClassVar[bool] = True
-    encoder: Encoder
     clusters: Clusters
 
-    @property
-    def reader(self) -> Encoder:
-        return self.encoder
-
     @classmethod
-    def fit(
-        cls, table: EpisodeTable, encoder: Encoder | None, state_index: Sequence[int], seed: int
-    ) -> "Cluster":
-        encoder = _needed(encoder, cls.name)
-        z = encode(encoder, table, state_index)
-        chosen = np.random.default_rng(seed).permutation(len(z))[:CLUSTERED]
-        return cls(encoder, fit_clusters(z[chosen], most=2 * len(set(table.tasks)) + 10, seed=seed))
+    def make(cls, source: Source) -> "Cluster":
+        encoder, table = source.transformer(cls.name), source.table
+        z = encode(encoder, table, source.spec.state_index)
+        chosen = np.random.default_rng(source.seed).permutation(len(z))[:CLUSTERED]
+        most = 2 * len(set(table.tasks)) + 10
+        return cls(encoder, fit_clusters(z[chosen], most=most, seed=source.seed))
 
     def embed(self, table: EpisodeTable, state_index: Sequence[int]) -> Float[np.ndarray, "steps Z"]:
-        return np.asarray(jax.vmap(self.clusters)(jnp.asarray(encode(self.encoder, table, state_index))))
+        return np.asarray(jax.vmap(self.clusters)(jnp.asarray(super().embed(table, state_index))))
 
-    def follow(self, num_envs: int, state_index: Sequence[int], tasks: Sequence[str]) -> Conditioner:
-        return _ClusterContext(Context(self.encoder, state_index, num_envs), self.clusters)
+    def step(
+        self, state: Window, latest: Window, begins: Bool[Array, "N"]
+    ) -> tuple[Window, Float[Array, "N Z"]]:
+        windows, z = super().step(state, latest, begins)
+        return windows, jax.vmap(self.clusters)(z)
 
     def about(self) -> dict[str, Any]:
         return {"clusters": list(self.clusters.mean.shape)}
 
     @classmethod
     def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "Cluster":
-        return cls(_needed(encoder, cls.name), Clusters.blank(*about["clusters"]))
+        assert encoder is not None
+        return cls(encoder, Clusters.blank(*about["clusters"]))
 
 
-class _ClusterContext:
-    """A context whose embedding is replaced by its cluster's mean."""
-
-    def __init__(self, context: Context, clusters: Clusters):
-        self.context, self.clusters = context, clusters
-        self.acted, self.observe, self.reset = context.acted, context.observe, context.reset
-
-    def embed(self, obs: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
-        return jax.vmap(self.clusters)(self.context.embed(obs))
+# -- nothing that is read --------------------------------------------------------------------------------------
 
 
 class TaskId(Conditioning):
     """The one-hot task: told, not found out. A task that is not known is all zeros."""
 
     name: ClassVar[ConditioningName] = "task_id"
-    reads: ClassVar[bool] = False
     tasks: tuple[str, ...] = eqx.field(static=True)
 
     @classmethod
-    def fit(
-        cls, table: EpisodeTable, encoder: Encoder | None, state_index: Sequence[int], seed: int
-    ) -> "TaskId":
-        return cls(tuple(dict.fromkeys(table.tasks)))
+    def make(cls, source: Source) -> "TaskId":
+        return cls(tuple(dict.fromkeys(source.table.tasks)))
 
     def embed(self, table: EpisodeTable, state_index: Sequence[int]) -> Float[np.ndarray, "steps Z"]:
         return np.repeat(one_hot(table.tasks, self.tasks), table.length, axis=0)
 
-    def follow(self, num_envs: int, state_index: Sequence[int], tasks: Sequence[str]) -> Conditioner:
+    def begin(self, num_envs: int, tasks: Sequence[str]) -> Float[Array, "N Z"]:
         if len(tasks) != num_envs:
             raise UserError(
                 "this collective is conditioned on the task id: say which task each environment plays"
             )
-        return Constant(one_hot(tasks, self.tasks))
+        return jnp.asarray(one_hot(tasks, self.tasks))
+
+    def step(self, state: Array, latest: Window, begins: Bool[Array, "N"]) -> tuple[Array, Array]:
+        return state, state
 
     def about(self) -> dict[str, Any]:
         return {"known": list(self.tasks)}
@@ -191,56 +260,31 @@ class Zeros(Conditioning):
     """Nothing at all: what the state alone tells."""
 
     name: ClassVar[ConditioningName] = "zeros"
-    reads: ClassVar[bool] = False
 
     @classmethod
-    def fit(
-        cls, table: EpisodeTable, encoder: Encoder | None, state_index: Sequence[int], seed: int
-    ) -> "Zeros":
+    def make(cls, source: Source) -> "Zeros":
         return cls()
 
     def embed(self, table: EpisodeTable, state_index: Sequence[int]) -> Float[np.ndarray, "steps Z"]:
         return np.zeros((int(table.length.sum()), ZEROS_DIM), np.float32)
 
-    def follow(self, num_envs: int, state_index: Sequence[int], tasks: Sequence[str]) -> Conditioner:
-        return Constant(np.zeros((num_envs, ZEROS_DIM), np.float32))
+    def begin(self, num_envs: int, tasks: Sequence[str]) -> Float[Array, "N Z"]:
+        return jnp.zeros((num_envs, ZEROS_DIM))
+
+    def step(self, state: Array, latest: Window, begins: Bool[Array, "N"]) -> tuple[Array, Array]:
+        return state, state
 
     @classmethod
     def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "Zeros":
         return cls()
 
 
-class Constant:
-    """The same `z` whatever happens."""
-
-    def __init__(self, z: Float[np.ndarray, "N Z"]):
-        self.z = jnp.asarray(z)
-
-    def embed(self, obs: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
-        return self.z
-
-    def acted(self, actions: Float[np.ndarray, "N A"]) -> None:
-        pass
-
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
-        pass
-
-    def reset(self, mask: Bool[np.ndarray, "N"]) -> None:
-        pass
-
-
-CONDITIONINGS: dict[str, type[Conditioning]] = {c.name: c for c in (CLS, LastState, Cluster, TaskId, Zeros)}
+CONDITIONINGS: dict[str, type[Conditioning]] = {
+    c.name: c for c in (Own, Tuned, CLS, LastState, Cluster, TaskId, Zeros)
+}
 assert tuple(CONDITIONINGS) == get_args(ConditioningName)
 
 
 def one_hot(tasks: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, "N K"]:
     """Each task's place among the known ones; an unknown task is all zeros."""
     return np.asarray([[float(task == k) for k in known] for task in tasks], np.float32)
-
-
-def _needed(encoder: Encoder | None, name: str) -> Encoder:
-    if encoder is None:
-        raise UserError(
-            f"the conditioning {name} needs a trajectory transformer: run train-transformer first"
-        )
-    return encoder

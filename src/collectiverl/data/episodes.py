@@ -121,6 +121,8 @@ def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray:
 class EpisodeTable:
     """The episodes of several shards as one table; windows of them are gathered by vectorised indices."""
 
+    _hidden: Sequence[int] = ()  # entries of the observations that read as zero
+
     def __init__(self, shards: Sequence[Shard]):
         self.shards = shards
         self.about = [row for shard in shards for row in shard.about]
@@ -163,6 +165,13 @@ class EpisodeTable:
         table.shards, table.about = self.shards, [self.about[i] for i in ids]
         for name in ("length", "_shard", "_start", "_row"):
             setattr(table, name, getattr(self, name)[np.asarray(ids, int)])
+        table._hidden = self._hidden
+        return table
+
+    def hiding(self, entries: Sequence[int]) -> "EpisodeTable":
+        """The same episodes with these entries of their observations zero, as for one from whom the goal is hidden."""
+        table = self.subset(range(len(self)))
+        table._hidden = [*self._hidden, *entries]
         return table
 
     def __getitem__(self, i: int | np.integer) -> Episode:
@@ -177,7 +186,7 @@ class EpisodeTable:
                 np.asarray(column["teacher_mean"][rows]), np.asarray(column["teacher_log_std"][rows]), q
             )
         return Episode(
-            obs=np.asarray(column["obs"][first : first + steps + 1]),
+            obs=self._shown(np.asarray(column["obs"][first : first + steps + 1])),
             **{name: np.asarray(column[name][rows]) for name in PER_STEP},
             labels=labels,
             **self.about[i],
@@ -196,7 +205,14 @@ class EpisodeTable:
         for shard in np.unique(owner):
             chosen = owner == shard
             out[chosen] = self.shards[shard].columns[name][rows[chosen]]
-        return out
+        return self._shown(out) if name == "obs" else out
+
+    def _shown(self, obs: Float[np.ndarray, "*rows O"]) -> Float[np.ndarray, "*rows O"]:
+        if not self._hidden:
+            return obs
+        shown = obs.copy()
+        shown[..., list(self._hidden)] = 0
+        return shown
 
     def windows(
         self,
@@ -221,7 +237,7 @@ class EpisodeTable:
         return Window(
             np.where(seen[..., None], state, 0),
             np.where(led[..., None], action, 0),
-            np.where(led, reward, 0),
+            np.where(led, reward, np.where(seen, np.float32(np.nan), 0)),
             seen,
         )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from collectiverl.envs.core import StepResult, VectorEnv
 from collectiverl.types import Episode, Policy
@@ -33,15 +33,27 @@ def steps(envs: VectorEnv, policy: Policy, seed: int) -> Iterator[Step]:
 
 
 class EpisodeCollector:
-    """Cuts a stream of steps into whole episodes."""
+    """Cuts a stream of steps into episodes.
 
-    def __init__(self, envs: VectorEnv, phase: str, seed: int):
-        self.envs, self.phase, self.seed = envs, phase, seed
+    Args:
+        after_success: steps after its first success at which an episode of each environment is cut, as by a time
+            limit; None: episodes end where the environment ends them.
+    """
+
+    def __init__(
+        self,
+        envs: VectorEnv,
+        phase: str,
+        seed: int,
+        after_success: Int[np.ndarray, "N"] | None = None,
+    ):
+        self.envs, self.phase, self.seed, self.after_success = envs, phase, seed, after_success
         self.restart()
 
     def restart(self) -> None:
         """Forgets the running episodes: the environments were reset."""
         self.running: list[list[tuple]] = [[] for _ in range(self.envs.num_envs)]
+        self.succeeded: list[int | None] = [None] * self.envs.num_envs  # steps until the first success
         self.goals: np.ndarray | None = None
 
     def add(self, step: Step) -> list[tuple[int, Episode]]:
@@ -52,13 +64,23 @@ class EpisodeCollector:
         ended = []
         for i in np.flatnonzero(~result.began):
             self.running[i].append((step.obs[i], step.action[i], result.reward[i], result.success[i]))
-            if result.done[i]:
+            if result.success[i] and self.succeeded[i] is None:
+                self.succeeded[i] = len(self.running[i])
+            if result.done[i] or self._is_cut(int(i)):
                 ended.append((int(i), self._finish(int(i), result)))
         return ended
 
+    def _is_cut(self, i: int) -> bool:
+        first = self.succeeded[i]
+        return (
+            self.after_success is not None
+            and first is not None
+            and len(self.running[i]) >= first + self.after_success[i]
+        )
+
     def _finish(self, i: int, result: StepResult) -> Episode:
         obs, action, reward, success = zip(*self.running[i], strict=True)
-        self.running[i] = []
+        self.running[i], self.succeeded[i] = [], None
         assert self.goals is not None
         return Episode(
             obs=np.stack([*obs, result.obs[i]]).astype(np.float32),
@@ -73,9 +95,17 @@ class EpisodeCollector:
         )
 
 
-def episodes(envs: VectorEnv, policy: Policy, *, per_env: int, phase: str, seed: int) -> Iterator[Episode]:
-    """The first `per_env` episodes of every environment, as they end."""
-    collector = EpisodeCollector(envs, phase, seed)
+def episodes(
+    envs: VectorEnv,
+    policy: Policy,
+    *,
+    per_env: int,
+    phase: str,
+    seed: int,
+    after_success: Int[np.ndarray, "N"] | None = None,
+) -> Iterator[Episode]:
+    """The first `per_env` episodes of every environment, as they end; see `EpisodeCollector` for `after_success`."""
+    collector = EpisodeCollector(envs, phase, seed, after_success)
     left = np.full(envs.num_envs, per_env)
     for step in steps(envs, policy, seed):
         for owner, episode in collector.add(step):

@@ -20,6 +20,8 @@ from collectiverl.types import EnvSpec
 if TYPE_CHECKING:
     from mujoco._structs import MjData, MjModel  # where type checkers find them
 
+HAND, FIRST_OBJECT, SECOND_OBJECT = (0, 1, 2), (4, 5, 6), (11, 12, 13)  # positions in a frame
+MOVING = (0, 1, 2)  # of the action; the last entry is the gripper's
 EXTRAS = 2  # entries after Meta-World's observation: success at this step, index of the goal
 
 
@@ -46,6 +48,9 @@ def sawyer_spec(task: str) -> EnvSpec:
         action_dim=gym.spaces.flatdim(env.action_space),
         horizon=env.max_path_length,
         state_index=(*range(frame), *range(2 * frame, obs_dim)),
+        goal_index=tuple(range(2 * frame, obs_dim)),
+        points=(HAND, FIRST_OBJECT, SECOND_OBJECT, tuple(range(frame, frame + goal_dim))),
+        moving_index=MOVING,
     )
 
 

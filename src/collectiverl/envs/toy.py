@@ -27,7 +27,16 @@ MATRICES = {
 
 
 def toy_spec(task: str) -> EnvSpec:
-    return EnvSpec(task=task, obs_dim=6, action_dim=2, horizon=HORIZON, state_index=(0, 1, 4, 5))
+    return EnvSpec(
+        task=task,
+        obs_dim=6,
+        action_dim=2,
+        horizon=HORIZON,
+        state_index=(0, 1, 4, 5),
+        goal_index=(4, 5),
+        points=((0, 1), (2, 3)),
+        moving_index=(0, 1),
+    )
 
 
 def optimal_action(task: str, obs: Float[np.ndarray, "*N 6"]) -> Float[np.ndarray, "*N 2"]:
