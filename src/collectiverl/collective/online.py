@@ -1,6 +1,6 @@
 """Stage 2, online distillation: random actions, the teachers, then a learner labelled by them.
 
-This is DAgger (Ross et al. 2011). One learner plays all tasks together, and learns on from round to round. What plays is
+This is DAgger (Ross et al. 2011). One learner plays all tasks and learns on from round to round. What plays is
 the average of its weights: a learner whose rate has not come down fills the data with episodes in which it is stuck.
 In some episodes the teacher plays stretches; some of the teachers' episodes are noisy, their labels never; and tasks
 that fail get more episodes.

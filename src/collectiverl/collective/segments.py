@@ -34,6 +34,12 @@ class Draw:
     unrewarded: float  # share of the segments whose rewards are left out, so that a policy can do without
 
 
+def played(table: EpisodeTable) -> EpisodeTable:
+    """Without the random phase: how well states are imitated that no policy visits is of no interest."""
+    wanted = [i for i, row in enumerate(table.about) if row["phase"] != "random"]
+    return table.subset(wanted) if wanted else table
+
+
 class Segments:
     """The steps of a table that have an action, as columns; segments of them are gathered by one index.
 
