@@ -14,12 +14,13 @@ import pytest
 
 pytest.importorskip("envpool")
 
-from collectiverl.envs.envpool import EnvpoolVectorEnv
-from collectiverl.envs.goals import NUM_GOALS, goals
-from collectiverl.envs.sawyer import make_sawyer, sawyer_spec
+from collectiverl.envs.goals import NUM_GOALS
+from collectiverl.envs.make import goals
+from collectiverl.envs.metaworld.envpool import EnvpoolVectorEnv
+from collectiverl.envs.metaworld.sawyer import make_sawyer, sawyer_spec
+from collectiverl.envs.metaworld.suite import METAWORLD
+from collectiverl.envs.metaworld.verified import DIFFERS, VERIFIED
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.envs.tasks import benchmark
-from collectiverl.envs.verified import DIFFERS, VERIFIED
 
 EPISODES = 8
 MATCHED = 1e-3  # residual of a goal that is EnvPool's
@@ -104,7 +105,7 @@ def play_both(task, episodes, steps, starts):
 
 
 def test_every_task_is_verified_or_said_to_differ():
-    assert VERIFIED | set(DIFFERS) == set(benchmark("MT50"))
+    assert VERIFIED | set(DIFFERS) == set(METAWORLD.benchmark("MT50"))
     assert not VERIFIED & set(DIFFERS)
 
 

@@ -50,6 +50,7 @@ class EnvSpec:
     action_dim: int
     horizon: int  # steps until the time limit
     state_index: tuple[int, ...]  # observation entries that make the state: the current frame and the goal
+    goal_index: tuple[int, ...] = ()  # observation entries that are the goal; (): no entry is
 
     @property
     def state_dim(self) -> int:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from collectiverl.artifacts.metrics import Report, silent
+from collectiverl.artifacts.validation import at_least, between
 from collectiverl.envs import make
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.goals import MAX_SEEDS, NUM_GOALS, GoalSet, indices
 from collectiverl.envs.rollout import episodes
 from collectiverl.evaluation.statistics import Interval, success_interval
-from collectiverl.types import Episode, Policy
+from collectiverl.types import ConfigError, Episode, Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +24,14 @@ class EvaluateConfig:
     num_envs: int = 10  # at most; fewer suit a scripted policy, more a large network
 
     def __post_init__(self) -> None:
-        if self.num_envs < 1:
-            raise ValueError(f"--num-envs={self.num_envs} must be at least 1")
-        if not 1 <= self.goal_seeds <= MAX_SEEDS:
-            raise ValueError(f"--goal-seeds={self.goal_seeds} is not in 1 to {MAX_SEEDS}")
+        at_least(self, 1, "num_envs")
+        between(self, 1, MAX_SEEDS, "goal_seeds")
         if not self.goal_indices:
-            raise ValueError(f"--goals={self.goals}: choose all, train, held-out, or a list of goals")
+            raise ConfigError(
+                "goals", f"{self.goals} has no numbers: choose all, train, held-out, or list goals"
+            )
         if len(set(self.goal_indices)) < len(self.goal_indices):
-            raise ValueError(f"--goals={self.goals} names a goal twice")
+            raise ConfigError("goals", f"{self.goals} names a goal twice")
 
     @property
     def goal_indices(self) -> tuple[int, ...]:
@@ -85,7 +86,7 @@ class Evaluation:
 
 
 def evaluation_envs(task: str, config: EvaluateConfig) -> VectorEnv:
-    """Environments that play the goals of `config` in order, on Meta-World itself (or the toy task)."""
+    """Environments that play the goals of `config` in order, on the suite's reference simulator."""
     return make.make_envs(
         task, config.envs_used, goals=config.goal_indices, order="sequential", backend="metaworld"
     )
