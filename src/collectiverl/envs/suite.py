@@ -24,9 +24,7 @@ Script = Callable[[np.ndarray], np.ndarray]  # observations [N, O] -> actions [N
 class EnvOptions:
     """How environments are to be played. A suite ignores an option for which it has no alternatives."""
 
-    backend: Backend = (
-        "auto"  # metaworld: the suite's reference simulator; auto: the fastest that agrees with it
-    )
+    backend: Backend = "auto"  # auto: the fastest that plays alike; metaworld: the reference simulator
     goals: Goals = "all"
     order: Order = "random"  # of fixed goals
     num_threads: int = 1  # of EnvPool

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class MetaworldVectorEnv:
-    """`num_envs` copies of one Meta-World task, in this process or one process each.
+    """`num_envs` copies of one Meta-World task, in this process or in a process each.
 
-    Gymnasium's auto-reset is the protocol's own (`AutoresetMode.NEXT_STEP`).
+    Automatic resets are Gymnasium's (`AutoresetMode.NEXT_STEP`), whose rules are those of `VectorEnv`.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class MetaworldVectorEnv:
         )
 
     def mujoco_state(self, i: int) -> "tuple[MjModel, MjData]":
-        """The simulator of environment `i`, for rendering. Needs the environments in this process."""
+        """The simulator of environment `i`, for rendering. The environments must be in this process."""
         if not isinstance(self._envs, SyncVectorEnv):
             raise ValueError("environments in processes of their own cannot be rendered: use processes=False")
         return self._envs.envs[i].unwrapped.mujoco_state  # type: ignore[reportAttributeAccessIssue]
