@@ -155,6 +155,7 @@ import sys
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import resolve
+resolve(["reach", "push-v2"])  # nor do names
 envs = make_envs(*resolve(["toy-swap"]), 1)
 ScriptedPolicy(envs.tasks).eval_action(envs.reset(0))
 sys.exit("metaworld" in sys.modules or "mujoco" in sys.modules)

@@ -46,8 +46,8 @@ def unknown(name: str) -> str:
     spellings |= {benchmark: benchmark for suite in SUITES for benchmark in suite.benchmarks}
     near = dict.fromkeys(spellings[match] for match in get_close_matches(name, spellings, n=4))
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    known = "; ".join(f"{suite.name}: {_examples(suite)}" for suite in SUITES)
-    return f"no task {name!r}: {hint}There are {known}"
+    known = "; ".join(f"{_examples(suite)} (suite {suite.name})" for suite in SUITES)
+    return f"no task {name!r}: {hint}Known names: {known}"
 
 
 def _examples(suite: Suite, most: int = 4) -> str:
