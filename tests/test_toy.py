@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from collectiverl.envs.goals import NUM_GOALS, goals
-from collectiverl.envs.tasks import TOY_TASKS
-from collectiverl.envs.toy import HORIZON, MATRICES, MAX_REWARD, STEP, ToyVectorEnv, optimal_action
+from collectiverl.envs.goals import NUM_GOALS
+from collectiverl.envs.make import goals
+from collectiverl.envs.toy import HORIZON, MATRICES, MAX_REWARD, STEP, TASKS, ToyVectorEnv, optimal_action
 
 
 def play(envs, policy, steps=HORIZON, seed=0):
@@ -16,7 +16,7 @@ def play(envs, policy, steps=HORIZON, seed=0):
     return results
 
 
-@pytest.mark.parametrize("task", TOY_TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_a_step_moves_by_the_tasks_own_matrix(task):
     envs = ToyVectorEnv(task, 1)
     before = envs.reset(0)[0]
@@ -28,11 +28,11 @@ def test_a_step_moves_by_the_tasks_own_matrix(task):
 
 
 def test_the_first_observation_does_not_show_the_variant():
-    states = [ToyVectorEnv(task, 1, goals="fresh").reset(0) for task in TOY_TASKS]
+    states = [ToyVectorEnv(task, 1, goals="fresh").reset(0) for task in TASKS]
     assert all(np.array_equal(state, states[0]) for state in states)
 
 
-@pytest.mark.parametrize("task", TOY_TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_the_optimal_policy_solves_every_goal_before_the_time_limit(task):
     envs = ToyVectorEnv(task, NUM_GOALS, order="sequential")
     last = play(envs, lambda obs: optimal_action(task, obs), HORIZON - 5)[-1]
@@ -40,7 +40,7 @@ def test_the_optimal_policy_solves_every_goal_before_the_time_limit(task):
     assert last.reward == pytest.approx(np.full(NUM_GOALS, MAX_REWARD), abs=1e-4)
 
 
-@pytest.mark.parametrize("task", TOY_TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_no_action_beats_the_optimal_one(task):
     rng = np.random.default_rng(0)
     for seed in range(20):

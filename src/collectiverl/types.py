@@ -51,9 +51,7 @@ class EnvSpec:
     horizon: int  # steps until the time limit
     state_index: tuple[int, ...]  # observation entries that make the state: the current frame and the goal
     goal_index: tuple[int, ...] = ()  # observation entries that are the goal; (): no entry is
-    points: tuple[
-        tuple[int, ...], ...
-    ] = ()  # entries of the state that are positions, in metres, in one frame
+    points: tuple[tuple[int, ...], ...] = ()  # positions in one frame, in metres: entries of the state
     moving_index: tuple[int, ...] = ()  # action entries that move the robot, which probing may use
 
     @property

@@ -49,9 +49,7 @@ class Learning(NamedTuple):
     share: float  # of every batch, for the new task
 
     @classmethod
-    def of(
-        cls, extension: ExtensionConfig, online: OnlineConfig, collective: CollectiveConfig
-    ) -> "Learning":
+    def of(cls, extension: ExtensionConfig, online: OnlineConfig, collective: CollectiveConfig) -> "Learning":
         e = extension
         return cls(
             online=replace(

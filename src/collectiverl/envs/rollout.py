@@ -11,7 +11,7 @@ from collectiverl.types import Episode, Policy
 
 
 class Step(NamedTuple):
-    """One step of all environments. Where `result.began`, nothing was played: it is no transition."""
+    """One step of all environments. Where `result.began`, it is no transition."""
 
     obs: Float[np.ndarray, "N O"]  # what the policy saw
     action: Float[np.ndarray, "N A"]  # what it did
@@ -19,7 +19,7 @@ class Step(NamedTuple):
 
 
 def steps(envs: VectorEnv, policy: Policy, seed: int) -> Iterator[Step]:
-    """Plays without end from `reset(seed)`; the caller stops iterating when it has enough."""
+    """Plays for ever, from `reset(seed)` on; the caller stops iterating when it has enough."""
     obs = envs.reset(seed)
     policy.reset(np.ones(envs.num_envs, bool))
     while True:
@@ -51,7 +51,7 @@ class EpisodeCollector:
         self.restart()
 
     def restart(self) -> None:
-        """Forgets the running episodes: the environments were reset."""
+        """Forgets the running episodes; to be called when the environments are reset."""
         self.running: list[list[tuple]] = [[] for _ in range(self.envs.num_envs)]
         self.succeeded: list[int | None] = [None] * self.envs.num_envs  # steps until the first success
         self.goals: np.ndarray | None = None
@@ -121,7 +121,8 @@ def first_success(
 ) -> tuple[Bool[np.ndarray, "N"], Float[np.ndarray, "N"]]:
     """Whether each environment's first episode succeeds at any step, and its return until then.
 
-    Stops as soon as every episode has succeeded or ended: a quick look for training, not an evaluation.
+    Stops when every episode has succeeded or ended. This is a quick check during training; `evaluate` plays whole
+    episodes.
     """
     success, over = np.zeros(envs.num_envs, bool), np.zeros(envs.num_envs, bool)
     returns = np.zeros(envs.num_envs, np.float32)
@@ -135,11 +136,12 @@ def first_success(
 
 
 class NoisyPolicy:
-    """A policy some of whose actions are random ones, held for a while: from clumsy to skilled.
+    """A policy with some of its actions replaced by random ones, so that its skill can be set.
 
     Args:
-        share: of random actions, in each environment.
-        hold: steps for which a random action, or the policy's turn, lasts.
+        share: of random actions in each environment: 0 is the policy itself, 1 a random policy.
+        hold: every `hold` steps it is drawn anew whether an environment's actions are random, and which one it
+            takes for these steps.
     """
 
     def __init__(self, policy: Policy, share: Float[np.ndarray, "N"], seed: int, hold: int = 5):
@@ -150,9 +152,9 @@ class NoisyPolicy:
         action = self.policy.eval_action(observations)
         if self.calls % self.hold == 0:
             self.random = self.rng.uniform(-1, 1, action.shape).astype(np.float32)
-            self.clumsy = self.rng.random(len(action)) < self.share
+            self.is_random = self.rng.random(len(action)) < self.share
         self.calls += 1
-        return np.where(self.clumsy[:, None], self.random, action)
+        return np.where(self.is_random[:, None], self.random, action)
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         self.policy.reset(env_mask)
@@ -162,7 +164,7 @@ class NoisyPolicy:
 
 
 class RandomPolicy:
-    """Uniform actions in [-1, 1], a function of the seed."""
+    """Uniformly random actions in [-1, 1], determined by the seed."""
 
     def __init__(self, action_dim: int, seed: int):
         self.action_dim, self.rng = action_dim, np.random.default_rng(seed)

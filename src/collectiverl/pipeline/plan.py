@@ -8,6 +8,7 @@ from collectiverl.artifacts import sealed
 from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.envs.make import Backend
+from collectiverl.envs.scripted import has_script
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.representation.train import TransformerConfig
@@ -222,7 +223,7 @@ def _students(c: RunConfig) -> list[Stage]:
 
 def _evaluations(c: RunConfig, *kinds: str) -> list[Stage]:
     """Of these kinds of policies, in this order."""
-    wanted = [Evaluate(kind="scripted", policy=f"scripted:{t}", task=t) for t in c.tasks]
+    wanted = [Evaluate(kind="scripted", policy=f"scripted:{t}", task=t) for t in c.tasks if has_script(t)]
     if c.experts != "scripted":
         wanted += [Evaluate(kind="expert", policy=model_path(t, c.seed), task=t) for t in c.tasks]
     wanted += [Evaluate(kind="collective", policy=COLLECTIVE, task=t) for t in c.tasks]

@@ -22,6 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from collectiverl.envs.tasks import label
 from collectiverl.pipeline import executor
 from collectiverl.stages.base import Stage
 from collectiverl.studies.comparison import ComparisonConfig
@@ -260,7 +261,7 @@ def extensions_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table | str]
             f"{_mean(before.values()):.3f}",
             f"{_mean(row['after'][task] for task in before):.3f}",
             f"{row['forgetting']:+.3f}",
-            f"{row['worst'].removesuffix('-v3')} {row['worst_forgetting']:+.2f}",
+            f"{label(row['worst'])} {row['worst_forgetting']:+.2f}",
         )
     yield table
     last = rows[-1]["after"]

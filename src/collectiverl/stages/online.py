@@ -11,7 +11,7 @@ from collectiverl.collective.online import EncoderTraining, OnlineConfig, Online
 from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.envs.tasks import BENCHMARKS, benchmark, is_toy
+from collectiverl.envs.tasks import benchmark_of
 from collectiverl.representation.encoder import save_encoder
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.policy import load_expert
@@ -52,10 +52,7 @@ class OnlineDistill:
 
 def together(tasks: Sequence[str]) -> str:
     """A short name of these tasks."""
-    for name in BENCHMARKS:
-        if not any(map(is_toy, tasks)) and tuple(tasks) == benchmark(name):
-            return name
-    name = "+".join(tasks)
+    name = benchmark_of(tasks) or "+".join(tasks)
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return name if len(name) <= LONGEST else f"{len(tasks)}_tasks_{digest}"
 

@@ -13,7 +13,7 @@ from typing import Any, cast, get_args
 
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.metrics import read_metrics
-from collectiverl.envs.tasks import resolve
+from collectiverl.envs.tasks import label, resolve
 from collectiverl.evaluation.statistics import seeds_interval
 from collectiverl.pipeline.plan import RunConfig, unfinished
 from collectiverl.policies import RUN_COLLECTIVE
@@ -84,7 +84,7 @@ class ComparisonConfig:
 
     def of(self, task: str) -> str:
         """The collective that helps in a task: `push` and `push-v3` both stand for it."""
-        return self.collective.replace("{task}", task.removesuffix("-v3"))
+        return self.collective.replace("{task}", label(task))
 
     def train(self, base: TrainConfig) -> TrainConfig:
         return replace(

@@ -1,4 +1,4 @@
-"""EnvPool's Meta-World, written in C++: several times faster, with a fresh goal every episode."""
+"""EnvPool's Meta-World, written in C++: several times faster, with a fresh goal in every episode."""
 
 import warnings
 
@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from collectiverl.envs.core import StepResult, limited
 from collectiverl.envs.goals import FRESH, env_seeds
-from collectiverl.envs.sawyer import sawyer_spec
+from collectiverl.envs.metaworld.sawyer import sawyer_spec
 from collectiverl.types import EnvSpec, UserError
 
 
@@ -63,7 +63,7 @@ class EnvpoolVectorEnv:
 def _library():
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its dependencies' deprecations are nothing a user can mend
+            warnings.simplefilter("ignore")  # users cannot fix the deprecated calls of its dependencies
             import envpool
     except ImportError as error:
         raise UserError(
