@@ -41,7 +41,7 @@ class Collective(eqx.Module):
 
     @property
     def condition_dim(self) -> int:
-        return self.agent.normalizer.mean.shape[-1] - len(self.state_index)
+        return self.agent.normalizer.feature_dim - len(self.state_index)
 
 
 @runtime_checkable
@@ -183,7 +183,7 @@ def save_collective(
     about = {
         "sac": sealed.to_jsonable(sac),
         "encoder": sealed.to_jsonable(encoder) if encoder else None,
-        "feature_dim": normalizer.mean.shape[-1],
+        "feature_dim": normalizer.feature_dim,
         "action_dim": collective.agent.actor.action_dim,
         "clusters": None if collective.clusters is None else list(collective.clusters.mean.shape),
         "conditioning": collective.conditioning,

@@ -1,52 +1,66 @@
-"""The collective looking on: what it would do, and how good it finds things, on a student's own trajectories."""
+"""The collective as a mentor: its action and value at every step of a student's own trajectories."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from collectiverl.collective.policy import Collective, conditioner, features
+from collectiverl.collective.policy import Collective, Conditioner, conditioner, features
+from collectiverl.envs.rollout import Step
 from collectiverl.sac.agent import Agent
-
-
-class MentorPrediction(NamedTuple):
-    """The collective's policy and value in the states of N environments."""
-
-    mean: Float[np.ndarray, "N A"]  # tanh(mu): in action space
-    log_std: Float[np.ndarray, "N A"]  # of the Gaussian before tanh
-    value: Float[np.ndarray, "N"]  # min Q(s, mean, z), in units of the environment's reward
+from collectiverl.sac.help import MentorOutput
+from collectiverl.types import ValueUnit
 
 
 @eqx.filter_jit
-def _view(agent: Agent, seen: Float[Array, "N F"]) -> tuple[Array, Array, Array]:
-    gaussian = agent.policy(seen)
-    return gaussian.mode, gaussian.log_std, agent.q(seen, gaussian.mode)
+def _policy_and_value(agent: Agent, obs: Float[Array, "N F"]) -> tuple[Array, Array, Array]:
+    gaussian = agent.policy(obs)
+    return gaussian.mode, gaussian.log_std, agent.q(obs, gaussian.mode)
 
 
-class Mentor:
-    """Follows N running trajectories. Call `look`, then `see` what was done and earned; `reset` where one began.
+def output_of(agent: Agent, obs: Float[Array, "N F"], unit: ValueUnit) -> MentorOutput:
+    """The agent's policy, and the smaller critic at its mode; `unit` is that of its values."""
+    mean, log_std, q = map(np.asarray, _policy_and_value(agent, obs))
+    return MentorOutput(mean, log_std, q / np.float32(unit.reward_scale))
 
-    Args:
-        tasks: of the environments, read by a collective that is conditioned on the task id alone.
-        reward_scale: by which the collective's critic has its rewards.
+
+@dataclass(frozen=True)
+class MentorContext:
+    """N running episodes as a mentor follows them.
+
+    The conditioner advances in place. After `predict` and `observe` only the context that they return is valid.
     """
 
-    def __init__(self, collective: Collective, tasks: Sequence[str], reward_scale: float):
-        self.collective, self.reward_scale = collective, reward_scale
-        self.conditioner = conditioner(collective, len(tasks), tasks)
+    conditioner: Conditioner
+    age: Int[np.ndarray, "N"]  # steps that the episodes have lasted
 
-    def look(self, obs: Float[np.ndarray, "N O"]) -> MentorPrediction:
-        z = self.conditioner.embed(obs)
-        seen = features(self.collective.state_index, obs, z)
-        mean, log_std, q = map(np.asarray, _view(self.collective.agent, jnp.asarray(seen)))
-        return MentorPrediction(mean, log_std, q / np.float32(self.reward_scale))
 
-    def see(self, action: Float[np.ndarray, "N A"], reward: Float[np.ndarray, "N"]) -> None:
-        self.conditioner.acted(action)
-        self.conditioner.observe(reward)
+@dataclass(frozen=True)
+class Mentor:
+    """Embeds running episodes with the collective's encoder and asks its actor and critic."""
 
-    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
-        self.conditioner.reset(env_mask)
+    collective: Collective
+    unit: ValueUnit  # of the collective's critic
+
+    def begin(self, tasks: Sequence[str]) -> MentorContext:
+        """`tasks` are read by a collective that is conditioned on the task id alone."""
+        return MentorContext(conditioner(self.collective, len(tasks), tasks), np.zeros(len(tasks), np.int64))
+
+    def reset(self, context: MentorContext, env_mask: Bool[np.ndarray, "N"]) -> MentorContext:
+        context.conditioner.reset(env_mask)
+        return replace(context, age=np.where(env_mask, 0, context.age))
+
+    def predict(
+        self, context: MentorContext, obs: Float[np.ndarray, "N O"]
+    ) -> tuple[MentorContext, MentorOutput]:
+        z = context.conditioner.embed(obs)
+        seen = jnp.asarray(features(self.collective.state_index, obs, z))
+        return context, output_of(self.collective.agent, seen, self.unit)
+
+    def observe(self, context: MentorContext, step: Step) -> MentorContext:
+        context.conditioner.acted(step.action)
+        context.conditioner.observe(step.result.reward)
+        return replace(context, age=context.age + 1)
