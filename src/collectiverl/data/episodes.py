@@ -238,18 +238,18 @@ class EpisodeTable:
         With `context`, only that many of the last steps (1 … size) are shown; the others are padding.
         """
         at = end[:, None] - np.arange(size)[::-1]
-        seen = at >= 0
+        shown = at >= 0
         if context is not None:
-            seen &= np.arange(size)[::-1] < context[:, None]
-        led = seen & (at >= 1)
+            shown &= np.arange(size)[::-1] < context[:, None]
+        has_action = shown & (at >= 1)  # no action led to an episode's first state
         state = self._gather("obs", episode, np.maximum(at, 0))[..., list(state_index)]
         before = np.maximum(at - 1, 0)
         action, reward = self._gather("action", episode, before), self._gather("reward", episode, before)
         return Window(
-            np.where(seen[..., None], state, 0),
-            np.where(led[..., None], action, 0),
-            np.where(led, reward, 0),
-            seen,
+            np.where(shown[..., None], state, 0),
+            np.where(has_action[..., None], action, 0),
+            np.where(has_action, reward, 0),
+            shown,
         )
 
     def column(self, name: str, missing: float | None = None) -> Float[np.ndarray, "steps ..."]:

@@ -14,7 +14,7 @@ Cell = Literal["gru", "lstm"]
 
 
 class Recurrent(eqx.Module):
-    """Stacked cells; hidden places leave the state as it was."""
+    """Stacked cells; positions that the mask hides leave the state unchanged."""
 
     cells: list[eqx.nn.GRUCell] | list[eqx.nn.LSTMCell]
     rate: float = eqx.field(static=True)  # of dropout, on each layer's input
@@ -27,7 +27,7 @@ class Recurrent(eqx.Module):
     def __call__(
         self, x: Float[Array, "dim n B"], mask: Bool[Array, "n B"], key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, "dim B"], Float[Array, "dim n B"]]:
-        """The last shown place's output, and those of all places; with dropout if there is a key."""
+        """The output at the last shown position, and those at all positions; with dropout if there is a key."""
         keys = [None] * len(self.cells) if key is None else jax.random.split(key, len(self.cells))
         for cell, k in zip(self.cells, keys, strict=True):
             scan = jax.vmap(partial(_scan, cell), in_axes=-1, out_axes=-1)

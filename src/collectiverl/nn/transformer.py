@@ -1,8 +1,8 @@
 """A pre-norm transformer encoder (Vaswani et al. 2017; Xiong et al. 2020) for batches of short sequences.
 
-The batch is every array's last axis, see `lanes`: with 4 entries a head and 21 tokens the matrices of attention are
-too small to be worth a call, one for each head of each window. An update of the encoder's default sizes took 33 ms
-window by window and takes 14 so (medians on one core).
+The batch is the last axis of every array, see `nn.batch_last`. With 4 entries a head and 21 tokens, the matrices of
+attention are too small for one matrix product for each head of each window. An update of the encoder's default sizes
+takes 14 ms in this layout, and took 33 ms window by window (medians on one core).
 """
 
 import equinox as eqx
@@ -15,9 +15,9 @@ from collectiverl.nn.mlp import LayerNorm, Linear
 
 
 def dropout(x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "*shape"]:
-    """Zeroes entries with probability `rate`, to the nearest 1/256, and scales the others up; no key: identity.
+    """Zeroes entries with probability `rate`, to the nearest 1/256, and scales the others up. Identity without a key.
 
-    One random byte an entry, four to a word: drawn as bytes they would take nine times as long.
+    Each entry needs one random byte. They are drawn four to a word: drawn as bytes they take nine times as long.
     """
     if key is None or rate == 0:
         return x
@@ -31,7 +31,7 @@ def dropout(x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None) ->
 
 
 def products(a: Float[Array, "heads c i B"], b: Float[Array, "heads c j B"]) -> Float[Array, "heads i j B"]:
-    """Inner products of the tokens of `a` with those of `b`; written out, since a reduction would not fuse."""
+    """Inner products of the tokens of `a` and `b`; a written-out sum, since XLA does not fuse a reduction."""
     terms = [a[:, c, :, None] * b[:, c, None, :] for c in range(a.shape[1])]
     return sum(terms[1:], start=terms[0])
 
@@ -39,7 +39,7 @@ def products(a: Float[Array, "heads c i B"], b: Float[Array, "heads c j B"]) -> 
 def weighted(
     weight: Float[Array, "heads i j B"], x: Float[Array, "heads c _ B"], axis: int
 ) -> Float[Array, "heads c _ B"]:
-    """Sums of `x` over `i` (axis 1) or `j` (axis 2); a loop, since a reduction would not be vectorised."""
+    """Weighted sums of `x` over `i` (axis 1) or `j` (axis 2); a loop, since XLA does not vectorise a reduction."""
     heads, entries, _, batch = x.shape
 
     def add(i, total):
@@ -57,7 +57,7 @@ def attend(
     value: Float[Array, "heads c n B"],
     shown: Bool[Array, "n B"],
 ) -> Float[Array, "heads c q B"]:
-    """What each query sees: the values, weighted by a softmax over the shown keys; c entries a head."""
+    """For each query, the values weighted by a softmax over the keys that `shown` admits; c entries a head."""
     return _attend(query, key, value, shown)[0]
 
 
@@ -84,7 +84,7 @@ attend.defvjp(_attend, _attend_back)
 
 
 class Attention(eqx.Module):
-    """Multi-head self-attention from the first `queries` tokens to all that the mask shows."""
+    """Multi-head self-attention from the first `queries` tokens to all tokens that the mask shows."""
 
     qkv: Linear
     out: Linear
@@ -108,14 +108,14 @@ class Attention(eqx.Module):
 
 
 class Block(eqx.Module):
-    """Attention, then a feed-forward layer, each on the normalised tokens and added to them."""
+    """Attention, then a feed-forward layer; each reads normalised tokens, and its output is added to the tokens."""
 
     norm_attention: LayerNorm
     attention: Attention
     norm_feedforward: LayerNorm
     widen: Linear
     narrow: Linear
-    rate: float = eqx.field(static=True)  # of dropout, on what is added
+    rate: float = eqx.field(static=True)  # of dropout, on the two outputs
 
     def __init__(self, dim: int, heads: int, feedforward: int, rate: float, *, key: PRNGKeyArray):
         k_attention, k_widen, k_narrow = jax.random.split(key, 3)
@@ -137,7 +137,7 @@ class Block(eqx.Module):
 
 
 class Transformer(eqx.Module):
-    """`layers` blocks and a last normalisation. Tokens that the mask hides influence no other token."""
+    """`layers` blocks and a last normalisation. Hidden tokens have no influence on other tokens."""
 
     blocks: list[Block]
     norm: LayerNorm
@@ -156,7 +156,7 @@ class Transformer(eqx.Module):
         return self._first(x.shape[1], x, shown, key)
 
     def first(self, x: Float[Array, "dim n B"], shown: Bool[Array, "n B"]) -> Float[Array, "dim B"]:
-        """The output of the first token alone, which saves the last block's work on the others."""
+        """The output of the first token alone; the last block does not compute the others."""
         return self._first(1, x, shown, None)[:, 0]
 
     def _first(self, wanted: int, x, shown, key: PRNGKeyArray | None):

@@ -1,4 +1,4 @@
-"""How far the training of E experts is, and what it leaves."""
+"""The progress of a training of E experts, and its result."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from collectiverl.types import Episode
 
 @dataclass(frozen=True)
 class ExpertProgress:
-    """What the evaluations of one expert have shown so far."""
+    """The outcome of one expert's evaluations so far."""
 
     streak: int = 0  # evaluations in a row at the stopping level
     solved_at: int | None = None  # environment steps at the first of the streak

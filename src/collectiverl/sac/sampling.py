@@ -1,4 +1,4 @@
-"""Copies of training episodes, taken at intervals: what the collective later learns from."""
+"""Episodes sampled while experts learn; the collective is trained on them later."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -57,8 +57,8 @@ class Mentor:
         self, context: MentorContext, obs: Float[np.ndarray, "N O"]
     ) -> tuple[MentorContext, MentorOutput]:
         z = context.conditioner.embed(obs)
-        seen = jnp.asarray(features(self.collective.state_index, obs, z))
-        return context, output_of(self.collective.agent, seen, self.unit)
+        agent_obs = jnp.asarray(features(self.collective.state_index, obs, z))
+        return context, output_of(self.collective.agent, agent_obs, self.unit)
 
     def observe(self, context: MentorContext, step: Step) -> MentorContext:
         context.conditioner.acted(step.action)
