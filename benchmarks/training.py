@@ -17,8 +17,8 @@ from collectiverl.sac.settings import SamplingConfig, TrainConfig
 from collectiverl.sac.train import Trainer
 
 WARMUP = 1_000  # environment steps before the first update
-SETTLE = 4  # vector steps of learning before the clock prefix_fraction: the first ones compile
-PEER_SETTLE = 100  # a peer's environment steps of learning before the clock prefix_fraction
+SETTLE = 4  # vector steps of learning before the clock starts: the first ones compile
+PEER_SETTLE = 100  # a peer's environment steps of learning before the clock starts
 
 
 class StepTimes(NoHelp):

@@ -4,20 +4,18 @@ With a frozen encoder, observations are `[z, state]`, embedded once as they come
 whole windows (`student.trained_encoder`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from collectiverl.artifacts.validation import positive
 from collectiverl.collective.policy import Collective, conditioner, features
 from collectiverl.envs.core import StepResult, VectorEnv
-from collectiverl.envs.rollout import Step
 from collectiverl.representation.context import Context
 from collectiverl.sac.agent import Agent
-from collectiverl.sac.help import MentorOutput, Weights
+from collectiverl.sac.help import MentorOutput, NoHelp, Weights
 from collectiverl.student.imitation import ImitationConfig
 from collectiverl.student.mentor import output_of
 from collectiverl.student.trained_encoder import pack, packed_dim
@@ -83,35 +81,18 @@ class EmbeddedEnvs:
 
 
 @dataclass(frozen=True)
-class ReferencePolicy:
-    """The collective before fine-tuning: its critic does not know the task yet, so the actor is kept near it.
+class ReferencePolicy(NoHelp):
+    """The collective before fine-tuning, near which the actor is kept while the critics learn the task.
 
-    This is the imitation of Schmitt et al. (2018). The context is the number of environments.
+    This is the imitation of Schmitt et al. (2018), and the only help.
     """
 
     agent: Agent
     imitation: ImitationConfig
     unit: ValueUnit  # of the agent's values
 
-    def begin(self, tasks: Sequence[str]) -> int:
-        return len(tasks)
-
-    def reset(self, context: int, env_mask: Bool[np.ndarray, "N"]) -> int:
-        return context
-
     def predict(self, context: int, obs: Float[np.ndarray, "N F"]) -> tuple[int, MentorOutput]:
         return context, output_of(self.agent, jnp.asarray(obs), self.unit)
-
-    def act(
-        self, own: Float[np.ndarray, "N A"], output: MentorOutput, context: int, env_steps: int
-    ) -> Float[np.ndarray, "N A"]:
-        return own
-
-    def bonus(self, step: Step, output: MentorOutput) -> Float[np.ndarray, "N"]:
-        return np.zeros(len(step.action), np.float32)
-
-    def observe(self, context: int, step: Step) -> int:
-        return context
 
     def weights(self, env_steps: int) -> Weights:
         return Weights(imitation=self.imitation.at(env_steps))
