@@ -78,11 +78,12 @@ class ValueUnit(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """What a teacher says of every step of an episode (SPEC: one convention everywhere)."""
+    """A teacher's policy and value at every step of an episode."""
 
     mean: Float[np.ndarray, "T A"]  # tanh(mu(s)): in action space
     log_std: Float[np.ndarray, "T A"]  # of the Gaussian before tanh
     q: Float[np.ndarray, "T"] | None  # the smaller critic at the stored (s, a); None: no critic
+    unit: ValueUnit | None = None  # of `q`; None where that is None
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,7 @@ class TrainStudent(Command):
     def stage(self, run: RunConfig) -> Stage:
         train = self.train if self.steps is None else replace(self.train, steps=self.steps)
         config = students.TrainStudent(
-            task=canonical(self.task), backend=self.backend, train=train, strategy=self.strategy.helping
+            task=canonical(self.task), backend=self.backend, train=train, strategy=self.strategy.active
         )
         return students.train_student_stage(config, self.seed)
 

@@ -24,10 +24,23 @@ ABOUT = "collective.json"
 
 
 class Running(NamedTuple):
-    """N running trajectories, as a collective remembers them."""
+    """N running trajectories, as a collective remembers them: a value, which nothing changes in place."""
 
     condition: Any  # the conditioning's state
     latest: Window  # the last step alone
+    begins: Bool[np.ndarray, "N"]  # a new episode begins with the next observation
+    action: Float[np.ndarray, "N A"]  # done since the last observation
+    reward: Float[np.ndarray, "N"]  # earned by it; nan: nobody said
+
+    def acted(self, action: Float[np.ndarray, "N A"]) -> "Running":
+        return self._replace(action=np.asarray(action, np.float32))
+
+    def rewarded(self, reward: Float[np.ndarray, "N"]) -> "Running":
+        return self._replace(reward=np.asarray(reward, np.float32))
+
+    def reset(self, mask: Bool[np.ndarray, "N"]) -> "Running":
+        """The environments in `mask` begin a new episode with their next observation."""
+        return self._replace(begins=self.begins | mask)
 
 
 class Collective(eqx.Module):
@@ -49,7 +62,7 @@ class Collective(eqx.Module):
     @property
     def condition_dim(self) -> int:
         """Entries of `z`."""
-        return self.agent.normalizer.mean.shape[-1] - self.scales.feature_dim
+        return self.agent.normalizer.feature_dim - self.scales.feature_dim
 
     def state_of(self, obs: Float[np.ndarray, "*batch O"]) -> Float[np.ndarray, "*batch S"]:
         """What it sees of observations."""
@@ -63,7 +76,25 @@ class Collective(eqx.Module):
             jnp.zeros((num_envs, 1)),
             jnp.zeros((num_envs, 1), bool),
         )
-        return Running(self.conditioning.begin(num_envs, tasks), latest)
+        action = np.zeros((num_envs, self.spec.action_dim), np.float32)
+        unknown = np.full(num_envs, np.nan, np.float32)
+        condition = self.conditioning.begin(num_envs, tasks)
+        return Running(condition, latest, np.ones(num_envs, bool), action, unknown)
+
+    def see(self, running: Running, obs: Float[np.ndarray, "N O"]) -> tuple[Running, Float[Array, "N Z+F"]]:
+        """Takes in the observations; what the networks see of them.
+
+        Say what was done and earned with `Running.acted` and `Running.rewarded` before the next. Rewards that are
+        not said are unknown, which a collective is trained for.
+        """
+        state, begins = self.state_of(obs), running.begins
+        action = np.where(begins[:, None], 0, running.action)
+        reward = np.where(begins, np.float32(np.nan), running.reward)
+        step = Window(state[:, None], action[:, None], reward[:, None], np.ones((len(state), 1), bool))
+        step = jax.tree.map(jnp.asarray, step)
+        condition, seen = advance(self, running.condition, running.latest, step, jnp.asarray(begins))
+        unknown = np.full(len(state), np.nan, np.float32)
+        return Running(condition, step, np.zeros(len(state), bool), running.action, unknown), seen
 
 
 def visible_state(
@@ -78,50 +109,13 @@ def visible_state(
 
 @eqx.filter_jit
 def advance(
-    collective: Collective, running: Running, latest: Window, begins: Bool[Array, "N"]
-) -> tuple[Running, Float[Array, "N Z+F"]]:
-    """Takes in one more step of each trajectory (windows of length 1); what the networks see there."""
-    condition, z = collective.conditioning.step(running.condition, latest, begins)
-    before = running.latest._replace(mask=running.latest.mask & ~begins[:, None])
+    collective: Collective, condition: Any, before: Window, latest: Window, begins: Bool[Array, "N"]
+) -> tuple[Any, Float[Array, "N Z+F"]]:
+    """One more step of each trajectory (windows of length 1): the conditioning's state, and what the networks see."""
+    condition, z = collective.conditioning.step(condition, latest, begins)
+    before = before._replace(mask=before.mask & ~begins[:, None])
     pair = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), before, latest)
-    return Running(condition, latest), jnp.concatenate([z, collective.scales(pair).features[-1]], axis=-1)
-
-
-class Follower:
-    """The running trajectories of N environments, seen through a collective.
-
-    Call `see`, `acted`, `observe` in turn, and `reset` where one begins. Rewards that `observe` does not tell are
-    unknown, which a collective is trained for.
-    """
-
-    def __init__(self, collective: Collective, num_envs: int, tasks: Sequence[str] = ()):
-        self.collective, self.num_envs = collective, num_envs
-        self.running = collective.begin(num_envs, tasks)
-        self._begins = np.ones(num_envs, bool)
-        self._action = np.zeros((num_envs, collective.spec.action_dim), np.float32)
-        self._reward = np.full(num_envs, np.nan, np.float32)
-
-    def see(self, obs: Float[np.ndarray, "N O"]) -> Float[Array, "N Z+F"]:
-        """Takes in the observations; what the collective's networks see."""
-        state, begins = self.collective.state_of(obs), self._begins
-        action = np.where(begins[:, None], 0, self._action)
-        reward = np.where(begins, np.float32(np.nan), self._reward)
-        latest = Window(state[:, None], action[:, None], reward[:, None], np.ones((self.num_envs, 1), bool))
-        latest = jax.tree.map(jnp.asarray, latest)
-        self.running, seen = advance(self.collective, self.running, latest, jnp.asarray(begins))
-        self._begins = np.zeros(self.num_envs, bool)
-        self._reward = np.full(self.num_envs, np.nan, np.float32)
-        return seen
-
-    def acted(self, actions: Float[np.ndarray, "N A"]) -> None:
-        self._action = np.asarray(actions, np.float32)
-
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
-        self._reward = np.asarray(rewards, np.float32)
-
-    def reset(self, mask: Bool[np.ndarray, "N"]) -> None:
-        """The environments in `mask` begin a new episode with their next observation."""
-        self._begins = self._begins | mask
+    return condition, jnp.concatenate([z, collective.scales(pair).features[-1]], axis=-1)
 
 
 class CollectivePolicy:
@@ -134,13 +128,12 @@ class CollectivePolicy:
     def __init__(self, collective: Collective, tasks: Sequence[str] = ()):
         self.collective, self.tasks = collective, tuple(tasks)
         self.agents = batch_of_one(collective.agent)
-        self.follower: Follower | None = None
+        self.running: Running | None = None
         self.age = np.zeros(0, np.int64)
 
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        if self.follower is None:
+        if self.running is None:
             self.reset(np.ones(len(observations), bool))
-        assert self.follower is not None
         action = np.asarray(act(self.agents, self._seen(observations)[None])[0])
         c = self.collective
         action = probe(action, self.age, c.probing, c.spec.moving_index)
@@ -149,25 +142,26 @@ class CollectivePolicy:
         return action
 
     def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N Z+F"]:
-        assert self.follower is not None
-        return self.follower.see(observations)
+        assert self.running is not None
+        self.running, seen = self.collective.see(self.running, observations)
+        return seen
 
     def executed(self, actions: Float[np.ndarray, "N A"]) -> None:
         """Says what was done in place of the actions last returned, as where a teacher takes over."""
-        assert self.follower is not None
-        self.follower.acted(actions)
+        assert self.running is not None
+        self.running = self.running.acted(actions)
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
-        if self.follower is None or len(env_mask) != self.follower.num_envs:
+        if self.running is None or len(env_mask) != len(self.age):
             tasks = self.tasks * len(env_mask) if len(self.tasks) == 1 else self.tasks
-            self.follower = Follower(self.collective, len(env_mask), tasks)
+            self.running = self.collective.begin(len(env_mask), tasks)
             self.age = np.zeros(len(env_mask), np.int64)
-        self.follower.reset(env_mask)
+        self.running = self.running.reset(env_mask)
         self.age = np.where(env_mask, 0, self.age)
 
     def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
-        if self.follower is not None:
-            self.follower.observe(rewards)
+        if self.running is not None:
+            self.running = self.running.rewarded(rewards)
 
 
 class Shuffled(CollectivePolicy):

@@ -215,7 +215,7 @@ def _students(c: RunConfig) -> list[Stage]:
     """Each student, and plain SAC with the same settings and seed beside it."""
     found = []
     for task in c.student_tasks:
-        helped = TrainStudent(task=task, backend=c.backend, train=c.student, strategy=c.strategy.helping)
+        helped = TrainStudent(task=task, backend=c.backend, train=c.student, strategy=c.strategy.active)
         plain = replace(helped, strategy=None)
         found += [train_student_stage(config, c.seed + 1) for config in (helped, plain)]
     return found
