@@ -35,7 +35,9 @@ def fixed_goals(draw: Callable[[str, int], GoalTable]) -> Callable[[str, int], G
     def fixed(task: str, seed: int) -> GoalTable:
         table = draw(task, seed)
         if len(table) != NUM_GOALS:
-            raise RuntimeError(f"{task} has {len(table)} goals, not {NUM_GOALS}: its suite has changed")
+            raise RuntimeError(
+                f"{task} has {len(table)} goals for seed {seed}: each task must have {NUM_GOALS}"
+            )
         table.flags.writeable = False
         return table
 
