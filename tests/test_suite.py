@@ -45,7 +45,9 @@ class LineEnv:
         return self._numbers.copy()
 
     def reset(self, seed):
-        for sequence, env_seed in zip(self._sequences, env_seeds(seed, self.num_envs), strict=True):
+        for sequence, env_seed in zip(
+            self._sequences, env_seeds(seed, self.num_envs, self.spec.task), strict=True
+        ):
             sequence.restart(env_seed)
         return self._begin()
 
