@@ -137,6 +137,19 @@ def test_results_are_not_overwritten_by_later_steps(make):
     assert all(np.array_equal(part, copy) for part, copy in zip(result, kept, strict=True))
 
 
+@pytest.mark.parametrize("backend", ["toy", "metaworld", "envpool"])
+def test_equal_seeds_give_different_goals_in_different_tasks(backend):
+    if backend == "envpool":
+        pytest.importorskip("envpool")
+    tasks = TOY.tasks[:2] if backend == "toy" else ("reach-v3", "pick-place-v3")
+    chosen = "auto" if backend == "toy" else backend
+    made = [make_envs(task, 2, backend=chosen, goals="fresh") for task in tasks]
+    one, two = (envs.reset(0)[:, envs.spec.goal_index] for envs in made)
+    assert not np.isclose(one, two, atol=1e-3).all(axis=1).any()
+    for envs in made:
+        envs.close()
+
+
 def test_fresh_goals_have_no_index(make):
     envs = make(2)
     envs.reset(0)

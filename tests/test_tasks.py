@@ -140,6 +140,11 @@ def test_neighbouring_seeds_share_no_environment_seed():
     assert not set(env_seeds(0, 16)) & set(env_seeds(1, 16))
 
 
+def test_two_tasks_share_no_environment_seed():
+    assert env_seeds(0, 16, "reach-v3") == env_seeds(0, 16, "reach-v3")
+    assert not set(env_seeds(0, 16, "reach-v3")) & set(env_seeds(0, 16, "push-v3"))
+
+
 def test_goals_are_metaworlds_own():
     metaworld = pytest.importorskip("metaworld")
     benchmark = metaworld.MT1("drawer-close-v3", seed=0)

@@ -4,6 +4,7 @@ Every task has 50 fixed goals for each seed of goals. Goals are numbered: 0 to 4
 those of seed 1, and so on. A goal may also be drawn afresh, and then has no number.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from typing import Literal, NamedTuple
@@ -35,7 +36,9 @@ def fixed_goals(draw: Callable[[str, int], GoalTable]) -> Callable[[str, int], G
     def fixed(task: str, seed: int) -> GoalTable:
         table = draw(task, seed)
         if len(table) != NUM_GOALS:
-            raise RuntimeError(f"{task} has {len(table)} goals, not {NUM_GOALS}: its suite has changed")
+            raise RuntimeError(
+                f"{task} has {len(table)} goals for seed {seed}: each task must have {NUM_GOALS}"
+            )
         table.flags.writeable = False
         return table
 
@@ -116,6 +119,7 @@ class GoalSequence:
         return position
 
 
-def env_seeds(seed: int, num_envs: int) -> list[int]:
-    """Independent seeds for the members of a vector: those of `seed` and `seed + 1` have none in common."""
-    return np.random.SeedSequence(seed).generate_state(num_envs).tolist()
+def env_seeds(seed: int, num_envs: int, task: str = "") -> list[int]:
+    """Independent seeds for the members of a vector: `seed` and `seed + 1`, or two tasks, have none in common."""
+    entropy = [seed, zlib.crc32(task.encode())] if task else seed
+    return np.random.SeedSequence(entropy).generate_state(num_envs).tolist()

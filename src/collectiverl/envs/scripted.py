@@ -1,4 +1,4 @@
-"""`ScriptedPolicy`: plays the scripts of suites, and teaches with them."""
+"""`ScriptedPolicy`: plays tasks with the scripts of their suite, and labels episodes with them."""
 
 from collections.abc import Sequence
 

@@ -83,7 +83,9 @@ class ToyVectorEnv:
         return self._goal_index.copy()
 
     def reset(self, seed: int) -> Float[np.ndarray, "N 6"]:
-        for sequence, env_seed in zip(self._sequences, env_seeds(seed, self.num_envs), strict=True):
+        for sequence, env_seed in zip(
+            self._sequences, env_seeds(seed, self.num_envs, self.spec.task), strict=True
+        ):
             sequence.restart(env_seed)
         self._begin(np.ones(self.num_envs, bool))
         return self._observe()

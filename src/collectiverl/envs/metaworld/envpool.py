@@ -33,7 +33,7 @@ class EnvpoolVectorEnv:
     def reset(self, seed: int) -> Float[np.ndarray, "N O"]:
         """Starts a new pool, since EnvPool seeds a pool only when it is made: about 30 ms an environment."""
         self.close()
-        self._pool = _make_pool(self.spec, env_seeds(seed, self.num_envs), self._num_threads)
+        self._pool = _make_pool(self.spec, env_seeds(seed, self.num_envs, self.spec.task), self._num_threads)
         self._done = np.zeros(self.num_envs, bool)
         obs, _ = self._pool.reset()
         return obs.astype(np.float32)

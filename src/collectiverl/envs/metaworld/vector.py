@@ -48,7 +48,7 @@ class MetaworldVectorEnv:
         return self._goal_index.copy()
 
     def reset(self, seed: int) -> Float[np.ndarray, "N O"]:
-        wide, _ = self._envs.reset(seed=[*env_seeds(seed, self.num_envs)])
+        wide, _ = self._envs.reset(seed=[*env_seeds(seed, self.num_envs, self.spec.task)])
         self._done = np.zeros(self.num_envs, bool)
         return self._narrow(wide)
 
