@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from collectiverl.cli import main
+from collectiverl.cli.commands import COMMANDS
 from collectiverl.types import StageFailed
 
 
@@ -25,10 +26,10 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 def test_without_a_verb_all_verbs_are_listed(capsys):
     assert main.dispatch([]) == 0
     shown = capsys.readouterr().out
-    assert all(verb in shown for verb in main.VERBS)
+    assert all(verb in shown for verb in COMMANDS)
 
 
-@pytest.mark.parametrize("verb", main.VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_explains_itself(capsys, verb):
     with pytest.raises(SystemExit) as stop:
         main.dispatch([verb, "--help"])
@@ -62,7 +63,7 @@ def test_no_steps_are_refused_by_name(capsys, tmp_path, steps):
 
 
 def test_nonsense_settings_are_refused_by_name(capsys, tmp_path):
-    assert "sac.gamma=2.0" in refused(
+    assert "sac.gamma" in refused(
         capsys, "train-task", "toy-reach", "--sac.gamma", "2", "--root", str(tmp_path)
     )
 
@@ -151,7 +152,7 @@ def test_a_full_disk_is_the_users_to_mend_and_nothing_is_lost(recorded, capsys, 
         raise OSError(28, "No space left on device")
 
     root, args = recorded
-    monkeypatch.setattr("collectiverl.checkpoints.write_json", full)
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.write_json", full)
     message = refused(capsys, *args, "--seed", "1")
     assert "No space left on device" in message
     assert "goes on" in message
@@ -164,7 +165,7 @@ def test_a_defect_is_said_without_a_traceback(capsys, monkeypatch):
     def defect(*_):
         raise StageFailed("train-task failed; the traceback is in a log")
 
-    monkeypatch.setattr(cli, "_command", defect)
+    monkeypatch.setattr(main, "_command", defect)
     assert main.dispatch(["run"]) == 1
     assert "the traceback is in a log" in capsys.readouterr().err
 

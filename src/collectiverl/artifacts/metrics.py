@@ -8,9 +8,9 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from collectiverl.artifacts.paths import METRICS
 from collectiverl.artifacts.sealed import write_atomically
 
-METRICS = "metrics.jsonl"
 Report = Callable[[int, int, str], None]  # (done, total, note), called as a stage advances
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.evaluation.evaluate import EvaluateConfig
-from collectiverl.pipeline.plan import RunConfig
+from collectiverl.pipeline.config import RunConfig
 from collectiverl.representation.encoder import EncoderConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.agent import SACConfig
@@ -129,7 +129,7 @@ def mt50() -> RunConfig:
 
 
 def reference() -> RunConfig:
-    """The public predecessor's settings where they are known (SPEC, part 3), without its faults."""
+    """The hyper-parameters of the thesis that this package builds on, where they are known, without its defects."""
     sac = SACConfig(
         gamma=0.99,
         tau=0.005,

@@ -1,22 +1,23 @@
-"""One row of the ablation table: an encoder trained in some way, and a collective distilled and played with it."""
+"""`ablate`: one row of the table, an encoder trained in some way and a collective distilled and played with it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from collectiverl.artifacts import paths
+from collectiverl.artifacts.paths import DISTILL_BUFFER, ONLINE_BUFFER
 from collectiverl.collective.playing import play_judged, success_by_task
 from collectiverl.collective.policy import Collective, CollectivePolicy, Shuffled
 from collectiverl.collective.train import CollectiveConfig, distillation
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import Backend, make_envs, spec
-from collectiverl.representation.encoder import save_encoder
+from collectiverl.representation.encoder import load_encoder, save_encoder
 from collectiverl.representation.train import TransformerConfig, train
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.buffers import open_buffers, split_path
-from collectiverl.stages.representation import encoder_of
+from collectiverl.stages.buffers import buffer_inputs, open_buffers
 from collectiverl.types import Episode, Policy
 
 ALIKE = ("reach-v3", "push-v3", "pick-place-v3")  # share their observations: only `z` tells them apart
@@ -28,7 +29,7 @@ COLLECTED = ("random", "expert", "learner")  # phases of an online buffer
 
 @dataclass(frozen=True, kw_only=True)
 class TrainEncoder:
-    """An encoder trained on all that the collective's was: what experts left, and what the learner met."""
+    """An encoder trained on the same episodes as the collective's: those of experts and those of the learner."""
 
     name: str
     tasks: tuple[str, ...]
@@ -37,23 +38,29 @@ class TrainEncoder:
 
 
 def encoder_path(config: TrainEncoder) -> str:
-    return f"ablation/encoders/{config.name}/seed_{config.seed}"
+    return paths.ablation_encoder(config.name, config.seed)
 
 
-def train_encoder_stage(config: TrainEncoder, seed: int) -> Stage:
-    kinds = ("buffer_distill", "online_buffer")
-    inputs = tuple(split_path(kind, task, seed) for kind in kinds for task in config.tasks)
-    subject = f"encoder {config.name} {config.seed}"
-    return Stage("ablate", subject, encoder_path(config), train_encoder, config, inputs, seed)
+def train_encoder_stage(config: TrainEncoder, seed: int) -> Stage[TrainEncoder]:
+    return Stage(
+        kind="ablate",
+        subject=f"encoder {config.name} {config.seed}",
+        out=encoder_path(config),
+        function=train_encoder,
+        config=config,
+        inputs=buffer_inputs(DISTILL_BUFFER, config.tasks, seed)
+        | buffer_inputs(ONLINE_BUFFER, config.tasks, seed),
+        seed=seed,
+    )
 
 
-def train_encoder(work: Work) -> dict[str, Any]:
+def train_encoder(work: Work[TrainEncoder]) -> dict[str, Any]:
     """Trains and probes."""
     from collectiverl.representation.probe import probe  # here: scikit-learn takes a second to import
 
-    config: TrainEncoder = work.config
+    config = work.config
     own, met = (
-        open_buffers(work.run, kind, config.tasks, work.seed) for kind in ("buffer_distill", "online_buffer")
+        open_buffers(work.run, kind, config.tasks, work.seed) for kind in (DISTILL_BUFFER, ONLINE_BUFFER)
     )
     training, validation = (
         [EpisodeTable.join(pair) for pair in zip(*sides, strict=True)] for sides in zip(own, met, strict=True)
@@ -89,26 +96,28 @@ class Ablation:
     shuffled: bool = False  # played with the embedding of another task's environment
     episodes: int = 20  # a task, with fresh goals
     num_envs: int = 100  # alive at once, at most
-    backend: Backend = field(default="auto")
+    backend: Backend = "auto"
 
 
-def ablation_path(config: Ablation) -> str:
-    return f"ablation/{config.group}/{config.variant}/seed_{config.seed}"
+def ablation_stage(config: Ablation, seed: int) -> Stage[Ablation]:
+    inputs = buffer_inputs(ONLINE_BUFFER, config.tasks, seed)
+    return Stage(
+        kind="ablate",
+        subject=f"{config.group} {config.variant} {config.seed}",
+        out=paths.ablation(config.group, config.variant, config.seed),
+        function=ablate,
+        config=config,
+        inputs=inputs | {encoder_path(config.encoder): ""} if config.encoder else inputs,
+        seed=seed,
+    )
 
 
-def ablation_stage(config: Ablation, seed: int) -> Stage:
-    inputs = [split_path("online_buffer", task, seed) for task in config.tasks]
-    inputs += [encoder_path(config.encoder)] if config.encoder else []
-    subject = f"{config.group} {config.variant} {config.seed}"
-    return Stage("ablate", subject, ablation_path(config), ablate, config, tuple(inputs), seed)
-
-
-def ablate(work: Work) -> dict[str, Any]:
-    """Distils the actor and plays it; the critic is left out, which no row depends on."""
-    config: Ablation = work.config
-    sides = open_buffers(work.run, "online_buffer", config.tasks, work.seed)
+def ablate(work: Work[Ablation]) -> dict[str, Any]:
+    """Distils the actor and plays it; the critic is left out, since no row depends on it."""
+    config = work.config
+    sides = open_buffers(work.run, ONLINE_BUFFER, config.tasks, work.seed)
     training, held_out = (_of_phases(EpisodeTable.join(tables), config.phases) for tables in sides)
-    encoder = encoder_of(work.run, encoder_path(config.encoder))[0] if config.encoder else None
+    encoder = load_encoder(work.run / encoder_path(config.encoder))[0] if config.encoder else None
     shapes = spec(config.tasks[0])
     learning = distillation(
         training, held_out, encoder, config.collective, shapes, seed=config.seed, report=work.report

@@ -7,20 +7,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from collectiverl.artifacts import paths
+from collectiverl.artifacts.paths import DISTILL_BUFFER, EPISODES, TRANSFORMER
+from collectiverl.artifacts.validation import fraction
 from collectiverl.collective.online import EncoderTraining, OnlineConfig, OnlineDistillation
 from collectiverl.collective.policy import EMBEDDED
 from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import BENCHMARKS, benchmark, is_toy
-from collectiverl.representation.encoder import save_encoder
+from collectiverl.representation.encoder import load_encoder, save_encoder
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.policy import load_expert
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.buffers import BUFFER, open_buffers, split_path
-from collectiverl.stages.experts import model_path
-from collectiverl.stages.representation import TRANSFORMER, encoder_of
-from collectiverl.types import TeachingPolicy
+from collectiverl.stages.buffers import buffer_inputs, open_buffers
+from collectiverl.stages.flags import Derived, Flat, Tasks
+from collectiverl.types import ConfigError, TeachingPolicy
 
 TeacherKind = Literal["sac", "scripted"]
 LONGEST = 60  # characters of a folder's name; more tasks than fit get a digest
@@ -28,20 +30,19 @@ LONGEST = 60  # characters of a folder's name; more tasks than fit get a digest
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineDistill:
-    """Stage 2 for one task or several at once."""
+    """Online distillation of one task, or of several at once."""
 
-    tasks: tuple[str, ...]
-    teacher: TeacherKind = "sac"
-    backend: Backend = "auto"
-    fraction: float = 0.2  # of each round's episodes, held out; as in the split of what comes out
-    online: OnlineConfig = field(default_factory=OnlineConfig)
-    transformer: TransformerConfig | None = None  # how the encoder is refreshed
+    tasks: Tasks
+    teacher: TeacherKind = "sac"  # who labels: the run's experts, or Meta-World's scripted policies
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    fraction: float  # of each round's episodes, held out for validation
+    online: Flat[OnlineConfig] = field(default_factory=OnlineConfig)
+    transformer: Derived[TransformerConfig | None] = None  # how the encoder is trained on
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction < 1:
-            raise ValueError(f"--fraction={self.fraction} is not between 0 and 1")
+        fraction(self, "fraction")
         if self.reads and self.online.refresh:
-            _ = self.refresh  # which says what does not fit
+            _ = self.refresh  # raises if the settings do not fit
 
     @property
     def reads(self) -> bool:
@@ -50,14 +51,14 @@ class OnlineDistill:
 
     @property
     def refresh(self) -> TransformerConfig:
-        """The settings of the encoder's first training, but for how long."""
+        """The settings of the encoder's first training, for as many updates as a refresh has."""
         if self.transformer is None:
-            raise ValueError(f"--conditioning={self.online.conditioning}: say how its encoder is refreshed")
+            raise ConfigError("transformer", "is missing: it says how the learner's encoder is refreshed")
         return self.transformer.lasting(self.online.refresh)
 
 
-def together(tasks: Sequence[str]) -> str:
-    """A short name of these tasks."""
+def name_of(tasks: Sequence[str]) -> str:
+    """A short name of these tasks, for a folder."""
     for name in BENCHMARKS:
         if not any(map(is_toy, tasks)) and tuple(tasks) == benchmark(name):
             return name
@@ -67,35 +68,35 @@ def together(tasks: Sequence[str]) -> str:
 
 
 def online_path(tasks: Sequence[str], seed: int) -> str:
-    return f"online_distill/{together(tasks)}/seed_{seed}"
+    """The folder of the online distillation of these tasks."""
+    return paths.online_distill(name_of(tasks), seed)
 
 
-def online_distill_stage(config: OnlineDistill, seed: int) -> Stage:
-    makes = {
-        model_path(t, seed): f"train-task {t} (or pass --teacher scripted)"
+def online_distill_stage(config: OnlineDistill, seed: int) -> Stage[OnlineDistill]:
+    inputs = {
+        paths.expert(t, seed): f"train-task {t} (or pass --teacher scripted)"
         for t in (config.tasks if config.teacher == "sac" else ())
     }
     if config.reads:
-        makes[TRANSFORMER] = "train-transformer (or pass --conditioning task_id)"
-        makes |= {split_path("buffer_distill", t, seed): f"split-buffer {t}" for t in config.tasks}
+        inputs[TRANSFORMER] = "train-transformer (or pass --conditioning task_id)"
+        inputs |= buffer_inputs(DISTILL_BUFFER, config.tasks, seed)
     return Stage(
-        "online-distill",
-        " ".join(config.tasks) if len(config.tasks) < 4 else f"{len(config.tasks)} tasks",
-        online_path(config.tasks, seed),
-        online_distill,
-        config,
-        tuple(makes),
-        seed,
-        makes,
+        kind="online-distill",
+        subject=" ".join(config.tasks) if len(config.tasks) < 4 else f"{len(config.tasks)} tasks",
+        out=online_path(config.tasks, seed),
+        function=online_distill,
+        config=config,
+        inputs=inputs,
+        seed=seed,
     )
 
 
-def online_distill(work: Work) -> dict[str, Any]:
-    config: OnlineDistill = work.config
+def online_distill(work: Work[OnlineDistill]) -> dict[str, Any]:
+    config = work.config
     encoder_training, encoder_config = None, None
     if config.reads:
-        buffers = open_buffers(work.run, "buffer_distill", config.tasks, work.seed)
-        encoder, encoder_config = encoder_of(work.run)
+        buffers = open_buffers(work.run, DISTILL_BUFFER, config.tasks, work.seed)
+        encoder, encoder_config = load_encoder(work.run / TRANSFORMER)
         encoder_training = EncoderTraining(encoder, config.refresh, *buffers)
     distillation = OnlineDistillation(
         partial(make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon),
@@ -109,7 +110,7 @@ def online_distill(work: Work) -> dict[str, Any]:
     )
     collected = distillation.run(work.folder)
     for task in config.tasks:
-        write(work.folder / task / BUFFER, (e for e in collected if e.task == task))
+        write(work.folder / task / EPISODES, (e for e in collected if e.task == task))
     if distillation.encoder is not None and encoder_config is not None:
         save_encoder(work.folder, distillation.encoder, encoder_config)
     return {
@@ -121,6 +122,7 @@ def online_distill(work: Work) -> dict[str, Any]:
 
 
 def teachers(run: Path, tasks: Sequence[str], kind: TeacherKind, seed: int) -> dict[str, TeachingPolicy]:
+    """The policy that labels each task."""
     if kind == "scripted":
         return {task: ScriptedPolicy((task,)) for task in tasks}
-    return {task: load_expert(run / model_path(task, seed)) for task in tasks}
+    return {task: load_expert(run / paths.expert(task, seed)) for task in tasks}

@@ -4,14 +4,16 @@ Every row differs from the default in one thing: it trains an encoder anew, if t
 actor from the run's own `online_buffer`, and plays all tasks with fresh goals.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import sealed
+from collectiverl.artifacts.paths import COLLECTIVE
+from collectiverl.artifacts.validation import at_least
 from collectiverl.collective.train import CollectiveConfig
-from collectiverl.pipeline.plan import RunConfig
+from collectiverl.pipeline.config import RunConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.stages.ablation import (
     Ablation,
@@ -20,8 +22,9 @@ from collectiverl.stages.ablation import (
     encoder_path,
     train_encoder_stage,
 )
-from collectiverl.stages.base import Stage, summary
-from collectiverl.types import UserError
+from collectiverl.stages.base import Stage, seconds, summary
+from collectiverl.studies.table import write_table
+from collectiverl.types import ConfigError, UserError
 
 RESULT = "ablation.json"
 GROUPS = (
@@ -32,22 +35,22 @@ GROUPS = (
 
 @dataclass(frozen=True, kw_only=True)
 class AblationConfig:
-    """Which rows, and how much each may cost."""
+    """Which rows the table has, and how long each is trained."""
 
-    only: tuple[str, ...] = GROUPS
+    only: tuple[str, ...] = GROUPS  # groups of rows
     seeds: int = 1  # trainings of every row
-    encoder_updates: int = 3_000
-    actor_updates: int = 6_000
-    tuning_updates: int = 1_000  # of the actor together with the encoder
-    episodes: int = 20  # a task and seed
+    encoder_updates: int = 3_000  # gradient steps of every encoder
+    actor_updates: int = 6_000  # gradient steps of every actor
+    tuning_updates: int = 1_000  # gradient steps of an actor together with its encoder
+    episodes: int = 20  # played for each task and seed
 
     def __post_init__(self) -> None:
         unknown = set(self.only) - set(GROUPS)
         if unknown or not self.only:
-            raise ValueError(f"--only={' '.join(sorted(unknown))}: choose some of {', '.join(GROUPS)}")
-        for name in ("seeds", "encoder_updates", "actor_updates", "tuning_updates", "episodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
+            raise ConfigError(
+                "only", f"{' '.join(sorted(unknown)) or 'nothing'}: choose some of {', '.join(GROUPS)}"
+            )
+        at_least(self, 1, "seeds", "encoder_updates", "actor_updates", "tuning_updates", "episodes")
 
 
 def encoders(base: TransformerConfig) -> dict[str, TransformerConfig]:
@@ -113,18 +116,22 @@ def rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Abl
     yield row("data", "cloning", phases=("expert",))
 
 
+def result_path(run: Path, settings: AblationConfig) -> Path:
+    return run / RESULT
+
+
 def chosen(config: RunConfig, ablation: AblationConfig) -> list[Ablation]:
     every = (row for seed in range(ablation.seeds) for row in rows(config, ablation, seed))
     return [row for row in every if row.group in ablation.only]
 
 
 def stages(run: Path, config: RunConfig, ablation: AblationConfig) -> list[Stage]:
-    """Encoders first.
+    """All rows, the encoders first.
 
     Raises:
         UserError: the run has no collective, whose buffers all rows learn from.
     """
-    if not sealed.is_sealed(run / "model_col"):
+    if not sealed.is_sealed(run / COLLECTIVE):
         raise UserError(f"{run} has no collective yet: 'collectiverl run' makes one")
     wanted = chosen(config, ablation)
     trainings = {encoder_path(row.encoder): row.encoder for row in wanted if row.encoder}
@@ -134,28 +141,24 @@ def stages(run: Path, config: RunConfig, ablation: AblationConfig) -> list[Stage
     ]
 
 
-def summarize(run: Path, config: RunConfig, ablation: AblationConfig) -> list[dict[str, Any]]:
-    """One row for every variant, its seeds as lists; written as `ablation.json`."""
+def summarize(run: Path, config: RunConfig, ablation: AblationConfig) -> dict[str, Any]:
+    """One row for every variant, with a list over its seeds; written as `ablation.json`."""
     table: dict[tuple[str, str], dict[str, Any]] = {}
     for one in chosen(config, ablation):
-        stage = ablation_stage(one, config.seed)
-        found, seconds = summary(run / stage.out), sealed.manifest(run / stage.out)["seconds"]
-        entry = table.setdefault(
+        out = run / ablation_stage(one, config.seed).out
+        row = table.setdefault(
             (one.group, one.variant),
             {"group": one.group, "variant": one.variant, "seeds": [], "probe": [], "seconds": []},
         )
-        entry["seeds"].append(found)
-        entry["seconds"].append(round(seconds, 1))
+        row["seeds"].append(summary(out))
+        row["seconds"].append(round(seconds(out) + _encoder_seconds(run, one), 1))
         if one.encoder:
-            entry["probe"].append(_probe(run, one.encoder, entry))
-    result = list(table.values())
-    checkpoints.write_json(run / RESULT, {"rows": result, "settings": sealed.to_jsonable(ablation)})
-    return result
+            row["probe"].append(summary(run / encoder_path(one.encoder))["probe"]["linear_probe"])
+    return write_table(result_path(run, ablation), list(table.values()), ablation)
 
 
-def _probe(run: Path, encoder: TrainEncoder, entry: Mapping[str, Any]) -> dict[str, float]:
-    """Accuracy by steps seen; and the time of training the encoder, in the row that it was trained for."""
-    path = run / encoder_path(encoder)
-    if encoder.name != "default" or entry["variant"] == "cls":
-        entry["seconds"][-1] += round(sealed.manifest(path)["seconds"], 1)
-    return summary(path)["probe"]["linear_probe"]
+def _encoder_seconds(run: Path, row: Ablation) -> float:
+    """The time of training the row's encoder; the default one counts in the row `cls` alone."""
+    if row.encoder and (row.encoder.name != "default" or row.variant == "cls"):
+        return seconds(run / encoder_path(row.encoder))
+    return 0.0
