@@ -94,3 +94,17 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 def test_a_real_config_is_checked_by_its_own_rules(tmp_path):
     with pytest.raises(UserError, match=r"here.*gamma.*2\.0 is not in \(0, 1\]"):
         configs.change(SACConfig(), {"gamma": 2}, "here")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    expert: Outer = field(default_factory=Outer)
+
+
+def test_a_value_is_refused_under_its_whole_path():
+    with pytest.raises(UserError, match=r"^run\.yaml: expert\.inner\.width: 0 must be at least 1$"):
+        configs.change(Whole(), {"expert": {"inner": {"width": 0}}}, "run.yaml")
+    with pytest.raises(
+        UserError, match=r"^run\.yaml: expert\.inner has no setting 'wdth': did you mean 'width'"
+    ):
+        configs.change(Whole(), {"expert": {"inner": {"wdth": 0}}}, "run.yaml")

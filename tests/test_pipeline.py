@@ -276,7 +276,7 @@ def test_a_collective_is_given_away_with_the_figures_of_its_seeds(finished, tmp_
     settings = (root / "other" / "config.yaml").read_text()
     (root / "other" / "config.yaml").write_text(settings.replace("mixed_skill: 48", "mixed_skill: 40"))
     assert main.dispatch(flags) == 2
-    assert "mixed-skill" in capsys.readouterr().err
+    assert "mixed_skill" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 class RunOptions:
     """Which run, and where its settings come from."""
 
-    run: str | None = None  # name of the run; its folder is <root>/<run>. None: the name of the preset
+    run: str | None = None  # name of the run's folder; None: the preset's name
     root: str = "runs"  # folder of all runs
-    preset: str | None = None  # settings to start from: smoke, quickstart, mt10, mt50 or reference
+    preset: str | None = None  # smoke, quickstart, mt10, mt50 or reference
     config: str | None = None  # YAML file that changes settings of the preset
     overwrite: bool = False  # replace results that were made with other settings
 

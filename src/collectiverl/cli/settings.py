@@ -52,7 +52,7 @@ class RunSettings(Settings):
 class ManyStages(RunSettings):
     """The flags of a command that runs many stages side by side."""
 
-    cores: int = 0  # stages side by side, one core each; 0: as many as the machine has cores
+    cores: int = 0  # stages side by side; 0: one for each core
 
     def __post_init__(self) -> None:
         at_least(self, 0, "cores")
@@ -66,7 +66,7 @@ class Run(ManyStages):
     after the preset unless --run is given.
     """
 
-    until: Until = "end"  # experts, collective: stop when these are trained and evaluated
+    until: Until = "end"  # stop when these are trained and evaluated
     settings: Flat[RunConfig] = field(default_factory=RunConfig)
 
     @classmethod

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Generic, Self, TypeVar
 
 import tyro
 
+from collectiverl.artifacts import validation
 from collectiverl.artifacts.paths import TRANSFORMER
 from collectiverl.artifacts.sealed import is_sealed
 from collectiverl.cli.options import RunOptions
@@ -35,7 +36,7 @@ class StageSettings(RunSettings):
 class Seeded(StageSettings):
     """The flags of a stage that depends on random numbers."""
 
-    seed: int = 0
+    seed: int = 0  # of all random numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +147,9 @@ class SplitBuffer(Seeded):
 
     task: Task
     fraction: float  # of the episodes, for validation
+
+    def __post_init__(self) -> None:
+        validation.fraction(self, "fraction")
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:

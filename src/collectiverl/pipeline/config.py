@@ -32,7 +32,7 @@ class RunConfig:
     """The whole pipeline, from experts to students."""
 
     tasks: tuple[str, ...] = ("reach", "drawer-close", "window-close")  # names, or benchmarks such as MT10
-    seed: int = 0
+    seed: int = 0  # of all random numbers
     backend: Backend = "auto"  # simulator of all training; auto: EnvPool where it agrees with Meta-World
     # in this run; or shipped with the package; or Meta-World's scripted policies
     experts: Experts = "trained"
@@ -41,7 +41,7 @@ class RunConfig:
     mixed_skill: int = 48  # episodes recorded of an expert that is not trained here, from random to skilled
     demos: str = "scripted:20"  # demonstrations that the experts of `demo_tasks` begin with
     demo_tasks: tuple[str, ...] = ()  # tasks whose experts begin with demonstrations
-    vectorize: bool = False  # train experts of the same settings in one program, for a GPU
+    vectorize: bool = False  # train the experts in one program, for a GPU
     expert: TrainConfig = field(default_factory=TrainConfig)
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
