@@ -49,7 +49,7 @@ class MetricsLog:
         self._board.close()
 
 
-def read_metrics(folder: Path) -> list[dict[str, float]]:
+def read_metrics(folder: Path) -> list[dict[str, int | float]]:
     """What was logged in `folder`, in order."""
     return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
 
