@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from collectiverl.artifacts.sealed import to_jsonable
 from collectiverl.evaluation.statistics import seeds_interval
 from collectiverl.pipeline.presets import smoke
 from collectiverl.reporting.cards import collective_card
@@ -30,7 +31,9 @@ def figures(seed: int, rates: tuple[float, float]) -> dict:
     [(((0.8, 1.0),), "episodes"), (((0.8, 1.0), (0.9, 1.0), (1.0, 1.0)), "seeds")],
 )
 def test_a_card_says_what_was_measured_and_how_sure_it_is(rates, unit):
-    card = collective_card("mine", smoke(), [figures(seed, pair) for seed, pair in enumerate(rates)])
+    card = collective_card(
+        "mine", to_jsonable(smoke()), [figures(seed, pair) for seed, pair in enumerate(rates)]
+    )
     low, high = seeds_interval([round(50 * pair[0]) for pair in rates], [50] * len(rates))
     mean = sum(pair[0] for pair in rates) / len(rates)
     assert f"| `toy-reach` | {mean:.3f} | {low:.3f} to {high:.3f} |" in card
@@ -41,4 +44,6 @@ def test_a_card_says_what_was_measured_and_how_sure_it_is(rates, unit):
 
 def test_a_card_names_the_teachers():
     for experts, words in (("scripted", "scripted policies"), ("shipped", "come with the package")):
-        assert words in collective_card("m", replace(smoke(), experts=experts), [figures(0, (1.0, 1.0))])
+        assert words in collective_card(
+            "m", to_jsonable(replace(smoke(), experts=experts)), [figures(0, (1.0, 1.0))]
+        )

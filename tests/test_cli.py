@@ -2,11 +2,26 @@
 
 import json
 import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
+from collectiverl.artifacts import sealed
 from collectiverl.cli import main
-from collectiverl.types import StageFailed
+from collectiverl.cli.commands import COMMANDS, ESSENTIAL
+from collectiverl.cli.options import RunOptions
+from collectiverl.cli.parser import flags, parse
+from collectiverl.cli.reference import reference
+from collectiverl.cli.settings import Run, Settings
+from collectiverl.policies import tasks_of
+from collectiverl.stages.flags import Flat, Optional
+from collectiverl.types import ConfigError, StageFailed, UserError
+
+MT10 = (
+    *("reach-v3", "push-v3", "pick-place-v3", "door-open-v3", "drawer-open-v3", "drawer-close-v3"),
+    *("button-press-topdown-v3", "peg-insert-side-v3", "window-open-v3", "window-close-v3"),
+)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
@@ -22,21 +37,21 @@ def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     return message
 
 
-def test_without_a_verb_all_verbs_are_listed(capsys):
+def test_without_a_command_all_are_listed(capsys):
     assert main.dispatch([]) == 0
     shown = capsys.readouterr().out
-    assert all(verb in shown for verb in main.VERBS)
+    assert all(f"{name} " in shown and c.help in shown for name, c in COMMANDS.items())
 
 
-@pytest.mark.parametrize("verb", main.VERBS)
-def test_every_verb_explains_itself(capsys, verb):
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_every_command_explains_itself(capsys, verb):
     with pytest.raises(SystemExit) as stop:
         main.dispatch([verb, "--help"])
     assert stop.value.code == 0
     assert "usage" in capsys.readouterr().out.lower()
 
 
-def test_an_unknown_verb_is_answered_with_the_nearest(capsys):
+def test_an_unknown_command_is_answered_with_the_nearest(capsys):
     assert "did you mean 'train-task'" in refused(capsys, "train-tsk", "reach")
 
 
@@ -54,17 +69,115 @@ def test_a_missing_task_is_asked_for(capsys, tmp_path):
     assert "TASK" in refused(capsys, "train-task", "--root", str(tmp_path))
 
 
-@pytest.mark.parametrize("steps", ["0", "-5"])
-def test_no_steps_are_refused_by_name(capsys, tmp_path, steps):
-    message = refused(capsys, "train-task", "toy-reach", steps, "--root", str(tmp_path))
-    assert "steps" in message
-    assert not any(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train-task toy-reach 0", "steps"),
+        ("train-task toy-reach -5", "steps"),
+        ("train-task toy-reach --sac.gamma 2", "sac.gamma"),
+        ("train-task toy-reach --demos random:5", "--demos: 'random:5' is not a number of scripted episodes"),
+        ("record toy-reach --num-envs 0", "--num-envs: 0 must be at least 1"),
+        ("split-buffer toy-reach --fraction 2", "--fraction: 2.0 is not between 0 and 1"),
+        ("online-distill toy-reach --fraction 2", "--fraction: 2.0 is not between 0 and 1"),
+        ("train-transformer --warmup 5000", "--warmup: 5000 must be less than the 4000 updates"),
+        ("train-transformer --encoder.dim 7", "--encoder.dim: 7 is not a multiple of the 8 heads"),
+        ("run --transformer.warmup 5000", "--transformer.warmup: 5000 must be less"),
+        ("run --transformer.encoder.dim 7", "--transformer.encoder.dim: 7 is not a multiple"),
+        ("run --transformer.objective.info-nce -1", "--transformer.objective.info-nce: -1.0 must be"),
+        ("run --validation-fraction 2", "--validation-fraction: 2.0 is not between 0 and 1"),
+        ("run --cores -1", "--cores: -1 must be at least 0"),
+        ("run --experts scripted --until experts", "--until: scripted experts are not trained"),
+        ("ablate --only weather", "--only: weather: choose some of"),
+        ("train-student toy-reach 410 --preset smoke", "STEPS: 410 leave nothing to learn in"),
+        ("train-student toy-reach --steps 410 --preset smoke", "--steps: 410 leave nothing to learn in"),
+        ("run --student.steps 410 --preset smoke", "--student.steps: 410 leave nothing to learn in"),
+    ],
+)
+def test_a_setting_is_refused_under_the_name_that_was_typed(capsys, tmp_path, line, message):
+    assert message in refused(capsys, *line.split(), "--root", str(tmp_path))
+    assert not list(tmp_path.rglob("manifest.json"))
 
 
-def test_nonsense_settings_are_refused_by_name(capsys, tmp_path):
-    assert "gamma: 2.0 is not in (0, 1]" in refused(
-        capsys, "train-task", "toy-reach", "--sac.gamma", "2", "--root", str(tmp_path)
-    )
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    warmup: int = 1
+
+    def __post_init__(self):
+        if self.warmup > 5:
+            raise ConfigError("warmup", f"{self.warmup} exceeds 5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twice(Settings):
+    """The same config twice, once in a config of its own."""
+
+    expert: Inner = field(default_factory=Inner)
+    student: Flat[Inner] = field(default_factory=Inner)
+    other_one: Optional[Inner] = None
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--expert.warmup 9", "--expert.warmup: 9 exceeds 5"),
+        ("--warmup 9", "--warmup: 9 exceeds 5"),
+        ("--warmup 4 --expert.warmup 9", "--expert.warmup: 9 exceeds 5"),
+        ("--expert.warmup=4 --warmup=9", "--warmup: 9 exceeds 5"),
+        ("--expert.warmup 4 --expert.warmup 9", "--expert.warmup: 9 exceeds 5"),
+    ],
+)
+def test_a_config_that_stands_in_two_places_is_refused_in_the_right_one(line, message):
+    with pytest.raises(UserError, match=f"^{message}$"):
+        parse(Twice, line.split(), prog="twice")
+
+
+def test_checks_are_back_after_parsing():
+    assert parse(Twice, ["--warmup", "5"], prog="twice").student == Inner(warmup=5)
+    with pytest.raises(ConfigError):
+        Inner(warmup=6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "overwrite"),
+    [
+        ("", False),
+        ("--overwrite", True),
+        ("--overwrite --no-overwrite", False),
+        ("--no-overwrite --overwrite", True),
+        ("--overwrite --seed 3", True),
+    ],
+)
+def test_of_overwrite_and_no_overwrite_the_last_wins(flags, overwrite):
+    assert RunOptions.read([*flags.split(), "--help"]).overwrite is overwrite
+    assert parse(Run, ["--tasks", "toy-reach", *flags.split()], prog="run").options.overwrite is overwrite
+
+
+def test_the_help_of_run_shows_what_is_changed_most_and_help_all_the_rest(capsys):
+    shown = {}
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit) as stop:
+            main.dispatch(["run", flag])
+        assert stop.value.code == 0
+        shown[flag] = capsys.readouterr().out
+    assert len(shown["--help"].splitlines()) < 80
+    assert all(flag in shown["--help"] for flag in ESSENTIAL)
+    assert "--expert.num-envs" not in shown["--help"]
+    every = [flag for _, flag in flags(Run)]
+    assert len(every) > 100
+    assert all(flag in shown["--help-all"] for flag in every)
+    assert all(flag in every for flag in ESSENTIAL)
+
+
+def test_the_page_of_commands_is_that_of_the_table():
+    page = Path(__file__).parents[1] / "docs" / "commands.md"
+    assert page.read_text() == reference()
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_the_examples_of_the_commands_can_be_parsed(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    args = command.example.replace("runs/demo", "mt10").split()
+    parse(command.settings, args, prog=command.name)
 
 
 def test_a_missing_input_names_the_command_that_makes_it(capsys, tmp_path):
@@ -151,7 +264,7 @@ def test_a_full_disk_is_the_users_to_mend_and_nothing_is_lost(recorded, capsys, 
         raise OSError(28, "No space left on device")
 
     root, args = recorded
-    monkeypatch.setattr("collectiverl.checkpoints.write_json", full)
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.write_json", full)
     message = refused(capsys, *args, "--seed", "1")
     assert "No space left on device" in message
     assert "goes on" in message
@@ -164,7 +277,7 @@ def test_a_defect_is_said_without_a_traceback(capsys, monkeypatch):
     def defect(*_):
         raise StageFailed("train-task failed; the traceback is in a log")
 
-    monkeypatch.setattr(cli, "_command", defect)
+    monkeypatch.setattr(main, "_command", defect)
     assert main.dispatch(["run"]) == 1
     assert "the traceback is in a log" in capsys.readouterr().err
 
@@ -175,3 +288,29 @@ def test_any_policy_is_evaluated_and_its_figures_are_written(capsys, tmp_path):
     assert "toy-reach" in capsys.readouterr().out
     [row] = json.loads(figures.read_text())["policies"]
     assert (row["task"], row["episodes"], row["success_any"]) == ("toy-reach", 50, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "tasks"),
+    [
+        ("scripted:push", ("push-v3",)),
+        ("random:toy-reach", ("toy-reach",)),
+        ("mt10/push", ("push-v3",)),
+        ("mt10", MT10),
+    ],
+)
+def test_a_policy_says_which_tasks_it_was_made_for(policy, tasks):
+    assert tasks_of(policy) == tasks
+
+
+def test_without_tasks_a_policy_plays_those_that_it_was_made_for(capsys, tmp_path):
+    figures = tmp_path / "figures.json"
+    assert main.dispatch(["evaluate", "scripted:toy-turn", "--json", str(figures)]) == 0
+    assert [row["task"] for row in json.loads(figures.read_text())["policies"]] == ["toy-turn"]
+
+
+def test_a_policy_that_does_not_say_its_tasks_asks_for_them(capsys, tmp_path):
+    folder = tmp_path / "model"
+    with sealed.stage(folder, name="train-task", config={}, inputs={}) as work:
+        (work / "agent.json").write_text("{}")
+    assert "name the tasks to play" in refused(capsys, "evaluate", str(folder))

@@ -7,7 +7,7 @@ import pytest
 
 from collectiverl.artifacts import configs
 from collectiverl.sac.agent import SACConfig
-from collectiverl.types import UserError
+from collectiverl.types import ConfigError, UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Inner:
 
     def __post_init__(self):
         if self.width < 1:
-            raise ValueError(f"inner.width={self.width} must be at least 1")
+            raise ConfigError("width", f"{self.width} must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,8 @@ def test_an_optional_setting_may_be_null(tmp_path):
     [
         ("inner: {widht: 3}", "config.yaml: inner has no setting 'widht': did you mean 'width'"),
         ("zzz: 3", "no setting 'zzz': it may have tasks"),
-        ("inner: {width: 0}", "inner.width=0 must be at least 1"),
-        ("inner: {width: 2.5}", "inner: width: 2.5 is not of type int"),
+        ("inner: {width: 0}", r"config\.yaml: inner\.width: 0 must be at least 1"),
+        ("inner: {width: 2.5}", r"inner\.width: 2\.5 is not of type int"),
         ("inner: {width: true}", "True is not of type int"),
         ("inner: {rate: fast}", "'fast' is not of type float"),
         ("inner: {rate: true}", "True is not of type float"),
@@ -92,5 +92,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_a_real_config_is_checked_by_its_own_rules(tmp_path):
-    with pytest.raises(UserError, match=r"gamma: 2\.0 is not in \(0, 1\]"):
+    with pytest.raises(UserError, match=r"here.*gamma.*2\.0 is not in \(0, 1\]"):
         configs.change(SACConfig(), {"gamma": 2}, "here")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    expert: Outer = field(default_factory=Outer)
+
+
+def test_a_value_is_refused_under_its_whole_path():
+    with pytest.raises(UserError, match=r"^run\.yaml: expert\.inner\.width: 0 must be at least 1$"):
+        configs.change(Whole(), {"expert": {"inner": {"width": 0}}}, "run.yaml")
+    with pytest.raises(
+        UserError, match=r"^run\.yaml: expert\.inner has no setting 'wdth': did you mean 'width'"
+    ):
+        configs.change(Whole(), {"expert": {"inner": {"wdth": 0}}}, "run.yaml")

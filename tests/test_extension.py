@@ -19,6 +19,7 @@ from collectiverl.data.episodes import EpisodeTable, Shard
 from collectiverl.envs.make import make_envs, spec
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.pipeline import plan
+from collectiverl.pipeline.config import claim
 from collectiverl.pipeline.presets import smoke
 from collectiverl.policies import load_policy
 from collectiverl.sac.agent import init_agent
@@ -65,17 +66,21 @@ def small():
 def extended(tmp_path_factory):
     """A run's folder, its collective extended twice."""
     run, config = tmp_path_factory.mktemp("runs") / "r", small()
-    plan.claim(run, config)
+    claim(run, config)
     for stage in plan.stages(config, "collective"):
-        if stage.name not in ("evaluate", "probe"):
+        if stage.kind not in ("evaluate", "probe", "summary"):
             execute(run, stage)
-    for stage in lifelong.stages(run, config, SMALL, NEW):
+    for stage in lifelong.stages(run, config, added(*NEW)):
         execute(run, stage)
     return run
 
 
 def folders(run):
     return [run / "extended" / name / "seed_0" for name in ("3_toy-swap", "4_toy-turn")]
+
+
+def added(*tasks):
+    return lifelong.LifelongConfig(tasks=tasks, extension=SMALL)
 
 
 def command(run, *tasks):
@@ -113,7 +118,7 @@ def test_the_success_after_one_extension_is_that_before_the_next(extended):
 def test_a_second_command_does_nothing(extended, capsys):
     before = {path: path.stat().st_mtime_ns for path in extended.rglob("manifest.json")}
     assert main.dispatch(command(extended, *NEW)) == 0
-    assert "8 of 8 stages are done, 0 to do" in capsys.readouterr().out
+    assert "all 8 stages are done" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in extended.rglob("manifest.json")}
     rows = json.loads((extended / "extensions.json").read_text())["rows"]
     assert [(row["task"], len(row["tasks"])) for row in rows] == [("toy-swap", 3), ("toy-turn", 4)]
@@ -127,7 +132,7 @@ def test_killed_and_resumed_it_ends_as_uninterrupted(extended, tmp_path):
     run = tmp_path / "r"
     shutil.copytree(extended, run)
     shutil.rmtree(run / "extended")
-    [stage] = [s for s in lifelong.stages(run, small(), SMALL, NEW[:1]) if s.name == "extend-collective"]
+    [stage] = [s for s in lifelong.stages(run, small(), added(NEW[0])) if s.kind == "extend-collective"]
 
     def kill(done, total, note=""):
         if done == 3 and "learning" in note:
@@ -161,6 +166,7 @@ def test_an_input_for_each_task_leaves_no_room_for_one_more():
             task="toy-swap",
             known=OLD,
             base="model_col",
+            fraction=0.2,
             collective=CollectiveConfig(conditioning="task_id"),
         )
 

@@ -4,13 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from collectiverl.envs.tasks import resolve
 from collectiverl.pipeline.plan import stages
 from collectiverl.pipeline.presets import PRESETS, mt10, reference
 
 
-def test_the_reference_has_the_predecessors_hyper_parameters():
-    """SPEC, part 3."""
+def test_the_reference_has_the_hyper_parameters_of_the_thesis():
     train = reference().expert
     sac = train.sac
     assert (sac.gamma, sac.tau, sac.learning_rate) == (0.99, 0.005, 3e-4)
@@ -29,8 +27,8 @@ def test_a_collective_counts_value_as_its_teachers_do(preset):
 
 
 def test_demonstrations_are_for_the_tasks_that_are_named():
-    made = {s.subject: s.config.demos for s in stages(mt10().resolved()) if s.name == "train-task"}
-    assert {task for task, demos in made.items() if demos} == set(resolve(mt10().demo_tasks))
+    made = {s.subject: s.config.demos for s in stages(mt10().resolved()) if s.kind == "train-task"}
+    assert {task for task, demos in made.items() if demos} == set(mt10().demo_tasks)
     assert len(made) == 10
 
 
@@ -39,8 +37,8 @@ def test_in_one_program_are_those_that_begin_alike(demo_tasks):
     """And one by itself is trained as ever."""
     config = replace(mt10(), vectorize=True, demo_tasks=demo_tasks).resolved()
     every = stages(config, "experts")
-    groups = [{e.task for e in s.config.experts} for s in every if s.name == "train-together"]
+    groups = [{e.task for e in s.config.experts} for s in every if s.kind == "train-together"]
     begun = set(config.demo_tasks)
     assert [g for g in groups if g == begun] == ([begun] if len(begun) > 1 else [])
     assert set(config.tasks) - begun in groups
-    assert {s.subject for s in every if s.name == "train-task"} == set(config.tasks)
+    assert {s.subject for s in every if s.kind == "train-task"} == set(config.tasks)

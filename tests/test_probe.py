@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts.paths import TRANSFORMER
+from collectiverl.cli.progress import console
 from collectiverl.data.episodes import write
-from collectiverl.reporting.tables import console, probe_tables
+from collectiverl.reporting.probe import probe_tables
 from collectiverl.representation import samples
 from collectiverl.representation.agreement import agreement, k_means, mixture
 from collectiverl.representation.clusters import Clusters, fit_clusters
@@ -18,8 +20,7 @@ from collectiverl.representation.encoder import save_encoder
 from collectiverl.representation.linear import confusion, most_confused, predict_tasks
 from collectiverl.representation.probe import probe
 from collectiverl.stages.base import execute
-from collectiverl.stages.buffers import split_path
-from collectiverl.stages.representation import PICTURES, TRANSFORMER, Probe, probe_path, probe_stage
+from collectiverl.stages.representation import PICTURES, Probe, probe_stage
 from collectiverl.types import UserError
 from toy_buffers import SMALL, STATE_INDEX, any_encoder, buffers, trained
 
@@ -154,7 +155,7 @@ def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs") / "toy"
     for training, validation in zip(*buffers(), strict=True):
         for kind in ("buffer_distill", "online_buffer"):
-            out = root / split_path(kind, training.tasks[0], 0)
+            out = root / paths.buffer(kind, training.tasks[0], 0)
             with sealed.stage(out, name="split", config={}, inputs={}) as folder:
                 write(folder / "train", training)
                 write(folder / "validation", validation)
@@ -168,11 +169,11 @@ TASKS = tuple(table.tasks[0] for table in buffers()[0])
 
 def test_another_encoder_and_another_buffer_are_judged_in_their_place(run):
     stage = probe_stage(Probe(tasks=TASKS, encoder="refreshed", buffer="online_buffer"), 0)
-    assert stage.inputs == ("refreshed", *(f"online_buffer/{task}/seed_0" for task in TASKS))
+    assert set(stage.inputs) == {"refreshed", *(f"online_buffer/{task}/seed_0" for task in TASKS)}
     found = execute(run, stage)
     expected, _ = probe(any_encoder(SMALL), *buffers(), STATE_INDEX, seed=0)
     assert found == {"encoder": "refreshed", "buffer": "online_buffer", **expected}
-    assert stage.out != probe_path(TRANSFORMER, "buffer_distill")  # that one stays beside it
+    assert stage.out != paths.probe(TRANSFORMER, "buffer_distill")  # that one stays beside it
     files = sealed.verify(run / stage.out)["files"]
     for picture in PICTURES.values():
         assert picture in files
@@ -181,6 +182,6 @@ def test_another_encoder_and_another_buffer_are_judged_in_their_place(run):
 
 def test_an_encoder_that_is_not_there_is_asked_for(run):
     with pytest.raises(UserError, match="train-transformer"):
-        execute(run, probe_stage(Probe(tasks=TASKS), 0))
+        execute(run, probe_stage(Probe(tasks=TASKS, encoder=TRANSFORMER), 0))
     with pytest.raises(UserError, match="holds no encoder"):
-        execute(run, probe_stage(Probe(tasks=TASKS, encoder=split_path("online_buffer", TASKS[0], 0)), 0))
+        execute(run, probe_stage(Probe(tasks=TASKS, encoder=paths.buffer("online_buffer", TASKS[0], 0)), 0))

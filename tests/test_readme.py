@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from collectiverl.cli import main
+from collectiverl.cli.commands import COMMANDS
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -23,7 +23,7 @@ def test_the_loop_of_the_readme_runs():
 @pytest.mark.parametrize("line", re.findall(r"\| `(collectiverl [^`]+)` \|", README))
 def test_every_command_of_the_readme_is_one(line, capsys):
     _, verb, *_ = line.split()
-    assert verb in main.VERBS
+    assert verb in COMMANDS
 
 
 def test_the_map_of_the_files_names_what_is_there():

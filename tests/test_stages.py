@@ -10,11 +10,12 @@ from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.tasks import resolve
 from collectiverl.policies import load_policy
 from collectiverl.stages.base import execute
-from collectiverl.stages.experts import Record, TakeShipped, take_shipped_stage
 from collectiverl.stages.online import LONGEST, online_path
+from collectiverl.stages.recording import Record
+from collectiverl.stages.shipped import TakeShipped, take_shipped_stage
 
 
-def test_graded_episodes_go_from_clumsy_to_skilled(tmp_path):
+def test_mixed_skill_goes_from_random_to_scripted(tmp_path):
     flags = ["--root", str(tmp_path), "--run", "r", "--episodes", "40", "--num-envs", "20"]
     assert main.dispatch(["record", "toy-reach", "--policy", "mixed-skill", *flags]) == 0
     table = EpisodeTable.open(
@@ -34,7 +35,7 @@ def test_a_shipped_expert_is_taken_as_it_is(tmp_path):
     record = Record(
         task="reach-v3", policy="mixed-skill", episodes=2, num_envs=2, horizon=20, backend="metaworld"
     )
-    stage = take_shipped_stage(TakeShipped(task="reach-v3", record=record), 0)
+    stage = take_shipped_stage(TakeShipped(record=record), 0)
     summary = execute(tmp_path, stage)
     assert summary["shipped"] == "mt10/reach-v3"
     assert summary["episodes"] == 2

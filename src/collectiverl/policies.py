@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from collectiverl.artifacts import sealed
+from collectiverl.artifacts.paths import COLLECTIVE, EXPERTS, MANIFEST, STUDENTS, SUMMARY
 from collectiverl.artifacts.sealed import is_sealed, partial
 from collectiverl.collective import policy as collective
 from collectiverl.envs.make import spec
@@ -11,7 +13,6 @@ from collectiverl.envs.tasks import canonical
 from collectiverl.sac import policy as expert
 from collectiverl.types import Policy, UserError
 
-RUN_COLLECTIVE = "model_col"
 SHIPPED_COLLECTIVE = "collective"
 SHIPPED = Path(__file__).parent / "pretrained"  # what comes with the package
 
@@ -33,14 +34,10 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     Raises:
         UserError: there is no such policy, or its files are not whole.
     """
-    kind, _, name = str(path_or_name).partition(":")
-    if name and kind in ("scripted", "random"):
-        return _named(kind, canonical(name))
-    folder = shipped(str(path_or_name)) or Path(path_or_name)
-    if is_sealed(folder / RUN_COLLECTIVE):
-        folder = folder / RUN_COLLECTIVE
-    if not is_sealed(folder):
-        raise UserError(_missing(folder))
+    if named := _named(path_or_name):
+        kind, name = named
+        return ScriptedPolicy((name,)) if kind == "scripted" else RandomPolicy(spec(name).action_dim, seed=0)
+    folder = _folder(path_or_name)
     task = canonical(task) if task else None
     if (folder / collective.ABOUT).is_file():
         known = collective.load_collective(folder)[0]
@@ -52,7 +49,25 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
         if task:
             expert.check_shapes(loaded.agent, spec(task))
         return loaded
-    raise UserError(f"{folder} holds no policy: name a folder below model/, model_col/ or student/ of a run")
+    raise UserError(
+        f"{folder} holds no policy: name a folder below {EXPERTS}/, {COLLECTIVE}/ or {STUDENTS}/ of a run"
+    )
+
+
+def tasks_of(path_or_name: str | Path) -> tuple[str, ...]:
+    """The tasks that a policy was made for: all of a collective, the one of an expert, student or named policy.
+
+    Raises:
+        UserError: there is no such policy, or it does not say.
+    """
+    if named := _named(path_or_name):
+        return (named[1],)
+    folder = _folder(path_or_name)
+    about = sealed.read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
+    tasks = tuple(about["tasks"]) if "tasks" in about else tuple(filter(None, [about.get("task")]))
+    if not tasks:
+        raise UserError(f"{folder} does not say which tasks its policy was made for: name the tasks to play")
+    return tasks
 
 
 def shipped(name: str) -> Path | None:
@@ -69,16 +84,26 @@ def shipped(name: str) -> Path | None:
         return SHIPPED / collection / SHIPPED_COLLECTIVE
     folder = SHIPPED / collection / canonical(task)
     if not folder.is_dir():
-        names = {path.parent.name for path in folder.parent.glob("*/manifest.json")} - {SHIPPED_COLLECTIVE}
+        names = {path.parent.name for path in folder.parent.glob(f"*/{MANIFEST}")} - {SHIPPED_COLLECTIVE}
         there = ", ".join(sorted(names))
         raise UserError(f"{collection} comes with no {canonical(task)}: it has {there}")
     return folder
 
 
-def _named(kind: str, task: str) -> Policy:
-    if kind == "scripted":
-        return ScriptedPolicy((task,))
-    return RandomPolicy(spec(task).action_dim, seed=0)
+def _named(path_or_name: str | Path) -> tuple[str, str] | None:
+    """Kind and task of a policy that needs no folder."""
+    kind, _, task = str(path_or_name).partition(":")
+    return (kind, canonical(task)) if task and kind in ("scripted", "random") else None
+
+
+def _folder(path_or_name: str | Path) -> Path:
+    """The sealed folder that holds a policy."""
+    folder = shipped(str(path_or_name)) or Path(path_or_name)
+    if is_sealed(folder / COLLECTIVE):
+        folder = folder / COLLECTIVE
+    if not is_sealed(folder):
+        raise UserError(_missing(folder))
+    return folder
 
 
 def _missing(folder: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import yaml  # type: ignore[import-untyped]
 
-from collectiverl.types import UserError
+from collectiverl.types import ConfigError, UserError
 
 C = TypeVar("C")
 
@@ -26,14 +26,20 @@ def load(path: Path, base: C) -> C:
     return change(base, changes or {}, str(path))
 
 
-def change(base: C, changes: Any, where: str) -> C:
+def change(base: C, changes: Any, where: str, path: str = "") -> C:
     """A frozen dataclass with some fields changed, nested ones by nested mappings.
+
+    Args:
+        base: the dataclass.
+        changes: what the file says.
+        where: the file, for messages.
+        path: of `base` in the whole configuration, such as `expert.sac.`.
 
     Raises:
         UserError: a name is unknown, or a value is of another type or refused by the config.
     """
     if not isinstance(changes, Mapping):
-        raise UserError(f"{where}: {changes!r} should be a mapping of settings")
+        raise UserError(f"{_place(where, path)}: {changes!r} should be a mapping of settings")
     known = {field.name: field for field in dataclasses.fields(base)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(type(base))
     values = {}
@@ -41,18 +47,22 @@ def change(base: C, changes: Any, where: str) -> C:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it may have {', '.join(known)}"
-            raise UserError(f"{where} has no setting {name!r}: {hint}")
+            raise UserError(f"{_place(where, path)} has no setting {name!r}: {hint}")
         old = getattr(base, name)
-        nested = dataclasses.is_dataclass(old)
-        values[name] = (
-            change(old, value, f"{where}: {name}")
-            if nested
-            else _checked(value, hints[name], f"{where}: {name}")
-        )
+        if dataclasses.is_dataclass(old):
+            values[name] = change(old, value, where, f"{path}{name}.")
+        else:
+            values[name] = _checked(value, hints[name], f"{where}: {path}{name}")
     try:
         return dataclasses.replace(base, **values)  # type: ignore[type-var]
+    except ConfigError as error:
+        raise UserError(f"{_place(where, path + error.field)}: {error.why}") from error
     except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
+        raise UserError(f"{_place(where, path)}: {error}") from error
+
+
+def _place(where: str, path: str) -> str:
+    return f"{where}: {path.rstrip('.')}" if path else where
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
@@ -64,7 +74,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
 
 def _read(value: Any, hint: Any) -> Any:
     """What YAML says, in the types that configs have: lists are tuples, and numbers may be floats."""
-    options = _options(hint)
+    options = union_options(hint)
     if isinstance(value, list):
         item = next((typing.get_args(o)[0] for o in options if typing.get_origin(o) is tuple), Any)
         return tuple(_read(element, item) for element in value)
@@ -81,13 +91,14 @@ def _as_float(value: Any) -> Any:
         return value
 
 
-def _options(hint: Any) -> tuple[Any, ...]:
+def union_options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union of types; of any other type, itself."""
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return tuple(o for arg in typing.get_args(hint) for o in _options(arg)) if union else (hint,)
+    return tuple(o for arg in typing.get_args(hint) for o in union_options(arg)) if union else (hint,)
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    for option in _options(hint):
+    for option in union_options(hint):
         origin = typing.get_origin(option)
         if origin is typing.Literal:
             if value in typing.get_args(option):

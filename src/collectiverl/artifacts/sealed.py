@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from collectiverl.artifacts.paths import MANIFEST, METRICS
 from collectiverl.types import UserError
 
-MANIFEST = "manifest.json"
-RESUMABLE = ("checkpoint", "checkpoint.old", "metrics.jsonl", "tensorboard", ".lock", ".intent.json")
+RESUMABLE = ("checkpoint", "checkpoint.old", METRICS, "tensorboard", ".lock", ".intent.json")
 
 
 def partial(out: Path) -> Path:

@@ -1,6 +1,8 @@
 """Checks that configurations have in common; each raises `ConfigError` with the field and the reason."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from collectiverl.types import ConfigError
@@ -51,3 +53,17 @@ def one_of(config: Any, options: tuple[Any, ...], field: str) -> None:
     value = getattr(config, field)
     if value not in options:
         raise ConfigError(field, f"{value} is none of {', '.join(map(str, options))}")
+
+
+@contextlib.contextmanager
+def renamed(**names: str) -> Iterator[None]:
+    """Says what the caller calls the parts of a config that is checked inside; "" for the caller itself.
+
+    A run's `student` becomes the `train` of a student: what is wrong with `train.steps` is said of `student.steps`.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        first, _, rest = error.field.partition(".")
+        field = ".".join(part for part in (names.get(first, first), rest) if part)
+        raise ConfigError(field, error.why) from error

@@ -1,25 +1,29 @@
-"""Which run a command is about, and where its settings start from."""
+"""Which run a command is about, and the settings that its flags change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import tyro
 
 from collectiverl.artifacts import configs
-from collectiverl.pipeline.plan import CONFIG, RunConfig
+from collectiverl.artifacts.paths import CONFIG
+from collectiverl.pipeline.config import RunConfig
 from collectiverl.pipeline.presets import PRESETS
 from collectiverl.types import UserError
+
+HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Which run, and where its settings start from."""
+    """Which run, and where its settings come from."""
 
-    run: str | None = None  # the run's name; its folder is <root>/<run>
-    root: str = "runs"  # the folder that holds all runs
-    preset: str | None = None  # smoke, quickstart, mt10 or reference
-    config: str | None = None  # YAML file with changes to the preset's settings
-    overwrite: bool = False  # make results anew, in place of those with other settings
+    run: str | None = None  # name of the run's folder; None: the preset's name
+    root: str = "runs"  # folder of all runs
+    preset: str | None = None  # smoke, quickstart, mt10, mt50 or reference
+    config: str | None = None  # YAML file that changes settings of the preset
+    overwrite: bool = False  # replace results that were made with other settings
 
     @property
     def folder(self) -> Path:
@@ -38,10 +42,6 @@ class RunOptions:
 
     @classmethod
     def read(cls, args: Sequence[str]) -> "RunOptions":
-        """From a command line, before its other flags can be parsed: their defaults depend on this."""
-        found: dict[str, Any] = {"overwrite": "--overwrite" in args}
-        for i, arg in enumerate(args):
-            name, _, value = arg.partition("=")
-            if name in ("--run", "--root", "--preset", "--config"):
-                found[name[2:]] = value or (args[i + 1] if i + 1 < len(args) else None)
-        return cls(**found)
+        """From a command line, before its other flags are parsed: their defaults depend on these."""
+        no_help = [arg for arg in args if arg not in (*HELP, HELP_ALL)]
+        return tyro.cli(cls, args=no_help, return_unknown_args=True)[0]

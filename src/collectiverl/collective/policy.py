@@ -1,6 +1,6 @@
 """The collective: one agent over `[z, features]`, and what tells it `z`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,9 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.modules import load_module
 from collectiverl.collective.conditioning import CONDITIONINGS, Conditioning
 from collectiverl.collective.probing import ProbingConfig, probe
 from collectiverl.representation.encoder import Encoder, EncoderConfig, init_encoder
@@ -200,26 +201,24 @@ def save_collective(
 
 def load_collective(folder: Path) -> tuple[Collective, SACConfig, EncoderConfig | None]:
     """The collective sealed in `folder`, its files verified, and the settings of its networks."""
-    sealed.verify(folder)
-    about = sealed.read_json(folder / ABOUT)
-    try:
-        sac = SACConfig(**about["sac"])
-        encoder = EncoderConfig(**about["encoder"]) if about["encoder"] else None
-        like = eqx.filter_eval_shape(_blank, about, sac, encoder, jax.random.key(0))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / ABOUT} does not describe a collective ({error})") from error
-    return checkpoints.load_tree(folder / WEIGHTS, like), sac, encoder
+    collective, about = load_module(folder, about=ABOUT, weights=WEIGHTS, make=_blank)
+    return collective, SACConfig(**about["sac"]), _encoder_config(about)
 
 
-def _blank(about: dict, sac: SACConfig, encoder: EncoderConfig | None, key: Array) -> Collective:
+def _encoder_config(about: Mapping[str, Any]) -> EncoderConfig | None:
+    return EncoderConfig(**about["encoder"]) if about["encoder"] else None
+
+
+def _blank(about: Mapping[str, Any], key: PRNGKeyArray) -> Collective:
     k_agent, k_encoder = jax.random.split(key)
     spec = EnvSpec(**{name: _hashable(value) for name, value in about["spec"].items()})
-    scales = Scales.identity(spec.state_dim, about["points"])
+    scales, encoder = Scales.identity(spec.state_dim, about["points"]), _encoder_config(about)
     sizes = spec.state_dim, spec.action_dim
     reader = init_encoder(encoder, *sizes, k_encoder, about["points"]) if encoder else None
+    seen = about["condition_dim"] + scales.feature_dim
     return Collective(
-        agent=init_agent(about["condition_dim"] + scales.feature_dim, spec.action_dim, sac, k_agent),
-        conditioning=CONDITIONINGS[about["conditioning"]].blank(reader, about),
+        agent=init_agent(seen, spec.action_dim, SACConfig(**about["sac"]), k_agent),
+        conditioning=CONDITIONINGS[about["conditioning"]].blank(reader, dict(about)),
         scales=scales,
         tasks=tuple(about["tasks"]),
         spec=spec,

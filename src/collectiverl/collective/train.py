@@ -28,7 +28,7 @@ from collectiverl.data.episodes import EpisodeTable
 from collectiverl.representation.batches import fit_scales, pack
 from collectiverl.representation.encoder import Encoder, EncoderConfig
 from collectiverl.sac.agent import SACConfig, init_agent
-from collectiverl.types import EnvSpec, ValueUnit
+from collectiverl.types import EnvSpec
 
 UPDATES_PER_CALL = 10
 VALIDATION_BATCHES = 4
@@ -38,7 +38,7 @@ TRAINING, VALIDATION = 0, 1  # streams of random numbers
 
 def own_encoder() -> EncoderConfig:
     """What reads the trajectory where it is trained with the actor, unless the user says otherwise."""
-    return EncoderConfig(kind="gru", dim=128, layers=1, dropout=0.0, z_dim=16)
+    return EncoderConfig(dim=128, layers=1, heads=4, feedforward=512, dropout=0.0, z_dim=16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class CollectiveConfig:
     loss: DistillLoss = "mse"
     absolute: float = 0.2  # weight of the absolute error beside the loss: near the label it still pulls
     labels: int = 6_400  # steps of a batch
-    segment: int | None = None  # steps of a segment; None: whole episodes
+    segment: int | None = 60  # steps of a segment; None: whole episodes
     unrewarded: float = 0.2  # share of segments whose rewards are left out
     learning_rate: float = 2e-3
     warmup: int = 50  # updates until the rate is reached
@@ -238,7 +238,7 @@ def distil(
             training,
             validation,
             config.critic,
-            ValueUnit(config.sac.reward_scale, config.sac.gamma),
+            training.value_unit() or config.sac.value_unit,
             seed=seed,
             log=log,
             report=partial_report(report, total, config.updates),

@@ -3,26 +3,27 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import configs, sealed
+from collectiverl.artifacts import configs, paths, sealed
 from collectiverl.artifacts.checkpoints import write_json
+from collectiverl.artifacts.paths import (
+    CARD,
+    COLLECTIVE,
+    COLLECTIVE_FIGURES,
+    CONFIG,
+    EXPERTS_FIGURES,
+    SUMMARY,
+)
 from collectiverl.collective import policy as collective
-from collectiverl.pipeline.plan import CONFIG, RunConfig
-from collectiverl.policies import SHIPPED as PACKAGE
+from collectiverl.pipeline.config import RunConfig
+from collectiverl.policies import SHIPPED
 from collectiverl.reporting.cards import collective_card, experts_card
-from collectiverl.reporting.figures import EXPERTS
-from collectiverl.sac.policy import ABOUT, WEIGHTS
-from collectiverl.stages.base import SUMMARY, summary
-from collectiverl.stages.collective import COLLECTIVE
-from collectiverl.stages.experts import model_path
+from collectiverl.sac import policy as expert
+from collectiverl.stages.base import summary
+from collectiverl.stages.experts import demo_count
 from collectiverl.types import UserError
-
-CARD = "README.md"
-FIGURES = "figures.json"
-SHIPPED = (ABOUT, WEIGHTS, SUMMARY)
 
 
 def export_experts(run: Path, out: Path) -> None:
@@ -31,20 +32,21 @@ def export_experts(run: Path, out: Path) -> None:
     Raises:
         UserError: the run's experts are not all trained and evaluated, or `out` is not empty.
     """
-    if not (run / EXPERTS).is_file():
-        raise UserError(f"{run / EXPERTS} is not there: 'collectiverl run --until experts' makes it")
+    found = run / paths.summary("experts")
+    if not sealed.is_sealed(found):
+        raise UserError(f"{found} is not there: 'collectiverl run --until experts' makes it")
     _check_empty(out)
     config = configs.load(run / CONFIG, RunConfig())
-    sources = {task: run / model_path(task, config.seed) for task in config.tasks}
+    sources = {task: run / paths.expert(task, config.seed) for task in config.tasks}
     records = {task: sealed.verify(source) for task, source in sources.items()}
     for task, source in sources.items():
-        _copy(source, records[task], out / task, SHIPPED)
+        _copy(source, records[task], out / task, (expert.ABOUT, expert.WEIGHTS, SUMMARY))
     shutil.copy(run / CONFIG, out / CONFIG)
-    figures = sealed.read_json(run / EXPERTS)
-    write_json(out / EXPERTS, figures)
-    (out / CARD).write_text(
-        experts_card(out.name, config, figures, [summary(out / task) for task in sources])
-    )
+    figures, settings = summary(found), sealed.to_jsonable(config)
+    write_json(out / EXPERTS_FIGURES, figures)
+    trained = [summary(out / task) for task in sources]
+    card = experts_card(out.name, settings, figures, trained, demos=demo_count(config.demos))
+    (out / CARD).write_text(card)
 
 
 def export_collective(runs: Sequence[Path], out: Path) -> None:
@@ -55,28 +57,34 @@ def export_collective(runs: Sequence[Path], out: Path) -> None:
     Raises:
         UserError: a collective is not distilled and evaluated, the runs do not fit, or `out` is not empty.
     """
-    for run in runs:
-        if not (run / SUMMARY).is_file():
-            raise UserError(f"{run / SUMMARY} is not there: 'collectiverl run --until collective' makes it")
+    figures = [_summary_of_collective(run) for run in runs]
     _check_empty(out)
-    configs_of = [configs.load(run / CONFIG, RunConfig()) for run in runs]
-    for run, config in zip(runs, configs_of, strict=True):
-        differing = sealed.differences(
-            sealed.to_jsonable(replace(config, seed=0)), sealed.to_jsonable(replace(configs_of[0], seed=0))
-        )
-        if differing:
+    settings = [_settings(run) for run in runs]
+    for run, own in zip(runs, settings, strict=True):
+        if differing := sealed.differences(own | {"seed": 0}, settings[0] | {"seed": 0}):
             raise UserError(f"{run} is no other seed of {runs[0]}: they differ in {'; '.join(differing[:3])}")
     source = runs[0] / COLLECTIVE
     _copy(source, sealed.verify(source), out, (collective.ABOUT, collective.WEIGHTS, SUMMARY))
     shutil.copy(runs[0] / CONFIG, out / CONFIG)
-    figures = [sealed.read_json(run / SUMMARY) for run in runs]
-    write_json(out / FIGURES, figures)
-    (out / CARD).write_text(collective_card(_name(out), configs_of[0], figures))
+    write_json(out / COLLECTIVE_FIGURES, figures)
+    (out / CARD).write_text(collective_card(_name(out), settings[0], figures))
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    return sealed.to_jsonable(configs.load(run / CONFIG, RunConfig()))
+
+
+def _summary_of_collective(run: Path) -> dict[str, Any]:
+    """Of the whole run, or of the run up to its collective."""
+    for until in ("end", "collective"):
+        if sealed.is_sealed(run / paths.summary(until)):
+            return summary(run / paths.summary(until))
+    raise UserError(f"{run} has no summary: 'collectiverl run --until collective' makes it")
 
 
 def _name(out: Path) -> str:
-    """By which `load_policy` finds it: a path, or a collection of the package."""
-    return out.parent.name if out.resolve().parent.parent == PACKAGE.resolve() else str(out)
+    """How `load_policy` finds the folder: by its path, or by the name of a collection of the package."""
+    return out.parent.name if out.resolve().parent.parent == SHIPPED.resolve() else str(out)
 
 
 def _check_empty(out: Path) -> None:
@@ -85,7 +93,7 @@ def _check_empty(out: Path) -> None:
 
 
 def _copy(source: Path, record: dict[str, Any], target: Path, names: Sequence[str]) -> None:
-    """The files that make the agent, under the manifest that they had."""
+    """Copies the files of a policy, with the part of their manifest that is about them."""
     sealed.make_writable(target)
     for name in names:
         shutil.copy(source / name, target / name)

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from collectiverl.artifacts import paths
 from collectiverl.stages.base import Stage, execute
 from collectiverl.types import StageFailed, UserError
 
@@ -159,7 +160,7 @@ def _work(run: Path, overwrite: bool, stage: Stage) -> dict[str, Any]:
     def report(done: int, total: int, note: str = "") -> None:
         _progress.put(Progress(stage.out, done, total, note))
 
-    log = run / "logs" / f"{stage.out.replace('/', '_')}.log"
+    log = run / paths.log(stage.out)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file, _redirected(file.fileno()):
         try:

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+from collectiverl.collective.critic import CriticConfig
 from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.evaluation.evaluate import EvaluateConfig
-from collectiverl.pipeline.plan import RunConfig
+from collectiverl.pipeline.config import RunConfig
 from collectiverl.representation.encoder import EncoderConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.agent import SACConfig
@@ -53,22 +54,21 @@ def smoke() -> RunConfig:
             encoder=EncoderConfig(window=8, layers=1, dropout=0.0),
         ),
         online=OnlineConfig(
-            random_episodes=8,
+            random_episodes=4,
             expert_episodes=16,
             learner_rounds=2,
             learner_episodes=16,
             horizon=None,
-            updates=300,
-            batch_size=256,
-            width=128,
-            depth=2,
-            refresh=100,
+            first_updates=150,
+            updates=150,
         ),
         collective=CollectiveConfig(
-            actor_updates=700,
-            critic_updates=150,
-            batch_size=256,
-            sac=replace(sac, width=128, normalize_obs=True),
+            labels=1_000,
+            encoder=EncoderConfig(window=8, dim=32, layers=1, heads=2, feedforward=64, dropout=0.0),
+            segment=25,
+            updates=300,
+            critic=CriticConfig(updates=100, batch_size=256),
+            sac=replace(sac, width=64),
         ),
         evaluate=EvaluateConfig(num_envs=50),
     )
@@ -88,7 +88,7 @@ def quickstart() -> RunConfig:
         expert=expert,
         student=expert,
         transformer=TransformerConfig(updates=1_000),
-        online=OnlineConfig(learner_rounds=4, refresh=500),
+        online=OnlineConfig(learner_rounds=3),
     )
 
 
@@ -106,7 +106,6 @@ def mt10() -> RunConfig:
         expert=expert,
         student=expert,
         transformer=TransformerConfig(updates=2_000),
-        collective=CollectiveConfig(actor_updates=8_000, critic_updates=2_000),
         evaluate=EvaluateConfig(goal_seeds=3),
     )
 
@@ -122,14 +121,16 @@ def mt50() -> RunConfig:
         student_tasks=(),
         mixed_skill=24,
         transformer=replace(base.transformer, updates=4_000, batch_size=256),
-        online=replace(base.online, random_episodes=1, expert_episodes=6, learner_episodes=6, updates=3_000),
-        collective=replace(base.collective, actor_updates=15_000),
+        online=replace(
+            base.online, expert_episodes=10, learner_episodes=9, learner_rounds=9, updates=250, num_envs=500
+        ),
+        collective=replace(base.collective, updates=1_000),
         evaluate=EvaluateConfig(),
     )
 
 
 def reference() -> RunConfig:
-    """The public predecessor's settings where they are known (SPEC, part 3), without its faults."""
+    """The hyper-parameters of the thesis that this package builds on, where they are known, without its defects."""
     sac = SACConfig(
         gamma=0.99,
         tau=0.005,

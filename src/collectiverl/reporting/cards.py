@@ -1,40 +1,48 @@
-"""Model cards: what a policy that is given away says of how it was trained, and of what was measured."""
+"""Model cards of exported policies: how they were trained and what was measured."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts.paths import CONFIG, MANIFEST
 from collectiverl.envs.make import spec
 from collectiverl.evaluation.statistics import interval_over, seeds_interval
-from collectiverl.pipeline.plan import CONFIG, RunConfig
-from collectiverl.stages.experts import demo_count
+
+Found = Mapping[str, Any]  # a summary, as it stands in its JSON file
 
 
-def experts_card(name: str, config: RunConfig, figures: dict[str, Any], trained: list[dict[str, Any]]) -> str:
-    """What a folder of experts says of itself."""
+def experts_card(name: str, settings: Found, figures: Found, trained: Sequence[Found], *, demos: int) -> str:
+    """The card of a folder of experts.
+
+    Args:
+        name: how `load_policy` finds the folder.
+        settings: of the run.
+        figures: the summary of the run's experts.
+        trained: the summary of each expert.
+        demos: scripted episodes that the hard tasks began with.
+    """
     rows = {row["task"]: row for row in figures["policies"]}
-    shapes, episodes = spec(config.tasks[0]), rows[config.tasks[0]]["episodes"]
-    demos = demo_count(config.demos) * min(config.expert.horizon or shapes.horizon, shapes.horizon)
+    first = settings["tasks"][0]
+    shapes, episodes = spec(first), rows[first]["episodes"]
+    demo_steps = demos * min(settings["expert"]["horizon"] or shapes.horizon, shapes.horizon)
     lines = [
         "# SAC experts",
         "",
         f"One soft actor-critic agent a task, trained by collectiverl {figures['versions']['collectiverl']}, "
-        f"seed {config.seed}.",
-        f"`{CONFIG}` holds the settings, each agent's `{sealed.MANIFEST}` its own. A folder holds actor, twin critics",
+        f"seed {settings['seed']}.",
+        f"`{CONFIG}` holds the settings, each agent's `{MANIFEST}` its own. A folder holds actor, twin critics",
         "and observation statistics as safetensors.",
         "",
         "```python",
-        f'policy = collectiverl.load_policy("{name}/{config.tasks[0]}")',
+        f'policy = collectiverl.load_policy("{name}/{first}")',
         "```",
         "",
         f"Observations are the environment's {shapes.obs_dim} entries with the goal visible, actions its "
         f"{shapes.action_dim} in [-1, 1].",
         f"Success was counted over {episodes} episodes of {shapes.horizon} steps, deterministic actions; the goals "
-        f"are Meta-World's, of",
-        f"{config.evaluate.goal_seeds} seeds of goals, while training drew its own. One training seed: the intervals "
-        "say how well these",
+        f"are Meta-World's, of {settings['evaluate']['goal_seeds']} seeds of goals, while training drew its own.",
+        "One training seed: the intervals say how well these",
         "very agents do, not how well training does. `from` says what an agent learned from besides its own",
-        f"experience: the {demos:,} steps of scripted demonstrations are not among the environment steps.",
+        f"experience: the {demo_steps:,} steps of scripted demonstrations are not among the environment steps.",
         "",
         "| task | from | any step | 95 % interval | last step | environment steps | to 0.9 twice | seconds, one core |",
         "|---|---|---|---|---|---|---|---|",
@@ -49,7 +57,7 @@ def experts_card(name: str, config: RunConfig, figures: dict[str, Any], trained:
     return "\n".join(lines)
 
 
-def _row(row: dict[str, Any], expert: dict[str, Any], reached: int | None) -> str:
+def _row(row: Found, expert: Found, reached: int | None) -> str:
     low, high = row["interval"]
     cells = (
         f"`{row['task']}`",
@@ -64,9 +72,15 @@ def _row(row: dict[str, Any], expert: dict[str, Any], reached: int | None) -> st
     return f"| {' | '.join(cells)} |"
 
 
-def collective_card(name: str, config: RunConfig, figures: Sequence[dict[str, Any]]) -> str:
-    """What a collective says of itself; `figures` are the summaries of its trainings, the given one's first."""
-    tasks, shapes = config.tasks, spec(config.tasks[0])
+def collective_card(name: str, settings: Found, figures: Sequence[Found]) -> str:
+    """The card of a collective.
+
+    Args:
+        name: how `load_policy` finds it.
+        settings: of its run.
+        figures: summaries of runs that differ in their seeds alone, this collective's first.
+    """
+    tasks, shapes = settings["tasks"], spec(settings["tasks"][0])
     by_task = {task: [_collective_row(one, task) for one in figures] for task in tasks}
     episodes = by_task[tasks[0]][0]["episodes"]
     means = [one["mean"]["collective"] for one in figures]
@@ -76,18 +90,19 @@ def collective_card(name: str, config: RunConfig, figures: Sequence[dict[str, An
         "trained": "SAC experts, trained in the same run",
         "shipped": "the SAC experts that come with the package",
         "scripted": "Meta-World's scripted policies",
-    }[config.experts]
+    }[settings["experts"]]
+    encoder = settings["transformer"]["encoder"]
     lines = [
         f"# A collective of {len(tasks)} tasks",
         "",
         "One policy, told neither the task's id nor its name: a transformer reads the last "
-        f"{config.transformer.encoder.window} steps of the",
+        f"{encoder['window']} steps of the",
         "trajectory, rewards "
-        + ("included" if config.transformer.encoder.rewards else "left out")
+        + ("included" if encoder["rewards"] else "left out")
         + ", and says `z`, on which actor and critics are conditioned. Distilled by "
         f"collectiverl {figures[0]['versions']['collectiverl']}",
         f"from {teachers}; seed {seeds[0]} of {len(seeds)}.",
-        f"`{CONFIG}` holds the settings, `{sealed.MANIFEST}` the inputs and checksums; encoder, actor, critics and",
+        f"`{CONFIG}` holds the settings, `{MANIFEST}` the inputs and checksums; encoder, actor, critics and",
         "statistics are one safetensors file.",
         "",
         "```python",
@@ -115,11 +130,11 @@ def collective_card(name: str, config: RunConfig, figures: Sequence[dict[str, An
     return "\n".join(lines)
 
 
-def _collective_row(figures: dict[str, Any], task: str) -> dict[str, Any]:
+def _collective_row(figures: Found, task: str) -> Found:
     return next(r for r in figures["policies"] if (r["policy"], r["task"]) == ("collective", task))
 
 
-def _task_line(task: str, rows: Sequence[dict[str, Any]]) -> str:
+def _task_line(task: str, rows: Sequence[Found]) -> str:
     low, high = seeds_interval(
         [round(r["success_any"] * r["episodes"]) for r in rows], [r["episodes"] for r in rows]
     )
@@ -133,6 +148,6 @@ def _task_line(task: str, rows: Sequence[dict[str, Any]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _mean(values: Any) -> float:
+def _mean(values: Iterable[float]) -> float:
     found = list(values)
     return sum(found) / len(found)

@@ -12,19 +12,23 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from collectiverl.evaluation.statistics import seeds_interval
-from collectiverl.studies.comparison import CLONING, PLAIN, UNTRAINED, ZERO_SHOT, ComparisonConfig
+from collectiverl.reporting.ratios import PLAIN
 
 DPI = 110
 PANEL = 3.4, 2.6  # inches
 COLUMNS = 3  # panels in a row, at most
 COLOURS = color_sequences["tab10"]
+LINES = {"zero-shot": ":", "cloning": "--"}  # of what is measured once, at the end
 
 
-def draw_curves(rows: Sequence[Mapping[str, Any]], comparison: ComparisonConfig, path: Path) -> None:
-    """Mean over seeds with 95 % intervals; a student that got there keeps its last success."""
+def draw_curves(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], path: Path) -> None:
+    """Mean over seeds with 95 % intervals; a student that stopped early keeps its last success.
+
+    `settings` are those of the comparison: `success`, `steps`, `eval_every` and `eval_episodes`.
+    """
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     strategies = sorted(dict.fromkeys(row["strategy"] for row in rows), key=lambda name: name != PLAIN)
-    colours = dict(zip((name for name in strategies if name not in UNTRAINED), COLOURS, strict=False))
+    colours = dict(zip((name for name in strategies if name not in LINES), COLOURS, strict=False))
     across = min(COLUMNS, len(tasks))
     down = -(-len(tasks) // across)
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
@@ -32,14 +36,14 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], comparison: ComparisonConfig,
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
     for panel, task in zip(panels, tasks, strict=False):
         for row in (row for row in rows if row["task"] == task):
-            _draw(panel, row, colours.get(row["strategy"], "grey"), comparison)
+            _draw(panel, row, colours.get(row["strategy"], "grey"), settings)
         panel.set_title(task, fontsize=10)
         panel.set_ylim(-0.03, 1.03)
-        panel.axhline(comparison.success, color="lightgrey", linewidth=0.8, zorder=0)
+        panel.axhline(settings["success"], color="lightgrey", linewidth=0.8, zorder=0)
     for panel in panels[len(tasks) :]:
         panel.set_axis_off()
     figure.supxlabel("environment steps (thousands)", fontsize=9)
-    figure.supylabel(f"success, {comparison.eval_episodes} goals", fontsize=9)
+    figure.supylabel(f"success, {settings['eval_episodes']} goals", fontsize=9)
     handles = {
         label: h for panel in panels for h, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
@@ -49,14 +53,13 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], comparison: ComparisonConfig,
     figure.savefig(path)
 
 
-def _draw(panel: Axes, row: Mapping[str, Any], colour: Any, comparison: ComparisonConfig) -> None:
-    if row["strategy"] in UNTRAINED:
-        style = {ZERO_SHOT: ":", CLONING: "--"}[row["strategy"]]
-        panel.axhline(np.mean(row["success"]), color="grey", linestyle=style, label=row["strategy"])
+def _draw(panel: Axes, row: Mapping[str, Any], colour: Any, settings: Mapping[str, Any]) -> None:
+    if line := LINES.get(row["strategy"]):
+        panel.axhline(np.mean(row["success"]), color="grey", linestyle=line, label=row["strategy"])
         return
-    grid = np.arange(0, comparison.steps + 1, comparison.eval_every)
+    grid = np.arange(0, settings["steps"] + 1, settings["eval_every"])
     rates = np.stack([_at(curve, grid) for curve in row["curves"]])
-    episodes = [comparison.eval_episodes] * len(rates)
+    episodes = [settings["eval_episodes"]] * len(rates)
     bounds = [
         seeds_interval([round(r * n) for r, n in zip(column, episodes, strict=True)], episodes)
         for column in rates.T

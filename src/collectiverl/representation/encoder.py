@@ -1,6 +1,6 @@
 """The trajectory encoder: a window of trajectory in, the task embedding `z` out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.modules import load_module
+from collectiverl.artifacts.validation import at_least, one_of
 from collectiverl.nn.batch_last import project
 from collectiverl.nn.mlp import Linear
 from collectiverl.nn.recurrent import Recurrent
@@ -18,7 +20,7 @@ from collectiverl.nn.sequence import SequenceModel
 from collectiverl.nn.transformer import CLSTransformer
 from collectiverl.representation.scales import REWARD_INPUTS, Point, Scales, Standard
 from collectiverl.representation.tokens import InterleavedTokens, JointTokens, Parts, Tokens, inputs_of
-from collectiverl.types import UserError, Window
+from collectiverl.types import ConfigError, Window
 
 WEIGHTS = "encoder.safetensors"
 ABOUT = "encoder.json"
@@ -29,30 +31,27 @@ Readout = Literal["cls", "last_state"]  # whose output becomes `z`
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """What reads the trajectory; the default sizes are the predecessor's."""
+    """The trajectory encoder."""
 
-    kind: Kind = "transformer"
-    layout: Layout = "joint"  # one token a step, or one each for action, reward, state
+    kind: Kind = "transformer"  # the network that reads the steps
+    layout: Layout = "joint"  # joint: one token a step; interleaved: one each for action, reward and state
     rewards: bool = True  # read the rewards too
-    window: int = 20  # steps, at most
-    dim: int = 32  # of a token
+    window: int = 20  # steps of the trajectory that are read, at most
+    dim: int = 32  # entries of a token, or hidden units of a recurrent network
     layers: int = 3
-    heads: int = 8
-    feedforward: int = 128  # hidden units of a block
-    dropout: float = 0.1
-    z_dim: int = 6
+    heads: int = 8  # attention heads of a layer
+    feedforward: int = 128  # hidden units of a layer's MLP
+    dropout: float = 0.1  # share of entries that training sets to zero
+    z_dim: int = 6  # entries of the task embedding z
 
     def __post_init__(self) -> None:
-        for name in ("window", "dim", "layers", "heads", "feedforward", "z_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"encoder.{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
+        at_least(self, 1, "window", "dim", "layers", "heads", "feedforward", "z_dim")
+        one_of(self, get_args(Kind), "kind")
+        one_of(self, get_args(Layout), "layout")
         if self.kind == "transformer" and self.dim % self.heads:
-            raise ValueError(f"encoder.dim={self.dim} is not a multiple of encoder.heads={self.heads}")
+            raise ConfigError("dim", f"{self.dim} is not a multiple of the {self.heads} heads")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"encoder.dropout={self.dropout} is not in [0, 1)")
-        for name, known in (("kind", get_args(Kind)), ("layout", get_args(Layout))):
-            if getattr(self, name) not in known:
-                raise ValueError(f"encoder.{name}={getattr(self, name)} is none of {', '.join(known)}")
+            raise ConfigError("dropout", f"{self.dropout} is not in [0, 1)")
 
 
 class EncoderOutput(NamedTuple):
@@ -196,12 +195,10 @@ def save_encoder(folder: Path, encoder: Encoder, config: EncoderConfig, **about:
 
 def load_encoder(folder: Path) -> tuple[Encoder, EncoderConfig]:
     """The encoder sealed in `folder`, its files verified."""
-    sealed.verify(folder)
-    about = sealed.read_json(folder / ABOUT)
-    try:
-        config = EncoderConfig(**about["encoder"])
+
+    def make(about: Mapping[str, Any], key: PRNGKeyArray) -> Encoder:
         sizes = about["state_dim"], about["action_dim"]
-        like = eqx.filter_eval_shape(init_encoder, config, *sizes, jax.random.key(0), about["points"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / ABOUT} does not describe an encoder ({error})") from error
-    return checkpoints.load_tree(folder / WEIGHTS, like), config
+        return init_encoder(EncoderConfig(**about["encoder"]), *sizes, key, about["points"])
+
+    encoder, about = load_module(folder, about=ABOUT, weights=WEIGHTS, make=make)
+    return encoder, EncoderConfig(**about["encoder"])

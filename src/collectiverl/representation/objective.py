@@ -1,13 +1,14 @@
 """The whole objective on one batch of windows, and the model with the heads that only training needs."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from collectiverl.artifacts.validation import at_least, one_of, positive
 from collectiverl.nn.mlp import MLP, Linear
 from collectiverl.representation import losses
 from collectiverl.representation.batches import Draw, Positives, Rows, gather
@@ -15,37 +16,34 @@ from collectiverl.representation.encoder import Encoder
 from collectiverl.representation.losses import Negatives
 from collectiverl.representation.scales import Standard
 from collectiverl.representation.tokens import part_names, parts_of
+from collectiverl.types import ConfigError
 
 PREDICTOR_WIDTH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """What is learned and how much each part of it counts; 0 leaves a part out."""
+    """The weights of the encoder's losses; a weight of 0 leaves a loss out."""
 
-    reconstruction: float = 1.0
-    info_nce: float = 0.25  # InfoNCE
-    temperature: float = 0.15  # of InfoNCE
-    positives: Positives = "buffer"  # two masked views, two windows of an episode, or two of a buffer
-    negatives: Negatives = "buffers"  # windows of other buffers, or all others
-    bottleneck: float = 0.0  # next state and reward at other times of the episode, predicted from (s, a, z)
-    supervised: float = 0.0  # which buffer it is, classified from z
+    reconstruction: float = 1.0  # weight of reconstructing the masked parts of the window
+    info_nce: float = 0.25  # weight of the InfoNCE loss on z
+    temperature: float = 0.15  # of the InfoNCE loss
+    # a pair: two masked views of a window, two windows of an episode or of a buffer
+    positives: Positives = "buffer"
+    negatives: Negatives = "buffers"  # windows of other buffers, or all other windows
+    bottleneck: float = 0.0  # weight of predicting next state and reward of other steps from (s, a, z)
+    supervised: float = 0.0  # weight of classifying the buffer from z
 
     def __post_init__(self) -> None:
         weights = ("reconstruction", "info_nce", "bottleneck", "supervised")
-        for name in weights:
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"objective.{name.replace('_', '-')}={getattr(self, name)} must not be negative"
-                )
+        at_least(self, 0, *weights)
+        positive(self, "temperature")
+        one_of(self, get_args(Positives), "positives")
+        one_of(self, get_args(Negatives), "negatives")
         if not any(getattr(self, name) for name in weights):
-            raise ValueError("objective: all weights are 0, nothing would be learned")
-        if self.temperature <= 0:
-            raise ValueError(f"objective.temperature={self.temperature} must be positive")
-        if self.positives not in ("views", "episode", "buffer"):
-            raise ValueError(f"objective.positives={self.positives} is none of views, episode, buffer")
-        if self.negatives not in ("buffers", "all"):
-            raise ValueError(f"objective.negatives={self.negatives} is neither buffers nor all")
+            raise ConfigError(
+                "reconstruction", "all weights of the objective are 0: nothing would be learned"
+            )
 
 
 class Model(eqx.Module):

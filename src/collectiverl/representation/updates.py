@@ -9,56 +9,51 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key
 
+from collectiverl.artifacts.validation import at_least, between, positive
 from collectiverl.representation import objective
 from collectiverl.representation.batches import Draw, Rows
 from collectiverl.representation.encoder import EncoderConfig
 from collectiverl.representation.objective import Model, ObjectiveConfig
+from collectiverl.types import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
     """How the trajectory encoder is trained."""
 
-    updates: int = 4_000
-    batch_size: int = 128  # windows; half of them are the others' positives
-    prefix_fraction: float = (
-        0.25  # share of windows that are an episode's first steps, the others lie anywhere
-    )
-    learning_rate: float = 1e-3  # AdamW's peak
-    warmup: int = 100  # updates until it is reached; then down a cosine
-    weight_decay: float = 0.01  # of matrices
-    clip: float = 1.0  # of the gradient's norm
+    updates: int = 4_000  # gradient steps
+    batch_size: int = 128  # windows; they come in pairs of positives
+    # share of windows that are an episode's first steps; the others lie anywhere
+    prefix_fraction: float = 0.25
+    learning_rate: float = 1e-3  # peak, of AdamW
+    warmup: int = 100  # updates until the peak; then the rate falls along a cosine
+    weight_decay: float = 0.01  # of the weight matrices
+    clip: float = 1.0  # largest norm of the gradient
     updates_per_call: int = 20  # in one compiled call
     validation_every: int = 200  # updates
-    validation_batches: int = 8  # the same ones each time
+    validation_batches: int = 8  # the same ones at each validation
     checkpoint_every: int = 1_000  # updates
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
     def __post_init__(self) -> None:
-        counts = ("updates", "updates_per_call", "validation_every", "validation_batches", "checkpoint_every")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
+        at_least(self, 1, "updates_per_call", "updates", "validation_every", "validation_batches")
+        at_least(self, 1, "checkpoint_every")
+        at_least(self, 0, "weight_decay", "warmup")
+        positive(self, "learning_rate", "clip")
+        between(self, 0, 1, "prefix_fraction")
         for name in ("updates", "validation_every", "checkpoint_every"):
             if getattr(self, name) % self.updates_per_call:
-                raise ValueError(
-                    f"--{name.replace('_', '-')}={getattr(self, name)} is not a multiple of "
-                    f"--updates-per-call={self.updates_per_call}"
+                raise ConfigError(
+                    name,
+                    f"{getattr(self, name)} is not a multiple of the {self.updates_per_call} updates per call",
                 )
         if self.batch_size < 4 or self.batch_size % 2:
-            raise ValueError(
-                f"--batch-size={self.batch_size} must be even and at least 4: windows come in pairs"
+            raise ConfigError(
+                "batch_size", f"{self.batch_size} must be even and at least 4: windows come in pairs"
             )
-        if not 0 <= self.prefix_fraction <= 1:
-            raise ValueError(f"--prefix-fraction={self.prefix_fraction} is not in [0, 1]")
-        if not 0 <= self.warmup < self.updates:
-            raise ValueError(f"--warmup={self.warmup} must lie below --updates={self.updates}")
-        if self.learning_rate <= 0 or self.clip <= 0 or self.weight_decay < 0:
-            raise ValueError(
-                f"--learning-rate={self.learning_rate} and --clip={self.clip} must be positive, "
-                f"--weight-decay={self.weight_decay} not negative"
-            )
+        if self.warmup >= self.updates:
+            raise ConfigError("warmup", f"{self.warmup} must be less than the {self.updates} updates")
 
     def lasting(self, updates: int) -> "TransformerConfig":
         """The same settings for another number of updates, one call's at least."""

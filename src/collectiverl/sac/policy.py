@@ -1,6 +1,8 @@
 """SAC agents as policies: deterministic as experts and teachers, stochastic in training."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -8,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.modules import load_module
 from collectiverl.sac.agent import Agent, SACConfig, batch_of_one, expert_count, init_agent
 from collectiverl.types import AnyArray, EnvSpec, Labels, UserError, ValueUnit
 
@@ -78,17 +81,13 @@ def save_agent(folder: Path, agent: Agent, config: SACConfig, **about: object) -
 
 
 def load_agent(folder: Path) -> tuple[Agent, SACConfig]:
-    """The agent sealed in `folder`, after its files are verified."""
-    sealed.verify(folder)
-    about = sealed.read_json(folder / ABOUT)
-    try:
-        config = SACConfig(**about["sac"])
-        like = eqx.filter_eval_shape(
-            init_agent, about["obs_dim"], about["action_dim"], config, jax.random.key(0)
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / ABOUT} does not describe an agent ({error})") from error
-    return checkpoints.load_tree(folder / WEIGHTS, like), config
+    """The agent sealed in `folder`, its files verified."""
+
+    def make(about: Mapping[str, Any], key: PRNGKeyArray) -> Agent:
+        return init_agent(about["obs_dim"], about["action_dim"], SACConfig(**about["sac"]), key)
+
+    agent, about = load_module(folder, about=ABOUT, weights=WEIGHTS, make=make)
+    return agent, SACConfig(**about["sac"])
 
 
 def load_expert(folder: Path) -> Expert:

@@ -1,4 +1,7 @@
-"""One row of the ablation table: an encoder trained in some way, and a collective distilled and played with it."""
+"""`ablate`: one row of the table, a collective that differs from the default in one thing.
+
+Every row collects its own episodes with its own learner: episodes of another's would flatter some and starve others.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,73 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from collectiverl.artifacts import paths
+from collectiverl.artifacts.paths import TRANSFORMER
+from collectiverl.collective.online import OnlineConfig, OnlineDistillation
 from collectiverl.collective.playing import play_judged, success_by_task
 from collectiverl.collective.policy import Collective, CollectivePolicy, Shuffled
-from collectiverl.collective.train import CollectiveConfig, distillation
+from collectiverl.collective.segments import played
+from collectiverl.collective.train import CollectiveConfig, distil
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import Backend, make_envs, spec
-from collectiverl.envs.tasks import label
-from collectiverl.representation.encoder import save_encoder
-from collectiverl.representation.train import TransformerConfig, train
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.buffers import open_buffers, split_path
-from collectiverl.stages.representation import encoder_of
+from collectiverl.stages.online import TeacherKind, teachers, transformer_of
 from collectiverl.types import Episode, Policy
-
-ALIKE = ("reach", "push", "pick-place")  # share their observations: only `z` tells them apart
-COLLECTED = ("random", "expert", "learner")  # phases of an online buffer
-
-
-# -- encoders ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainEncoder:
-    """An encoder trained on all that the collective's was: what experts left, and what the learner met."""
-
-    name: str
-    tasks: tuple[str, ...]
-    seed: int  # of this training; the stage's own is that of the run it reads
-    transformer: TransformerConfig
-
-
-def encoder_path(config: TrainEncoder) -> str:
-    return f"ablation/encoders/{config.name}/seed_{config.seed}"
-
-
-def train_encoder_stage(config: TrainEncoder, seed: int) -> Stage:
-    kinds = ("buffer_distill", "online_buffer")
-    inputs = tuple(split_path(kind, task, seed) for kind in kinds for task in config.tasks)
-    subject = f"encoder {config.name} {config.seed}"
-    return Stage("ablate", subject, encoder_path(config), train_encoder, config, inputs, seed)
-
-
-def train_encoder(work: Work) -> dict[str, Any]:
-    """Trains and probes."""
-    from collectiverl.representation.probe import probe  # here: scikit-learn takes a second to import
-
-    config: TrainEncoder = work.config
-    own, met = (
-        open_buffers(work.run, kind, config.tasks, work.seed) for kind in ("buffer_distill", "online_buffer")
-    )
-    training, validation = (
-        [EpisodeTable.join(pair) for pair in zip(*sides, strict=True)] for sides in zip(own, met, strict=True)
-    )
-    index = spec(config.tasks[0]).state_index
-    encoder = train(
-        training,
-        validation,
-        config.transformer,
-        state_index=index,
-        seed=config.seed,
-        work=work.folder,
-        report=work.report,
-    )
-    save_encoder(work.folder, encoder, config.transformer.encoder)
-    return {"probe": probe(encoder, training, validation, index, seed=config.seed)[0]}
-
-
-# -- collectives -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,53 +31,57 @@ class Ablation:
     group: str  # what is varied
     variant: str
     tasks: tuple[str, ...]
-    seed: int  # of this training; the stage's own is that of the run it reads
-    encoder: TrainEncoder | None  # None: the conditioning does not read trajectories
-    collective: CollectiveConfig
-    phases: tuple[str, ...] = COLLECTED  # of the episodes that it learns from
+    seed: int  # of this training; the stage's own is that of the run whose experts teach
+    teacher: TeacherKind = "sac"
+    goals_hidden: bool = False
+    online: OnlineConfig = field(default_factory=OnlineConfig)
+    collective: CollectiveConfig = field(default_factory=CollectiveConfig)
     shuffled: bool = False  # played with the embedding of another task's environment
+    told: bool = True  # rewards are told where it is played
     episodes: int = 20  # a task, with fresh goals
-    num_envs: int = 100  # alive at once, at most
-    backend: Backend = field(default="auto")
+    backend: Backend = "auto"
 
 
-def ablation_path(config: Ablation) -> str:
-    return f"ablation/{config.group}/{config.variant}/seed_{config.seed}"
-
-
-def ablation_stage(config: Ablation, seed: int) -> Stage:
-    inputs = [split_path("online_buffer", task, seed) for task in config.tasks]
-    inputs += [encoder_path(config.encoder)] if config.encoder else []
-    subject = f"{config.group} {config.variant} {config.seed}"
-    return Stage("ablate", subject, ablation_path(config), ablate, config, tuple(inputs), seed)
-
-
-def ablate(work: Work) -> dict[str, Any]:
-    """Distils the actor and plays it; the critic is left out, which no row depends on."""
-    config: Ablation = work.config
-    sides = open_buffers(work.run, "online_buffer", config.tasks, work.seed)
-    training, held_out = (_of_phases(EpisodeTable.join(tables), config.phases) for tables in sides)
-    encoder = encoder_of(work.run, encoder_path(config.encoder))[0] if config.encoder else None
-    shapes = spec(config.tasks[0])
-    learning = distillation(
-        training, held_out, encoder, config.collective, shapes, seed=config.seed, report=work.report
+def ablation_stage(config: Ablation, seed: int) -> Stage[Ablation]:
+    inputs = {paths.expert(t, seed): f"train-task {t}" for t in config.tasks if config.teacher == "sac"}
+    if config.collective.reads:
+        inputs |= {TRANSFORMER: "train-transformer"}
+    return Stage(
+        kind="ablate",
+        subject=f"{config.group} {config.variant} {config.seed}",
+        out=paths.ablation(config.group, config.variant, config.seed),
+        function=ablate,
+        config=config,
+        inputs=inputs,
+        seed=seed,
     )
-    learning.train_actor()
-    played = play(learning.collective, config)
-    by_task = success_by_task(played, config.tasks)
-    alike = [success for task, success in by_task.items() if label(task) in ALIKE]
-    return {
-        "success_any": float(np.mean(list(by_task.values()))),
-        "success_last": float(np.mean([e.success[-1] for e in played])),
-        "alike": float(np.mean(alike)) if alike else None,
-        "by_task": by_task,
-        "episodes": len(played),
-        "validation_loss": float(learning.best),
+
+
+def ablate(work: Work[Ablation]) -> dict[str, Any]:
+    """Collects, distils the actor, and plays it; the critic is left out, since no row depends on it."""
+    config = work.config
+    transformer, _ = transformer_of(work.run, config.collective)
+    online = OnlineDistillation(
+        partial(make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon),
+        teachers(work.run, config.tasks, config.teacher, work.seed),
+        config.online,
+        config.collective,
+        spec(config.tasks[0]),
+        seed=config.seed,
+        transformer=transformer,
+        goals_hidden=config.goals_hidden,
+        report=work.report,
+    )
+    online.run(work.folder)
+    training, held_out = map(EpisodeTable.join, online.sides())
+    collective, error = distil(
+        online.collective, training, played(held_out), config.collective, seed=config.seed, report=work.report
+    )
+    return judged(play(collective, config), config.tasks) | {
+        "validation_loss": error,
+        "collected": len(online.collected),
+        "env_steps": sum(map(len, online.collected)),
     }
-
-
-def _of_phases(table: EpisodeTable, phases: Sequence[str]) -> EpisodeTable:
-    return table.subset([i for i, row in enumerate(table.about) if row["phase"] in phases])
 
 
 def play(collective: Collective, config: Ablation) -> list[Episode]:
@@ -138,7 +90,27 @@ def play(collective: Collective, config: Ablation) -> list[Episode]:
     def policy(tasks: Sequence[str], seed: int) -> Policy:
         if config.shuffled:
             return Shuffled(collective, tasks, shift=len(tasks) // len(config.tasks))
-        return CollectivePolicy(collective, tasks)
+        return CollectivePolicy(collective, tasks) if config.told else _Untold(collective, tasks)
 
     make = partial(make_envs, backend=config.backend, goals="fresh")
-    return play_judged(make, config.tasks, config.episodes, config.num_envs, policy, seed=config.seed)
+    return play_judged(make, config.tasks, config.episodes, config.online.num_envs, policy, seed=config.seed)
+
+
+class _Untold(CollectivePolicy):
+    """Is told no rewards."""
+
+    def observe(self, rewards: np.ndarray) -> None:
+        pass
+
+
+def judged(episodes: Sequence[Episode], tasks: Sequence[str]) -> dict[str, Any]:
+    """Success at any and at the last step, on average and by task."""
+    last = {t: float(np.mean([e.success[-1] for e in episodes if e.task == t])) for t in tasks}
+    by_task = success_by_task(episodes, tasks)
+    return {
+        "success_any": float(np.mean(list(by_task.values()))),
+        "success_last": float(np.mean(list(last.values()))),
+        "by_task": by_task,
+        "last_by_task": last,
+        "episodes": len(episodes),
+    }

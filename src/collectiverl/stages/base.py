@@ -1,50 +1,71 @@
 """A stage: a function with a config that reads sealed directories and writes one."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.metrics import Report, silent
+from collectiverl.artifacts.paths import SUMMARY
 from collectiverl.types import UserError
 
-SUMMARY = "summary.json"
+C = TypeVar("C")  # the config of a stage
+
+StageKind = Literal[
+    "train-task",
+    "train-together",
+    "take-expert",
+    "record",
+    "split-buffer",
+    "train-transformer",
+    "probe",
+    "online-distill",
+    "split-online-buffer",
+    "distill-collective",
+    "take-collective",
+    "extend-collective",
+    "train-student",
+    "finetune-student",
+    "clone-student",
+    "ablate",
+    "evaluate",
+    "summary",
+]
 
 
 def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a stage's function is handed."""
+@dataclass(frozen=True, kw_only=True)
+class Work(Generic[C]):
+    """What a stage's function gets."""
 
     run: Path  # the run's folder: inputs are found below it
     folder: Path  # to be filled
-    seed: int
-    config: Any
-    report: Report
-    inputs: tuple[str, ...] = ()  # relative to `run`
+    config: C
+    inputs: tuple[str, ...] = ()  # folders, relative to `run`
+    seed: int = 0
+    report: Report = silent
 
 
-@dataclass(frozen=True)
-class Stage:
+@dataclass(frozen=True, kw_only=True)
+class Stage(Generic[C]):
     """One unit of work of a run; paths are relative to the run's folder."""
 
-    name: str  # the command that does it by itself
-    subject: str  # what it is done to, for people: `reach-v3`
-    out: str
-    function: Callable[[Work], dict[str, Any]]  # returns the summary, numbers for people and tables
-    config: Any = None
-    inputs: tuple[str, ...] = ()
+    kind: StageKind
+    subject: str  # for people: the task or tasks, such as `reach-v3`
+    out: str  # the folder that it writes
+    function: Callable[[Work[C]], dict[str, Any]]  # returns the summary, numbers for people and tables
+    config: C
+    inputs: Mapping[str, str] = field(default_factory=dict)  # folder -> the command that makes it, or ""
     seed: int = 0
-    makes: dict[str, str] = field(default_factory=dict)  # input -> the command that makes it
 
     @property
     def label(self) -> str:
-        return f"{self.name} {self.subject}".strip()
+        return f"{self.kind} {self.subject}".strip()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -55,9 +76,8 @@ class Stage:
 def input_hashes(run: Path, stage: Stage) -> dict[str, str]:
     """Identity of every input, or a message naming the command that makes the missing one."""
     hashes = {}
-    for name in stage.inputs:
+    for name, command in stage.inputs.items():
         if not sealed.is_sealed(run / name):
-            command = stage.makes.get(name)
             hint = f": make it with 'collectiverl {command}'" if command else ""
             raise UserError(f"{stage.label} needs {run / name}, which is not there{hint}")
         hashes[name] = sealed.identity(run / name)
@@ -79,18 +99,32 @@ def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool
     hashes = input_hashes(run, stage)
     try:
         with sealed.stage(
-            out, name=stage.name, config=stage.settings, inputs=hashes, seed=stage.seed, overwrite=overwrite
+            out, name=stage.kind, config=stage.settings, inputs=hashes, seed=stage.seed, overwrite=overwrite
         ) as folder:
-            result = stage.function(Work(run, folder, stage.seed, stage.config, report, stage.inputs))
+            result = stage.function(
+                Work(
+                    run=run,
+                    folder=folder,
+                    config=stage.config,
+                    inputs=tuple(stage.inputs),
+                    seed=stage.seed,
+                    report=report,
+                )
+            )
             checkpoints.write_json(folder / SUMMARY, result)
-    except OSError as error:  # a full disk, say: what was finished and the last checkpoint are kept
+    except OSError as error:  # a full disk, say: finished work and the last checkpoint are kept
         raise UserError(
-            f"{stage.label} cannot go on: {error}; mend that, and the same command goes on"
+            f"{stage.label} cannot go on: {error}; remove the cause, and the same command goes on"
         ) from error
     return result
 
 
 def summary(out: Path) -> dict[str, Any]:
-    """What a sealed stage said of itself."""
+    """The summary of a sealed stage."""
     sealed.manifest(out)
     return sealed.read_json(out / SUMMARY)
+
+
+def seconds(out: Path) -> float:
+    """How long a sealed stage took."""
+    return sealed.manifest(out)["seconds"]

@@ -1,18 +1,18 @@
-"""`split-buffer`, `split-online-buffer`: what the transformer and the collective learn from, and are judged on."""
+"""`split-buffer`, `split-online-buffer`: episodes divided into training and validation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from collectiverl.artifacts.sealed import verify
+from collectiverl.artifacts import paths
+from collectiverl.artifacts.paths import DISTILL_BUFFER, EPISODES, ONLINE_BUFFER, BufferKind
+from collectiverl.artifacts.sealed import is_sealed, verify
+from collectiverl.artifacts.validation import fraction
 from collectiverl.data.episodes import EpisodeTable, write
 from collectiverl.data.split import split
 from collectiverl.stages.base import Stage, Work
 from collectiverl.types import UserError
-
-BUFFER = "episodes"  # a stage's folder of episodes
-BufferKind = Literal["buffer_distill", "online_buffer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,36 +20,45 @@ class Split:
     """Training and validation episodes of one task."""
 
     task: str
-    source: str  # the stage folder the episodes come from
-    fraction: float = 0.2  # of the episodes, for validation
+    source: str  # folder of the episodes, in the run
+    fraction: float  # of the episodes, for validation
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction < 1:
-            raise ValueError(f"--fraction={self.fraction} is not between 0 and 1")
+        fraction(self, "fraction")
 
 
-def split_path(kind: BufferKind, task: str, seed: int) -> str:
-    return f"{kind}/{task}/seed_{seed}"
+def split_buffer_stage(task: str, source: str, command: str, fraction: float, seed: int) -> Stage[Split]:
+    """Splits the episodes of `source`, which `command` makes."""
+    return Stage(
+        kind="split-buffer",
+        subject=task,
+        out=paths.buffer(DISTILL_BUFFER, task, seed),
+        function=split_episodes,
+        config=Split(task=task, source=f"{source}/{EPISODES}", fraction=fraction),
+        inputs={source: command},
+        seed=seed,
+    )
 
 
-def split_buffer_stage(task: str, source: str, command: str, fraction: float, seed: int) -> Stage:
-    """Of the episodes of `source`, which `command` makes."""
-    config = Split(task=task, source=f"{source}/{BUFFER}", fraction=fraction)
-    out = split_path("buffer_distill", task, seed)
-    return Stage("split-buffer", task, out, split_episodes, config, (source,), seed, {source: command})
+def split_online_buffer_stage(
+    task: str, source: str, command: str, fraction: float, seed: int
+) -> Stage[Split]:
+    """Splits this task's episodes of `source`, an online distillation, which `command` makes."""
+    return Stage(
+        kind="split-online-buffer",
+        subject=task,
+        out=paths.buffer(ONLINE_BUFFER, task, seed),
+        function=split_episodes,
+        config=Split(task=task, source=f"{source}/{task}/{EPISODES}", fraction=fraction),
+        inputs={source: command},
+        seed=seed,
+    )
 
 
-def split_online_buffer_stage(task: str, source: str, command: str, fraction: float, seed: int) -> Stage:
-    """Of this task's episodes of `source`, the online distillation that `command` does."""
-    config = Split(task=task, source=f"{source}/{task}/{BUFFER}", fraction=fraction)
-    out = split_path("online_buffer", task, seed)
-    return Stage("split-online-buffer", task, out, split_episodes, config, (source,), seed, {source: command})
-
-
-def split_episodes(work: Work) -> dict[str, Any]:
-    config: Split = work.config
+def split_episodes(work: Work[Split]) -> dict[str, Any]:
+    config = work.config
     source = work.run / config.source
-    verify(next(p for p in source.parents if (p / "manifest.json").is_file()))
+    verify(next(folder for folder in source.parents if is_sealed(folder)))
     table = EpisodeTable.open(source)
     train, validation = split(table.about, fraction=config.fraction, seed=work.seed)
     if not train or not validation:
@@ -62,11 +71,17 @@ def split_episodes(work: Work) -> dict[str, Any]:
     return {"task": config.task, "train": len(train), "validation": len(validation)}
 
 
+def buffer_inputs(kind: BufferKind, tasks: Sequence[str], seed: int) -> dict[str, str]:
+    """The buffers of these tasks as inputs of a stage: folder -> the command that makes it."""
+    command = {DISTILL_BUFFER: "split-buffer", ONLINE_BUFFER: "split-online-buffer"}[kind]
+    return {paths.buffer(kind, task, seed): f"{command} {task}" for task in tasks}
+
+
 def open_buffers(
     run: Path, kind: BufferKind, tasks: Sequence[str], seed: int
 ) -> tuple[list[EpisodeTable], list[EpisodeTable]]:
     """The training and the validation episodes of these tasks, one table a buffer, after verification."""
-    folders = [run / split_path(kind, task, seed) for task in tasks]
+    folders = [run / paths.buffer(kind, task, seed) for task in tasks]
     for folder in folders:
         verify(folder)
     training, validation = (

@@ -9,58 +9,94 @@ from pathlib import Path
 from typing import Any
 
 from collectiverl.artifacts import sealed
-from collectiverl.collective.dataset import played
-from collectiverl.collective.policy import ABOUT, WEIGHTS, load_collective, save_collective
-from collectiverl.collective.train import CollectiveConfig, distillation
+from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER, SUMMARY, TRANSFORMER
+from collectiverl.collective.policy import ABOUT, WEIGHTS, Collective, load_collective, save_collective
+from collectiverl.collective.segments import played
+from collectiverl.collective.train import CollectiveConfig, distil, fresh_collective
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import spec
-from collectiverl.policies import RUN_COLLECTIVE, shipped
-from collectiverl.stages.base import SUMMARY, Stage, Work
-from collectiverl.stages.buffers import open_buffers, split_path
-from collectiverl.stages.representation import TRANSFORMER, encoder_of, maker_of
+from collectiverl.policies import shipped
+from collectiverl.stages.base import Stage, Work
+from collectiverl.stages.buffers import buffer_inputs, open_buffers
+from collectiverl.stages.flags import Flat
+from collectiverl.stages.online import transformer_of
 from collectiverl.types import UserError
-
-COLLECTIVE = "model_col"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillCollective:
     """The collective of a run."""
 
-    tasks: tuple[str, ...]
-    encoder: str = TRANSFORMER  # the run's folder that holds it
-    collective: CollectiveConfig = field(default_factory=CollectiveConfig)
+    tasks: tuple[str, ...]  # tasks or benchmarks; none: those of the run
+    learner: str = (
+        ""  # the run's folder of an online distillation, whose learner it goes on from; "": from nothing
+    )
+    goals_hidden: bool = False  # it does not see the goals
+    collective: Flat[CollectiveConfig] = field(default_factory=CollectiveConfig)
 
 
-def distill_collective_stage(config: DistillCollective, seed: int) -> Stage:
-    buffers = tuple(split_path("online_buffer", task, seed) for task in config.tasks)
-    makes = {path: f"split-online-buffer {task}" for path, task in zip(buffers, config.tasks, strict=True)}
+def distill_collective_stage(config: DistillCollective, seed: int) -> Stage[DistillCollective]:
+    inputs = buffer_inputs(ONLINE_BUFFER, config.tasks, seed)
+    if config.learner:
+        inputs |= {config.learner: f"online-distill {' '.join(config.tasks)}"}
+    if config.collective.reads:
+        inputs |= {TRANSFORMER: "train-transformer (or pass --conditioning own)"}
     return Stage(
-        "distill-collective",
-        f"{len(config.tasks)} tasks",
-        COLLECTIVE,
-        distill_collective,
-        config,
-        (*buffers, config.encoder) if config.collective.reads else buffers,
-        seed,
-        makes | {config.encoder: maker_of(config.encoder)},
+        kind="distill-collective",
+        subject=f"{len(config.tasks)} tasks",
+        out=COLLECTIVE,
+        function=distill_collective,
+        config=config,
+        inputs=inputs,
+        seed=seed,
     )
 
 
-def distill_collective(work: Work) -> dict[str, Any]:
-    config: DistillCollective = work.config
-    c, shapes = config.collective, spec(config.tasks[0])
-    buffers = open_buffers(work.run, "online_buffer", config.tasks, work.seed)
-    training, held_out = map(EpisodeTable.join, buffers)
-    held_out = played(held_out)
-    encoder, encoder_config = encoder_of(work.run, config.encoder) if c.reads else (None, None)
-    learning = distillation(training, held_out, encoder, c, shapes, seed=work.seed, report=work.report)
-    save_collective(work.folder, learning.run(work.folder), c.sac, encoder_config)
+def distill_collective(work: Work[DistillCollective]) -> dict[str, Any]:
+    config = work.config
+    hidden = spec(config.tasks[0]).goal_index if config.goals_hidden else ()
+    buffers = open_buffers(work.run, ONLINE_BUFFER, config.tasks, work.seed)
+    training, held_out = (EpisodeTable.join(tables).hiding(hidden) for tables in buffers)
+    last, error = distil(
+        _begun(work, training),
+        training,
+        played(held_out),
+        config.collective,
+        seed=work.seed,
+        work=work.folder,
+        report=work.report,
+    )
+    _, encoder = transformer_of(work.run, config.collective)
+    save_collective(work.folder, last, config.collective.sac, encoder)
     return {
         "tasks": list(config.tasks),
         "episodes": len(training) + len(held_out),
-        "validation_loss": learning.best,
+        "validation_loss": error,
     }
+
+
+def _begun(work: Work[DistillCollective], training: EpisodeTable) -> Collective:
+    """What the distillation goes on from: the online learner, or fresh networks."""
+    config = work.config
+    if not config.learner:
+        transformer, _ = transformer_of(work.run, config.collective)
+        return fresh_collective(
+            training,
+            config.collective,
+            spec(config.tasks[0]),
+            transformer=transformer,
+            goals_hidden=config.goals_hidden,
+            seed=work.seed,
+        )
+    learner, *_ = load_collective(work.run / config.learner)
+    wanted = config.collective.conditioning
+    if learner.conditioning.name != wanted or learner.goals_hidden != config.goals_hidden:
+        raise UserError(
+            f"the learner in {work.run / config.learner} is conditioned on {learner.conditioning.name}"
+            f"{', goals hidden' if learner.goals_hidden else ''}: distil a collective of that kind, "
+            "or pass --learner '' to begin from nothing"
+        )
+    return learner
 
 
 # -- a collective from elsewhere ---------------------------------------------------------------------------
@@ -74,7 +110,7 @@ class TakeCollective:
     identity: str  # of its files
 
 
-def take_collective_stage(source: str, out: str = COLLECTIVE) -> Stage:
+def take_collective_stage(source: str, out: str = COLLECTIVE) -> Stage[TakeCollective]:
     """`source`: a run's folder, a collective's, or a name such as mt10.
 
     Raises:
@@ -82,12 +118,12 @@ def take_collective_stage(source: str, out: str = COLLECTIVE) -> Stage:
     """
     folder = _found(source)
     config = TakeCollective(source=str(source), identity=sealed.identity(folder))
-    return Stage("take-collective", source, out, take_collective, config)
+    return Stage(kind="take-collective", subject=source, out=out, function=take_collective, config=config)
 
 
 def _found(source: str) -> Path:
     folder = shipped(source) or Path(source)
-    folder = folder / RUN_COLLECTIVE if sealed.is_sealed(folder / RUN_COLLECTIVE) else folder
+    folder = folder / COLLECTIVE if sealed.is_sealed(folder / COLLECTIVE) else folder
     if not sealed.is_sealed(folder) or not (folder / ABOUT).is_file():
         raise UserError(
             f"there is no collective at {source}: name one that comes with the package, such as mt10, "
@@ -96,9 +132,8 @@ def _found(source: str) -> Path:
     return folder
 
 
-def take_collective(work: Work) -> dict[str, Any]:
-    config: TakeCollective = work.config
-    folder = _found(config.source)
+def take_collective(work: Work[TakeCollective]) -> dict[str, Any]:
+    folder = _found(work.config.source)
     collective, *_ = load_collective(folder)
     for name in (WEIGHTS, ABOUT):
         shutil.copy(folder / name, work.folder / name)

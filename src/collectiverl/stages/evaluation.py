@@ -1,39 +1,49 @@
 """`evaluate`: any policy, by path or name, on Meta-World's own protocol."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from collectiverl.artifacts import paths
 from collectiverl.artifacts.sealed import is_sealed
 from collectiverl.evaluation.evaluate import EvaluateConfig, Evaluation, evaluate
 from collectiverl.policies import load_policy
 from collectiverl.stages.base import Stage, Work, summary
+
+PolicyKind = Literal["scripted", "expert", "collective", "student", "sac"]
+KINDS: tuple[PolicyKind, ...] = (
+    "scripted",
+    "expert",
+    "collective",
+    "student",
+    "sac",
+)  # in the order of tables
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """One policy on one task."""
 
-    kind: str  # scripted, expert, collective, student or sac: what tables call it
-    policy: str  # a folder below the run, or a name such as scripted:push
+    kind: PolicyKind
+    policy: str  # a folder of the run, or a name such as scripted:push
     task: str
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
 
-def evaluate_stage(config: Evaluate, seed: int) -> Stage:
+def evaluate_stage(config: Evaluate, seed: int) -> Stage[Evaluate]:
     named = ":" in config.policy
     return Stage(
-        "evaluate",
-        f"{config.kind} {config.task}",
-        f"evaluation/{config.kind}/{config.task}/seed_{seed}",
-        evaluate_policy,
-        config,
-        () if named else (config.policy,),
-        seed,
+        kind="evaluate",
+        subject=f"{config.kind} {config.task}",
+        out=paths.evaluation(config.kind, config.task, seed),
+        function=evaluate_policy,
+        config=config,
+        inputs={} if named else {config.policy: ""},
+        seed=seed,
     )
 
 
-def evaluate_policy(work: Work) -> dict[str, Any]:
-    config: Evaluate = work.config
+def evaluate_policy(work: Work[Evaluate]) -> dict[str, Any]:
+    config = work.config
     folder = work.run / config.policy
     trained = is_sealed(folder)
     policy = load_policy(folder if trained else config.policy, task=config.task)
@@ -47,7 +57,7 @@ def evaluate_policy(work: Work) -> dict[str, Any]:
 
 
 def row(kind: str, result: Evaluation) -> dict[str, Any]:
-    """One line of every table (issue: the main job)."""
+    """One row of a table: `kind` is what the table calls the policy."""
     return {
         "policy": kind,
         "task": result.task,

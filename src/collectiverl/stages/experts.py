@@ -1,74 +1,76 @@
-"""`train-task` and `record`: single-task experts, trained or shipped, and the episodes they or others leave."""
+"""`train-task`: single-task experts, each in a process of its own or several in one program."""
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
-import numpy as np
 
-from collectiverl.artifacts import sealed
-from collectiverl.artifacts.metrics import METRICS, MetricsLog, read_metrics
+from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts.metrics import MetricsLog, read_metrics
+from collectiverl.artifacts.paths import EPISODES, METRICS
 from collectiverl.data.episodes import relabel, write
 from collectiverl.data.replay import Replay
 from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.make import Backend, make_envs, spec
-from collectiverl.envs.rollout import NoisyPolicy, RandomPolicy, episodes
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.policies import shipped
 from collectiverl.sac import agent as sac
 from collectiverl.sac.batches import Prior
 from collectiverl.sac.help import Help
-from collectiverl.sac.policy import ABOUT, WEIGHTS, Expert, load_expert, save_agent
+from collectiverl.sac.policy import Expert, save_agent
 from collectiverl.sac.progress import Result
 from collectiverl.sac.settings import TrainConfig
 from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work, available_cores, summary
-from collectiverl.stages.buffers import BUFFER
-from collectiverl.types import Episode, Policy, TeachingPolicy
-
-
-def model_path(task: str, seed: int) -> str:
-    return f"model/{task}/seed_{seed}"
+from collectiverl.stages.flags import Flat, Task
+from collectiverl.stages.recording import first_episodes
+from collectiverl.types import ConfigError, Episode
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTask:
     """One SAC expert for one task."""
 
-    task: str
-    backend: Backend = "auto"
-    demos: str = ""  # such as scripted:20, episodes from which half of every batch is drawn; "": none
-    train: TrainConfig = field(default_factory=TrainConfig)
+    task: Task
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    # such as scripted:20, episodes that make half of each batch; "": none; None: as in the run's settings
+    demos: str | None = None
+    train: Flat[TrainConfig] = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
         demo_count(self.demos)
 
 
-def demo_count(demos: str) -> int:
+def demo_count(demos: str | None) -> int:
     """Episodes asked for by `scripted:20`.
 
     Raises:
-        ValueError: it asks for something else.
+        ConfigError: it asks for something else.
     """
     if not demos:
         return 0
     kind, _, count = demos.partition(":")
     if kind != "scripted" or not count.isdecimal() or not int(count):
-        raise ValueError(f"--demos={demos}: say how many scripted episodes, such as scripted:20")
+        raise ConfigError("demos", f"{demos!r} is not a number of scripted episodes, such as scripted:20")
     return int(count)
 
 
-def train_task_stage(config: TrainTask, seed: int) -> Stage:
-    return Stage("train-task", config.task, model_path(config.task, seed), train_task, config, seed=seed)
+def train_task_stage(config: TrainTask, seed: int) -> Stage[TrainTask]:
+    return Stage(
+        kind="train-task",
+        subject=config.task,
+        out=paths.expert(config.task, seed),
+        function=train_task,
+        config=config,
+        seed=seed,
+    )
 
 
-def train_task(work: Work) -> dict[str, Any]:
+def train_task(work: Work[TrainTask]) -> dict[str, Any]:
     [result] = train_agents(work, [work.config])
     return save_expert(work.folder, work.config, result)
 
@@ -78,7 +80,7 @@ def save_expert(folder: Path, config: TrainTask, result: Result) -> dict[str, An
     save_agent(folder, result.agent, config.train.sac, task=config.task)
     expert = Expert(result.agent, config.train.sac.value_unit)
     labelled = relabel(result.episodes, lambda e: expert.label(e.obs[:-1], e.action))
-    count = write(folder / BUFFER, labelled)
+    count = write(folder / EPISODES, labelled)
     return training_summary(config.task, result, origin=config.demos or "scratch") | {"episodes": count}
 
 
@@ -91,10 +93,8 @@ def demonstrations(config: TrainTask, seed: int) -> list[Episode]:
     envs = make_envs(
         config.task, num_envs, backend=config.backend, goals="fresh", horizon=config.train.horizon
     )
-    try:
-        return list(_played(envs, ScriptedPolicy(envs.tasks), wanted, phase="scripted", seed=seed))
-    finally:
-        envs.close()
+    with contextlib.closing(envs):
+        return list(first_episodes(envs, ScriptedPolicy(envs.tasks), wanted, phase="scripted", seed=seed))
 
 
 def train_agents(
@@ -179,16 +179,22 @@ class TrainTogether:
 
     def __post_init__(self) -> None:
         if len({replace(expert, task="") for expert in self.experts}) > 1:
-            raise ValueError("experts in one program share all settings but the task")
+            raise ConfigError("experts", "experts in one program share all settings but the task")
 
 
-def train_together_stage(config: TrainTogether, seed: int, out: str) -> Stage:
-    tasks = " ".join(expert.task for expert in config.experts)
-    return Stage("train-together", tasks, out, train_together, config, seed=seed)
+def train_together_stage(config: TrainTogether, seed: int) -> Stage[TrainTogether]:
+    return Stage(
+        kind="train-together",
+        subject=" ".join(expert.task for expert in config.experts),
+        out=paths.trained_together(config.experts[0].demos or "scratch", seed),
+        function=train_together,
+        config=config,
+        seed=seed,
+    )
 
 
-def train_together(work: Work) -> dict[str, Any]:
-    config: TrainTogether = work.config
+def train_together(work: Work[TrainTogether]) -> dict[str, Any]:
+    config = work.config
     results = train_agents(work, config.experts)
     summaries = {}
     for expert, result in zip(config.experts, results, strict=True):
@@ -199,14 +205,13 @@ def train_together(work: Work) -> dict[str, Any]:
     return summaries
 
 
-def take_expert_stage(config: TrainTask, together: str, seed: int) -> Stage:
-    """The stage that makes one of the experts trained together what `train-task` would have left."""
-    out = model_path(config.task, seed)
-    return Stage("train-task", config.task, out, take_expert, config, (together,), seed)
+def take_expert_stage(config: TrainTask, together: str, seed: int) -> Stage[TrainTask]:
+    """Makes of one of the experts trained together what `train-task` would have left."""
+    return replace(train_task_stage(config, seed), function=take_expert, inputs={together: ""})
 
 
-def take_expert(work: Work) -> dict[str, Any]:
-    config: TrainTask = work.config
+def take_expert(work: Work[TrainTask]) -> dict[str, Any]:
+    config = work.config
     [together] = work.inputs
     sealed.verify(work.run / together)
     shutil.copytree(work.run / together / config.task, work.folder, dirs_exist_ok=True)
@@ -219,104 +224,3 @@ def take_expert(work: Work) -> dict[str, Any]:
             }
             log.write(int(line["step"]), own | {"seconds": line["seconds"]})
     return summary(work.run / together)[config.task]
-
-
-# -- record ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """Episodes of a random, scripted or mixed policy, or of one from clumsy to skilled, labelled by the scripted.
-
-    `mixed` plays half of the episodes by each of the two, `mixed-skill` all by the scripted one, some of whose
-    actions are random: all of them in the first environment, none in the last.
-    """
-
-    task: str
-    policy: Literal["random", "scripted", "mixed", "mixed-skill"] = "scripted"
-    episodes: int = 20
-    num_envs: int = 5
-    horizon: int | None = None  # steps of an episode, at most; None: the environment's own limit
-    backend: Backend = "auto"
-
-    def __post_init__(self) -> None:
-        if self.episodes < 1 or self.num_envs < 1:
-            raise ValueError(f"--episodes={self.episodes} and --num-envs={self.num_envs} must be at least 1")
-
-
-def record_path(config: Record, seed: int) -> str:
-    return f"recorded/{config.policy}/{config.task}/seed_{seed}"
-
-
-def record_stage(config: Record, seed: int) -> Stage:
-    return Stage("record", config.task, record_path(config, seed), record, config, seed=seed)
-
-
-def record(work: Work) -> dict[str, Any]:
-    played = recorded(work, work.config, ScriptedPolicy((work.config.task,)))
-    write(work.folder / BUFFER, played)
-    success = [bool(e.success.any()) for e in played]
-    return {"task": work.config.task, "episodes": len(played), "success": sum(success) / len(success)}
-
-
-def recorded(work: Work, config: Record, teacher: TeachingPolicy) -> list[Episode]:
-    """Episodes of `teacher`, or of chance, or of both; labelled by it."""
-    num_envs = min(config.num_envs, config.episodes)
-    random = RandomPolicy(spec(config.task).action_dim, work.seed)
-    half = config.episodes // 2
-    plays: dict[str, list[tuple[str, Policy, int]]] = {
-        "random": [("random", random, config.episodes)],
-        "scripted": [("scripted", teacher, config.episodes)],
-        "mixed": [("random", random, half), ("scripted", teacher, config.episodes - half)],
-        "mixed-skill": [
-            ("mixed", NoisyPolicy(teacher, np.linspace(1, 0, num_envs), work.seed), config.episodes)
-        ],
-    }
-    envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh", horizon=config.horizon)
-    played = []
-    try:
-        for phase, policy, wanted in plays[config.policy]:
-            for episode in _played(envs, policy, wanted, phase=phase, seed=work.seed):
-                played.append(replace(episode, labels=teacher.label(episode.obs[:-1], episode.action)))
-                work.report(len(played), config.episodes, phase)
-    finally:
-        envs.close()
-    return played
-
-
-# -- experts that come with the package ------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class TakeShipped:
-    """An expert that comes with the package, in the place of one trained here."""
-
-    task: str
-    collection: str = "mt10"
-    record: Record
-
-    def __post_init__(self) -> None:
-        if self.record.task != self.task or self.record.policy != "mixed-skill":
-            raise ValueError("what is recorded is this task's, from clumsy to skilled")
-
-
-def take_shipped_stage(config: TakeShipped, seed: int) -> Stage:
-    return Stage("take-expert", config.task, model_path(config.task, seed), take_shipped, config, seed=seed)
-
-
-def take_shipped(work: Work) -> dict[str, Any]:
-    """Its files, and episodes in place of those that it left while it learned, which are not shipped."""
-    config: TakeShipped = work.config
-    folder = shipped(f"{config.collection}/{config.task}")
-    assert folder is not None
-    expert = load_expert(folder)
-    for name in (ABOUT, WEIGHTS):
-        shutil.copy(folder / name, work.folder / name)
-    count = write(work.folder / BUFFER, recorded(work, config.record, expert))
-    return summary(folder) | {"episodes": count, "shipped": f"{config.collection}/{config.task}"}
-
-
-def _played(envs: VectorEnv, policy: Policy, wanted: int, *, phase: str, seed: int) -> Iterator[Episode]:
-    """The first `wanted` episodes, as they end."""
-    stream = episodes(envs, policy, per_env=-(-wanted // envs.num_envs), phase=phase, seed=seed)
-    return islice(stream, wanted)

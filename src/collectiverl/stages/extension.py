@@ -5,21 +5,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from collectiverl.collective.extension import ExtensionConfig, Learning, Memory, extend, forgetting
+from collectiverl.artifacts import paths
+from collectiverl.artifacts.paths import COLLECTIVE, EPISODES, ONLINE_BUFFER
+from collectiverl.artifacts.validation import fraction
+from collectiverl.collective.extension import ExtensionConfig, Learning, extend, forgetting
 from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.playing import play_judged, success_by_task
 from collectiverl.collective.policy import Collective, CollectivePolicy, load_collective, save_collective
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, make_envs, spec
-from collectiverl.representation.encoder import save_encoder
-from collectiverl.representation.train import TransformerConfig
 from collectiverl.stages.base import Stage, Work, summary
-from collectiverl.stages.buffers import BUFFER, open_buffers, split_path
-from collectiverl.stages.collective import COLLECTIVE
-from collectiverl.stages.experts import model_path
+from collectiverl.stages.buffers import buffer_inputs, open_buffers
 from collectiverl.stages.online import TeacherKind, teachers
-from collectiverl.types import Policy
+from collectiverl.types import ConfigError, Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,62 +30,54 @@ class ExtendCollective:
     base: str  # the run's folder that holds it: the first collective, or an extension
     teacher: TeacherKind = "sac"
     backend: Backend = "auto"
-    fraction: float = 0.2  # of each round's episodes, held out; as in the split of what comes out
+    fraction: float  # of each round's episodes, held out for validation
     online: OnlineConfig = field(default_factory=OnlineConfig)
-    transformer: TransformerConfig = field(default_factory=TransformerConfig)
     collective: CollectiveConfig = field(default_factory=CollectiveConfig)
     extension: ExtensionConfig = field(default_factory=ExtensionConfig)
 
     def __post_init__(self) -> None:
+        fraction(self, "fraction")
         if self.collective.conditioning == "task_id":
-            raise ValueError(
+            raise ConfigError(
+                "collective.conditioning",
                 "a collective conditioned on task_id has an input for each task and cannot take one more: "
-                "distil it with --conditioning cls, last_state, cluster or zeros"
+                "distil it with another --conditioning",
             )
-        _ = self.learning  # which says what does not fit
+        _ = self.learning  # raises if the settings do not fit
 
     @property
     def learning(self) -> Learning:
-        return Learning.of(self.extension, self.online, self.transformer, self.collective)
+        return Learning.of(self.extension, self.online, self.collective)
 
     @property
     def tasks(self) -> tuple[str, ...]:
         return (*self.known, self.task)
 
 
-def extension_path(task: str, count: int, seed: int) -> str:
-    """`count` tasks are known in the end."""
-    return f"extended/{count}_{task}/seed_{seed}"
-
-
-def extend_collective_stage(config: ExtendCollective, seed: int) -> Stage:
-    makes = {split_path("online_buffer", t, seed): f"split-online-buffer {t}" for t in config.known}
-    makes |= {split_path("buffer_distill", t, seed): f"split-buffer {t}" for t in config.tasks}
+def extend_collective_stage(config: ExtendCollective, seed: int) -> Stage[ExtendCollective]:
+    inputs = {config.base: "distill-collective" if config.base == COLLECTIVE else "extend-collective"}
+    inputs |= buffer_inputs(ONLINE_BUFFER, config.known, seed)
     if config.teacher == "sac":
-        makes |= {model_path(config.task, seed): f"train-task {config.task}"}
+        inputs |= {paths.expert(config.task, seed): f"train-task {config.task}"}
     return Stage(
-        "extend-collective",
-        config.task,
-        extension_path(config.task, len(config.tasks), seed),
-        extend_collective,
-        config,
-        (config.base, *makes),
-        seed,
-        makes | {config.base: "distill-collective" if config.base == COLLECTIVE else "extend-collective"},
+        kind="extend-collective",
+        subject=config.task,
+        out=paths.extension(config.task, len(config.tasks), seed),
+        function=extend_collective,
+        config=config,
+        inputs=inputs,
+        seed=seed,
     )
 
 
-def extend_collective(work: Work) -> dict[str, Any]:
-    config: ExtendCollective = work.config
+def extend_collective(work: Work[ExtendCollective]) -> dict[str, Any]:
+    config = work.config
     base, sac, encoder_config = load_collective(work.run / config.base)
     before = _before(work, base)
     extended = extend(
         base,
         teachers(work.run, (config.task,), config.teacher, work.seed),
-        Memory(
-            left=open_buffers(work.run, "buffer_distill", config.tasks, work.seed),
-            met=open_buffers(work.run, "online_buffer", config.known, work.seed),
-        ),
+        open_buffers(work.run, ONLINE_BUFFER, config.known, work.seed),
         config.learning,
         partial(make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon),
         spec(config.task),
@@ -96,9 +87,7 @@ def extend_collective(work: Work) -> dict[str, Any]:
         report=work.report,
     )
     save_collective(work.folder, extended.collective, sac, encoder_config)
-    if extended.collective.encoder is not None and encoder_config is not None:
-        save_encoder(work.folder, extended.collective.encoder, encoder_config)
-    write(work.folder / config.task / BUFFER, extended.collected)
+    write(work.folder / config.task / EPISODES, extended.collected)
     after = _judged(work, extended.collective, config.tasks)
     lost = forgetting(before, after)
     return {
@@ -116,17 +105,17 @@ def extend_collective(work: Work) -> dict[str, Any]:
     }
 
 
-def _before(work: Work, base: Collective) -> dict[str, float]:
-    """Success of the base on what it knows: an extension has been judged already."""
-    config: ExtendCollective = work.config
+def _before(work: Work[ExtendCollective], base: Collective) -> dict[str, float]:
+    """Success of the base on its tasks; an extension has been judged already."""
+    config = work.config
     if config.base == COLLECTIVE:
         return _judged(work, base, config.known)
     return summary(work.run / config.base)["after"]
 
 
-def _judged(work: Work, collective: Collective, tasks: Sequence[str]) -> dict[str, float]:
-    """Success by task: deterministic, the whole time limit, goals that no training had."""
-    config: ExtendCollective = work.config
+def _judged(work: Work[ExtendCollective], collective: Collective, tasks: Sequence[str]) -> dict[str, float]:
+    """Success by task: deterministic, the whole time limit, fresh goals."""
+    config = work.config
     episodes = config.extension.episodes
     work.report(0, 1, f"playing {len(tasks)} tasks, {episodes} episodes each")
 

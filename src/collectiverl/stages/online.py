@@ -1,4 +1,4 @@
-"""`online-distill`: what a learner of all tasks visits, labelled by the experts; and the encoder refreshed on it."""
+"""`online-distill`: episodes of teachers and of a learner of all tasks, labelled by the teachers; and the learner."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,18 +7,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from collectiverl.collective.online import EncoderTraining, OnlineConfig, OnlineDistillation
+from collectiverl.artifacts import paths
+from collectiverl.artifacts.paths import EPISODES, TRANSFORMER
+from collectiverl.artifacts.validation import fraction
+from collectiverl.collective.online import OnlineConfig, OnlineDistillation
+from collectiverl.collective.policy import save_collective
+from collectiverl.collective.train import CollectiveConfig
 from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import benchmark_of
-from collectiverl.representation.encoder import save_encoder
-from collectiverl.representation.train import TransformerConfig
+from collectiverl.representation.encoder import Encoder, EncoderConfig, load_encoder
 from collectiverl.sac.policy import load_expert
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.buffers import BUFFER, open_buffers, split_path
-from collectiverl.stages.experts import model_path
-from collectiverl.stages.representation import TRANSFORMER, encoder_of
+from collectiverl.stages.flags import Flat, Tasks
 from collectiverl.types import TeachingPolicy
 
 TeacherKind = Literal["sac", "scripted"]
@@ -27,82 +29,69 @@ LONGEST = 60  # characters of a folder's name; more tasks than fit get a digest
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineDistill:
-    """Stage 2 for one task or several at once."""
+    """Online distillation of one task, or of several at once."""
 
-    tasks: tuple[str, ...]
-    teacher: TeacherKind = "sac"
-    backend: Backend = "auto"
-    fraction: float = 0.2  # of each round's episodes, held out; as in the split of what comes out
-    online: OnlineConfig = field(default_factory=OnlineConfig)
-    transformer: TransformerConfig | None = None  # how the encoder is refreshed
+    tasks: Tasks
+    teacher: TeacherKind = "sac"  # who labels: the run's experts, or Meta-World's scripted policies
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    fraction: float  # of each round's episodes, held out for validation
+    goals_hidden: bool = False  # the learner does not see the goals, which the teachers do
+    online: Flat[OnlineConfig] = field(default_factory=OnlineConfig)
+    collective: Flat[CollectiveConfig] = field(default_factory=CollectiveConfig)  # how the learner learns
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction < 1:
-            raise ValueError(f"--fraction={self.fraction} is not between 0 and 1")
-        if self.online.reads and self.online.refresh:
-            _ = self.refresh  # which says what does not fit
-
-    @property
-    def refresh(self) -> TransformerConfig:
-        """The settings of the encoder's first training, but for how long."""
-        if self.transformer is None:
-            raise ValueError(f"--conditioning={self.online.conditioning}: say how its encoder is refreshed")
-        return self.transformer.lasting(self.online.refresh)
+        fraction(self, "fraction")
 
 
-def together(tasks: Sequence[str]) -> str:
-    """A short name of these tasks."""
+def name_of(tasks: Sequence[str]) -> str:
+    """A short name of these tasks, for a folder."""
     name = benchmark_of(tasks) or "+".join(tasks)
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return name if len(name) <= LONGEST else f"{len(tasks)}_tasks_{digest}"
 
 
 def online_path(tasks: Sequence[str], seed: int) -> str:
-    return f"online_distill/{together(tasks)}/seed_{seed}"
+    """The folder of the online distillation of these tasks."""
+    return paths.online_distill(name_of(tasks), seed)
 
 
-def online_distill_stage(config: OnlineDistill, seed: int) -> Stage:
-    makes = {
-        model_path(t, seed): f"train-task {t} (or pass --teacher scripted)"
+def online_distill_stage(config: OnlineDistill, seed: int) -> Stage[OnlineDistill]:
+    inputs = {
+        paths.expert(t, seed): f"train-task {t} (or pass --teacher scripted)"
         for t in (config.tasks if config.teacher == "sac" else ())
     }
-    if config.online.reads:
-        makes[TRANSFORMER] = "train-transformer (or pass --conditioning task_id)"
-        makes |= {split_path("buffer_distill", t, seed): f"split-buffer {t}" for t in config.tasks}
+    if config.collective.reads:
+        inputs[TRANSFORMER] = "train-transformer (or pass --conditioning own)"
     return Stage(
-        "online-distill",
-        " ".join(config.tasks) if len(config.tasks) < 4 else f"{len(config.tasks)} tasks",
-        online_path(config.tasks, seed),
-        online_distill,
-        config,
-        tuple(makes),
-        seed,
-        makes,
+        kind="online-distill",
+        subject=" ".join(config.tasks) if len(config.tasks) < 4 else f"{len(config.tasks)} tasks",
+        out=online_path(config.tasks, seed),
+        function=online_distill,
+        config=config,
+        inputs=inputs,
+        seed=seed,
     )
 
 
-def online_distill(work: Work) -> dict[str, Any]:
-    config: OnlineDistill = work.config
-    encoder_training, encoder_config = None, None
-    if config.online.reads:
-        buffers = open_buffers(work.run, "buffer_distill", config.tasks, work.seed)
-        encoder, encoder_config = encoder_of(work.run)
-        encoder_training = EncoderTraining(encoder, config.refresh, *buffers)
+def online_distill(work: Work[OnlineDistill]) -> dict[str, Any]:
+    config = work.config
+    transformer, encoder = transformer_of(work.run, config.collective)
     distillation = OnlineDistillation(
         partial(make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon),
         teachers(work.run, config.tasks, config.teacher, work.seed),
         config.online,
+        config.collective,
         spec(config.tasks[0]),
         seed=work.seed,
         held_out=config.fraction,
-        encoder_training=encoder_training,
+        transformer=transformer,
+        goals_hidden=config.goals_hidden,
         report=work.report,
     )
     collected = distillation.run(work.folder)
     for task in config.tasks:
-        write(work.folder / task / BUFFER, (e for e in collected if e.task == task))
-    if distillation.encoder is not None and encoder_config is not None:
-        save_encoder(work.folder, distillation.encoder, encoder_config)
+        write(work.folder / task / EPISODES, (e for e in collected if e.task == task))
+    save_collective(work.folder, distillation.collective, config.collective.sac, encoder)
     return {
         "tasks": list(config.tasks),
         "episodes": len(collected),
@@ -111,7 +100,15 @@ def online_distill(work: Work) -> dict[str, Any]:
     }
 
 
+def transformer_of(run: Path, config: CollectiveConfig) -> tuple[Encoder | None, EncoderConfig | None]:
+    """The run's trajectory transformer, if it is needed; and the settings of the encoder that a collective has."""
+    if config.reads:
+        return load_encoder(run / TRANSFORMER)
+    return None, config.encoder if config.learns else None
+
+
 def teachers(run: Path, tasks: Sequence[str], kind: TeacherKind, seed: int) -> dict[str, TeachingPolicy]:
+    """The policy that labels each task."""
     if kind == "scripted":
         return {task: ScriptedPolicy((task,)) for task in tasks}
-    return {task: load_expert(run / model_path(task, seed)) for task in tasks}
+    return {task: load_expert(run / paths.expert(task, seed)) for task in tasks}

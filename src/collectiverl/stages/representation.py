@@ -5,45 +5,42 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from collectiverl.artifacts import paths
+from collectiverl.artifacts.paths import COLLECTIVE, DISTILL_BUFFER, ONLINE_BUFFER, TRANSFORMER, BufferKind
+from collectiverl.collective.policy import ABOUT as COLLECTIVE_ABOUT
+from collectiverl.collective.policy import load_collective
 from collectiverl.envs.make import spec
-from collectiverl.representation.encoder import ABOUT, Encoder, EncoderConfig, load_encoder, save_encoder
+from collectiverl.representation.encoder import ABOUT, Encoder, load_encoder, save_encoder
 from collectiverl.representation.train import TransformerConfig, train
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.buffers import BufferKind, open_buffers, split_path
+from collectiverl.stages.buffers import buffer_inputs, open_buffers
+from collectiverl.stages.flags import Flat
 from collectiverl.types import UserError
-
-TRANSFORMER = "trajectory_transformer"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTransformer:
     """The trajectory transformer of a run."""
 
-    tasks: tuple[str, ...]
-    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    tasks: tuple[str, ...]  # tasks or benchmarks; none: those of the run
+    transformer: Flat[TransformerConfig] = field(default_factory=TransformerConfig)
 
 
-def train_transformer_stage(config: TrainTransformer, seed: int) -> Stage:
-    inputs, makes = _buffers(config.tasks, seed, "buffer_distill")
+def train_transformer_stage(config: TrainTransformer, seed: int) -> Stage[TrainTransformer]:
     return Stage(
-        "train-transformer", _count(config.tasks), TRANSFORMER, train_transformer, config, inputs, seed, makes
+        kind="train-transformer",
+        subject=f"{len(config.tasks)} tasks",
+        out=TRANSFORMER,
+        function=train_transformer,
+        config=config,
+        inputs=buffer_inputs(DISTILL_BUFFER, config.tasks, seed),
+        seed=seed,
     )
 
 
-def _buffers(tasks: tuple[str, ...], seed: int, kind: BufferKind) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The buffers of these tasks, and the commands that make them."""
-    paths = tuple(split_path(kind, task, seed) for task in tasks)
-    command = {"buffer_distill": "split-buffer", "online_buffer": "split-online-buffer"}[kind]
-    return paths, {path: f"{command} {task}" for path, task in zip(paths, tasks, strict=True)}
-
-
-def _count(tasks: tuple[str, ...]) -> str:
-    return f"{len(tasks)} tasks"
-
-
-def train_transformer(work: Work) -> dict[str, Any]:
-    config: TrainTransformer = work.config
-    training, validation = open_buffers(work.run, "buffer_distill", config.tasks, work.seed)
+def train_transformer(work: Work[TrainTransformer]) -> dict[str, Any]:
+    config = work.config
+    training, validation = open_buffers(work.run, DISTILL_BUFFER, config.tasks, work.seed)
     encoder = train(
         training,
         validation,
@@ -64,34 +61,33 @@ PICTURES = {"accuracy": "accuracy.png", "PCA": "pca.png", "t-SNE": "tsne.png"}
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """The encoder of a run, judged on held-out episodes of these tasks."""
+    """An encoder of a run, judged on held-out episodes of these tasks."""
 
-    tasks: tuple[str, ...]
-    encoder: str = TRANSFORMER  # the folder of the run that holds it
-    buffer: BufferKind = "buffer_distill"  # whose episodes
-
-
-def probe_path(encoder: str, buffer: BufferKind) -> str:
-    return f"evaluation/probe/{encoder}/{buffer}"
+    tasks: tuple[str, ...]  # tasks or benchmarks; none: those of the run
+    encoder: str = COLLECTIVE  # its folder in the run: of the collective, or of the trajectory transformer
+    # whose episodes: met by a learner, or left by experts while they learned
+    buffer: BufferKind = ONLINE_BUFFER
 
 
-def probe_stage(config: Probe, seed: int) -> Stage:
-    buffers, makes = _buffers(config.tasks, seed, config.buffer)
-    makes |= {config.encoder: maker_of(config.encoder)}
-    inputs = (config.encoder, *buffers)
-    out = probe_path(config.encoder, config.buffer)
-    return Stage("probe", _count(config.tasks), out, probe_encoder, config, inputs, seed, makes)
+def probe_stage(config: Probe, seed: int) -> Stage[Probe]:
+    return Stage(
+        kind="probe",
+        subject=f"{len(config.tasks)} tasks",
+        out=paths.probe(config.encoder, config.buffer),
+        function=probe_encoder,
+        config=config,
+        inputs=encoder_input(config.encoder) | buffer_inputs(config.buffer, config.tasks, seed),
+        seed=seed,
+    )
 
 
-def probe_encoder(work: Work) -> dict[str, Any]:
+def probe_encoder(work: Work[Probe]) -> dict[str, Any]:
     from collectiverl.representation import pictures  # here: these take seconds to import
     from collectiverl.representation.probe import probe
 
-    config: Probe = work.config
+    config = work.config
     training, validation = open_buffers(work.run, config.buffer, config.tasks, work.seed)
-    if not (work.run / config.encoder / ABOUT).is_file():
-        raise UserError(f"{work.run / config.encoder} holds no encoder: pass --encoder a folder with {ABOUT}")
-    encoder, _ = encoder_of(work.run, config.encoder)
+    encoder = _encoder_in(work.run / config.encoder)
     state_index = spec(config.tasks[0]).state_index
     numbers, points = probe(encoder, training, validation, state_index, seed=work.seed)
     pictures.draw_accuracy(work.folder / PICTURES["accuracy"], numbers)
@@ -100,11 +96,16 @@ def probe_encoder(work: Work) -> dict[str, Any]:
     return {"encoder": config.encoder, "buffer": config.buffer, **numbers}
 
 
-def maker_of(encoder: str) -> str:
-    """The command that makes the encoder in this folder of the run."""
-    return "train-transformer" if encoder == TRANSFORMER else "online-distill"
+def _encoder_in(folder: Path) -> Encoder:
+    if (folder / ABOUT).is_file():
+        return load_encoder(folder)[0]
+    encoder = load_collective(folder)[0].encoder if (folder / COLLECTIVE_ABOUT).is_file() else None
+    if encoder is None:
+        raise UserError(f"{folder} holds no encoder: pass --encoder with a folder that does")
+    return encoder
 
 
-def encoder_of(run: Path, folder: str = TRANSFORMER) -> tuple[Encoder, EncoderConfig]:
-    """The encoder in one of the run's sealed folders: as it was first trained, or refreshed since."""
-    return load_encoder(run / folder)
+def encoder_input(encoder: str) -> dict[str, str]:
+    """The folder of an encoder as an input of a stage: folder -> the command that makes it."""
+    makers = {TRANSFORMER: "train-transformer", COLLECTIVE: "distill-collective"}
+    return {encoder: makers.get(encoder, "online-distill")}

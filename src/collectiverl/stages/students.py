@@ -3,8 +3,10 @@
 import contextlib
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
+from collectiverl.artifacts import paths
+from collectiverl.artifacts.paths import COLLECTIVE
 from collectiverl.collective.policy import check_shapes, load_collective, save_collective
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.sac import agent as sac
@@ -12,54 +14,62 @@ from collectiverl.sac.policy import save_agent
 from collectiverl.sac.settings import TrainConfig
 from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.collective import COLLECTIVE
 from collectiverl.stages.experts import TrainTask, train_agents, training_summary
+from collectiverl.stages.flags import Flat, Optional, Task
 from collectiverl.student.finetune import EmbeddedEnvs, FinetuningConfig, ReferencePolicy
 from collectiverl.student.prior_data import Played, PriorDataConfig, play
 from collectiverl.student.strategies import StrategyConfig, guidance
 from collectiverl.student.strategy import Guidance
 from collectiverl.student.trained_encoder import with_agent, with_trained_encoder
+from collectiverl.types import ConfigError
 
-BEFORE = "played_before"  # environment steps that the collective took and the metrics do not count
-MAKES = {COLLECTIVE: "distill-collective (or take-collective mt10)"}
+BEFORE = "played_before"  # environment steps of the collective, which the metrics do not count
+MAKES_COLLECTIVE = "distill-collective (or take-collective mt10)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStudent:
-    """A student helped by the collective; one that nothing helps is plain SAC and needs no collective."""
+    """A student helped by the collective; without strategies it is plain SAC and needs no collective."""
 
-    task: str
-    backend: Backend = "auto"
-    train: TrainConfig = field(default_factory=TrainConfig)
-    strategy: StrategyConfig | None = field(default_factory=StrategyConfig)  # None: plain SAC
+    task: Task
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    train: Flat[TrainConfig] = field(default_factory=TrainConfig)
+    strategy: Optional[StrategyConfig] = field(default_factory=StrategyConfig)  # None: plain SAC
 
     def __post_init__(self) -> None:
         if self.strategy and "prior-data" in self.strategy.use:
             own = spec(self.task).horizon
             played = self.strategy.prior_data.most(min(self.train.horizon or own, own))
             if played + self.train.warmup >= self.train.steps:
-                raise ValueError(
-                    f"--steps={self.train.steps} leaves a student nothing to learn in: the collective may play "
-                    f"{played} steps before it, and its warm-up takes {self.train.warmup}; raise --steps, or lower "
-                    "--strategy.prior-data.most-rounds"
+                raise ConfigError(
+                    "train.steps",
+                    f"{self.train.steps} leave nothing to learn in: the collective may play {played} of them first "
+                    f"and the warm-up takes {self.train.warmup}; raise them, or lower "
+                    "--strategy.prior-data.most-rounds",
                 )
 
-
-def student_path(kind: str, task: str, seed: int) -> str:
-    return f"{kind}/{task}/seed_{seed}"
+    @property
+    def kind(self) -> Literal["student", "sac"]:
+        return "student" if self.strategy else "sac"
 
 
 def train_student_stage(
     config: TrainStudent, seed: int, *, collective: str = COLLECTIVE, out: str = ""
-) -> Stage:
-    """`collective`: who helps, and `out`: where the student goes, if these are not the run's own."""
-    out = out or student_path("student" if config.strategy else "sac", config.task, seed)
-    inputs = (collective,) if config.strategy else ()
-    return Stage("train-student", config.task, out, train_student, config, inputs, seed, MAKES)
+) -> Stage[TrainStudent]:
+    """`collective` helps the student and `out` is the student's folder, if these are not the run's own."""
+    return Stage(
+        kind="train-student",
+        subject=config.task,
+        out=out or paths.student(config.kind, config.task, seed),
+        function=train_student,
+        config=config,
+        inputs={collective: MAKES_COLLECTIVE} if config.strategy else {},
+        seed=seed,
+    )
 
 
-def train_student(work: Work) -> dict[str, Any]:
-    config: TrainStudent = work.config
+def train_student(work: Work[TrainStudent]) -> dict[str, Any]:
+    config = work.config
     help, prior, lessons, before, began = None, None, {}, 0, time.perf_counter()
     if config.strategy:
         help = guidance_of(work, config.task, config.strategy)
@@ -84,7 +94,7 @@ def train_student(work: Work) -> dict[str, Any]:
     return training_summary(config.task, result, origin=origin) | lessons | {BEFORE: before}
 
 
-def guidance_of(work: Work, task: str, strategy: StrategyConfig) -> Guidance:
+def guidance_of(work: Work[Any], task: str, strategy: StrategyConfig) -> Guidance:
     """The help of the collective that the stage reads."""
     [folder] = work.inputs
     collective, networks, _ = load_collective(work.run / folder)
@@ -93,7 +103,7 @@ def guidance_of(work: Work, task: str, strategy: StrategyConfig) -> Guidance:
 
 
 def played_first(config: TrainStudent, settings: PriorDataConfig, help: Guidance, seed: int) -> Played:
-    """What the collective does in the student's task; the same whenever a killed training goes on."""
+    """The collective's episodes in the student's task; the same again when a killed training goes on."""
     n, horizon = settings.num_envs, config.train.horizon
     envs = make_envs(config.task, n, backend=config.backend, goals="fresh", horizon=horizon)
     with contextlib.closing(envs):
@@ -104,23 +114,30 @@ def played_first(config: TrainStudent, settings: PriorDataConfig, help: Guidance
 class FinetuneStudent:
     """SAC continued on the collective's own networks, whose sizes and scales it keeps."""
 
-    task: str
-    backend: Backend = "auto"
-    train: TrainConfig = field(default_factory=TrainConfig)
+    task: Task
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    train: Flat[TrainConfig] = field(default_factory=TrainConfig)
     finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
 
 
 def finetune_student_stage(
     config: FinetuneStudent, seed: int, *, collective: str = COLLECTIVE, out: str = ""
-) -> Stage:
-    """`collective`: where it begins, and `out`: where it goes, if these are not the run's own."""
-    out = out or student_path("finetuned", config.task, seed)
-    return Stage("finetune-student", config.task, out, finetune_student, config, (collective,), seed, MAKES)
+) -> Stage[FinetuneStudent]:
+    """`collective` gives the networks and `out` is the student's folder, if these are not the run's own."""
+    return Stage(
+        kind="finetune-student",
+        subject=config.task,
+        out=out or paths.student("finetuned", config.task, seed),
+        function=finetune_student,
+        config=config,
+        inputs={collective: MAKES_COLLECTIVE},
+        seed=seed,
+    )
 
 
-def finetune_student(work: Work) -> dict[str, Any]:
-    """The result is a collective again: the networks now a specialist's, and the encoder, if it was trained."""
-    config: FinetuneStudent = work.config
+def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
+    """The result is a collective again, with the tuned networks, and the tuned encoder if it was trained."""
+    config = work.config
     [folder] = work.inputs
     collective, networks, encoder = load_collective(work.run / folder)
     check_shapes(collective, spec(config.task))
@@ -146,7 +163,7 @@ def finetune_student(work: Work) -> dict[str, Any]:
 
 
 def _learning_settings(train: TrainConfig, networks: sac.SACConfig, tuning: FinetuningConfig) -> TrainConfig:
-    """The rates asked for, on the networks that are there; a trained actor's normaliser stands still."""
+    """The learning rates of `tuning`, the networks of the collective; its normaliser is not updated."""
     kept = ("width", "depth", "layer_norm", "log_std_min", "log_std_max", "gamma", "reward_scale")
     changes = {name: getattr(networks, name) for name in kept}
     tuned = replace(train.sac, normalize_obs=False, learning_rate=tuning.learning_rate, **changes)

@@ -4,23 +4,25 @@ Every cell is a student trained until its success has reached the level twice in
 What counts is how many environment steps that took, beside those of plain SAC with the same settings and seeds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import Any, cast, get_args
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.metrics import read_metrics
-from collectiverl.envs.tasks import label, resolve
+from collectiverl.artifacts.paths import COLLECTIVE, COMPARISON
+from collectiverl.artifacts.validation import at_least, renamed
+from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.statistics import seeds_interval
-from collectiverl.pipeline.plan import RunConfig, unfinished
-from collectiverl.policies import RUN_COLLECTIVE
+from collectiverl.pipeline.config import RunConfig
+from collectiverl.pipeline.plan import unfinished
+from collectiverl.reporting.ratios import PLAIN, median_ratio, ratio
 from collectiverl.sac.settings import TrainConfig
 from collectiverl.stages.base import Stage, summary
+from collectiverl.stages.cloning import CloneStudent, clone_student_stage
 from collectiverl.stages.collective import take_collective_stage
-from collectiverl.stages.comparison import CloneStudent, clone_student_stage
 from collectiverl.stages.evaluation import Evaluate, evaluate_stage
 from collectiverl.stages.experts import steps_to
 from collectiverl.stages.students import (
@@ -32,59 +34,54 @@ from collectiverl.stages.students import (
 )
 from collectiverl.student.finetune import FinetuningConfig
 from collectiverl.student.strategies import DEFAULT, Name
-from collectiverl.types import UserError
+from collectiverl.studies.table import write_table
+from collectiverl.types import ConfigError, UserError
 
-FOLDER = "comparison"
 RESULT, PICTURE = "comparison.json", "curves.png"
-PLAIN, ZERO_SHOT, CLONING = "none", "zero-shot", "cloning"
+ZERO_SHOT, CLONING = "zero-shot", "cloning"
 FINETUNE, FINETUNE_ENCODER = "finetune", "finetune-encoder"
-UNTRAINED = (ZERO_SHOT, CLONING)  # judged once, at their end
+UNTRAINED = (ZERO_SHOT, CLONING)  # evaluated once, at the end
 TIMES = 2  # evaluations in a row
+ROWS = (ZERO_SHOT, CLONING, PLAIN, "+".join(DEFAULT))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonConfig:
-    """Which students, and how they are judged."""
+    """Which students are compared, and how they are evaluated."""
 
     tasks: tuple[str, ...] = ()  # none: the run's student tasks
-    strategies: tuple[str, ...] = (
-        ZERO_SHOT,
-        CLONING,
-        PLAIN,
-        "+".join(DEFAULT),
-    )  # joined by +; or finetune[-encoder]
-    collective: str = "mt10"  # shipped, or a run's folder; {task} in it stands for the student's task
-    seeds: int = 3  # students of every cell
-    steps: int = 60_000  # environment steps, at most
+    strategies: tuple[str, ...] = ROWS  # one row each; strategies joined by + help together
+    collective: str = "mt10"  # a shipped one, or a run's folder; {task} in it stands for the student's task
+    seeds: int = 3  # students of each strategy and task
+    steps: int = 60_000  # environment steps of a student, at most
     eval_every: int = 2_000  # environment steps
-    eval_episodes: int = 50
-    success: float = 0.9  # the level to be reached twice in a row
+    eval_episodes: int = 50  # of each evaluation
+    success: float = 0.9  # level to be reached twice in a row
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "steps", "eval_every", "eval_episodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
+        at_least(self, 1, "seeds", "steps", "eval_every", "eval_episodes")
         if not 0 < self.success <= 1:
-            raise ValueError(f"--success={self.success} is not in (0, 1]")
+            raise ConfigError("success", f"{self.success} is not in (0, 1]")
         combined = set(get_args(Name)) - {PLAIN}
         alone = {PLAIN, *UNTRAINED, FINETUNE, FINETUNE_ENCODER}
         unknown = [row for row in self.strategies if row not in alone and not set(row.split("+")) <= combined]
         if unknown or not self.strategies or len(set(self.strategies)) < len(self.strategies):
-            raise ValueError(
-                f"--strategies={' '.join(unknown or self.strategies)}: choose some of {', '.join(sorted(alone))}, and "
-                f"of {', '.join(sorted(combined))}, several of these joined by +, each row once"
+            raise ConfigError(
+                "strategies",
+                f"{' '.join(unknown or self.strategies)}: choose some of {', '.join(sorted(alone))}, and "
+                f"of {', '.join(sorted(combined))}, several of these joined by +, each row once",
             )
 
     @property
     def name(self) -> str:
-        """A folder's, after the collective."""
+        """The folder of the comparison is named after the collective."""
         path = Path(self.collective)
-        path = path.parent if path.name == RUN_COLLECTIVE else path
+        path = path.parent if path.name == COLLECTIVE else path
         return path.name.replace("{", "").replace("}", "")
 
     def of(self, task: str) -> str:
         """The collective that helps in a task: `push` and `push-v3` both stand for it."""
-        return self.collective.replace("{task}", label(task))
+        return self.collective.replace("{task}", task.removesuffix("-v3"))
 
     def train(self, base: TrainConfig) -> TrainConfig:
         return replace(
@@ -101,7 +98,7 @@ class ComparisonConfig:
 
 @dataclass(frozen=True)
 class Cell:
-    """One student, or baseline."""
+    """One student, or one baseline."""
 
     strategy: str
     task: str
@@ -114,19 +111,21 @@ def tasks(config: RunConfig, comparison: ComparisonConfig) -> tuple[str, ...]:
 
 
 def cells(config: RunConfig, comparison: ComparisonConfig) -> Iterator[Cell]:
-    """Those that take longest first: plain SAC before its rivals."""
+    """All students; plain SAC comes first, since it takes longest."""
     strategies = sorted(comparison.strategies, key=lambda name: name != PLAIN)
     for strategy in strategies:
         for task in tasks(config, comparison):
             for i in range(1 if strategy == ZERO_SHOT else comparison.seeds):
                 seed = config.seed + 1 + i
-                yield Cell(strategy, task, seed, _stage(config, comparison, strategy, task, seed))
+                with renamed(train=""):
+                    stage = _stage(config, comparison, strategy, task, seed)
+                yield Cell(strategy, task, seed, stage)
 
 
 def _stage(config: RunConfig, comparison: ComparisonConfig, strategy: str, task: str, seed: int) -> Stage:
     collective = "" if strategy == PLAIN else _taken(comparison, task).out
-    of = "" if strategy == PLAIN else f"{comparison.name}/"
-    out = f"{FOLDER}/{of}{strategy}/{task}/seed_{seed}"
+    of = "" if strategy == PLAIN else comparison.name
+    out = paths.compared_student(strategy, task, seed, of)
     train = comparison.train(config.student)
     if strategy == ZERO_SHOT:
         evaluation = Evaluate(kind="collective", policy=collective, task=task)
@@ -150,11 +149,11 @@ def _taken(comparison: ComparisonConfig, task: str) -> Stage:
     """The collective that helps in a task, in the run's folder."""
     source = comparison.of(task)
     name = comparison.name if source == comparison.collective else f"{comparison.name}/{task}"
-    return take_collective_stage(source, f"collective/{name}")
+    return take_collective_stage(source, paths.compared_collective(name))
 
 
-def stages(config: RunConfig, comparison: ComparisonConfig) -> list[Stage]:
-    """Collectives first."""
+def stages(run: Path, config: RunConfig, comparison: ComparisonConfig) -> list[Stage]:
+    """The collectives that help, then all students."""
     every = list(cells(config, comparison))
     taken = {}
     if set(comparison.strategies) != {PLAIN}:
@@ -162,11 +161,11 @@ def stages(config: RunConfig, comparison: ComparisonConfig) -> list[Stage]:
     return [*taken.values(), *(cell.stage for cell in every)]
 
 
-# -- what came out -----------------------------------------------------------------------------------------
+# -- the table ----------------------------------------------------------------------------------------------
 
 
 def summarize(run: Path, config: RunConfig, comparison: ComparisonConfig) -> dict[str, Any]:
-    """Every cell, its curves, and its ratio to plain SAC; written as `comparison.json`.
+    """One row a strategy and task, with curves and the ratio to plain SAC; written as `comparison.json`.
 
     Tasks and strategies of earlier calls stay in it, as long as all else is asked for as it was then.
     """
@@ -174,29 +173,21 @@ def summarize(run: Path, config: RunConfig, comparison: ComparisonConfig) -> dic
     found: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells(config, comparison):
         found.setdefault((cell.strategy, cell.task), []).append(cell)
-    missing = {stage.out for stage in unfinished(run, stages(config, comparison), overwrite=True)}
+    missing = {stage.out for stage in unfinished(run, stages(run, config, comparison), overwrite=True)}
     made = [mine for mine in found.values() if not missing & {cell.stage.out for cell in mine}]
     rows = [_row(run, mine, comparison) for mine in made]
     plain = {row["task"]: row for row in rows if row["strategy"] == PLAIN}
     for row in rows:
         if row["strategy"] not in UNTRAINED and row["task"] in plain:
             row["ratio"] = ratio(plain[row["task"]], row, comparison.steps)
-    result = {
-        "rows": rows,
-        "median_ratio": {name: _median_ratio(rows, name) for name in comparison.strategies},
-        "settings": sealed.to_jsonable(comparison),
-        "versions": sealed.versions(),
-    }
-    place = folder(run, comparison)
-    sealed.make_writable(place)
-    checkpoints.write_json(place / RESULT, result)
-    return result
+    medians = {name: median_ratio(rows, name) for name in comparison.strategies}
+    return write_table(result_path(run, comparison), rows, comparison, median_ratio=medians)
 
 
 def _with_earlier(run: Path, config: RunConfig, comparison: ComparisonConfig) -> ComparisonConfig:
     """The same, with what earlier calls compared as well."""
     comparison = replace(comparison, tasks=tasks(config, comparison))
-    path = folder(run, comparison) / RESULT
+    path = result_path(run, comparison)
     mine = ("tasks", "strategies")
     try:
         before = sealed.read_json(path)["settings"]
@@ -208,15 +199,15 @@ def _with_earlier(run: Path, config: RunConfig, comparison: ComparisonConfig) ->
             return comparison
         both = {name: tuple(dict.fromkeys((*getattr(comparison, name), *before[name]))) for name in mine}
         wider = replace(comparison, **both)
-        stages(config, wider)
+        stages(run, config, wider)
     except (UserError, KeyError, TypeError, ValueError):
-        return comparison  # nothing came earlier, it is damaged, or a collective of then is gone
+        return comparison  # there is no earlier result, it is damaged, or its collective is gone
     return wider
 
 
-def folder(run: Path, comparison: ComparisonConfig) -> Path:
-    """Where the figures and the picture of these tasks lie."""
-    return run / FOLDER / comparison.name
+def result_path(run: Path, comparison: ComparisonConfig) -> Path:
+    """The picture of the curves lies beside it."""
+    return run / COMPARISON / comparison.name / RESULT
 
 
 def _row(run: Path, mine: Sequence[Cell], comparison: ComparisonConfig) -> dict[str, Any]:
@@ -246,24 +237,3 @@ def _row(run: Path, mine: Sequence[Cell], comparison: ComparisonConfig) -> dict[
 def _interval(rates: Sequence[float], episodes: int) -> list[float]:
     successes = [round(rate * episodes) for rate in rates]
     return [round(bound, 4) for bound in seeds_interval(successes, [episodes] * len(rates))]
-
-
-def ratio(plain: Mapping[str, Any], row: Mapping[str, Any], most: int) -> dict[str, Any]:
-    """How many times fewer environment steps, by the medians of the seeds.
-
-    Who did not get there counts as having taken all the steps that it had: then the ratio is only a bound.
-    """
-    theirs, own = (median(most if s is None else s for s in r["steps"]) for r in (plain, row))
-    reached = [sum(s is not None for s in r["steps"]) > len(r["steps"]) / 2 for r in (plain, row)]
-    bound = {(True, True): "", (False, True): "at least", (True, False): "at most", (False, False): "unknown"}
-    return {"value": theirs / own, "bound": bound[reached[0], reached[1]]}
-
-
-def _median_ratio(rows: Sequence[Mapping[str, Any]], strategy: str) -> dict[str, Any] | None:
-    """Over the tasks that one of the two got to the end of; `bounds` of these are bounds, taken as they are."""
-    ratios = [row["ratio"] for row in rows if row["strategy"] == strategy != PLAIN and "ratio" in row]
-    known = [ratio for ratio in ratios if ratio["bound"] != "unknown"]
-    if not known:
-        return None
-    value = median(ratio["value"] for ratio in known)
-    return {"value": value, "tasks": len(known), "bounds": sum(bool(ratio["bound"]) for ratio in known)}

@@ -1,38 +1,65 @@
 """`extend-collective`: lifelong learning, one task after another on top of a run's collective."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import sealed
+from collectiverl.artifacts.paths import COLLECTIVE
 from collectiverl.collective.extension import ExtensionConfig
 from collectiverl.collective.policy import load_collective
+from collectiverl.envs.tasks import resolve
 from collectiverl.pipeline import plan
-from collectiverl.pipeline.plan import RunConfig
-from collectiverl.stages.base import Stage, summary
+from collectiverl.pipeline.config import RunConfig
+from collectiverl.stages.base import Stage, seconds, summary
 from collectiverl.stages.buffers import split_online_buffer_stage
-from collectiverl.stages.collective import COLLECTIVE
 from collectiverl.stages.extension import ExtendCollective, extend_collective_stage
+from collectiverl.stages.flags import Flat, Tasks
+from collectiverl.studies.table import write_table
 from collectiverl.types import UserError
 
 RESULT = "extensions.json"
 
 
-def stages(run: Path, config: RunConfig, extension: ExtensionConfig, tasks: Sequence[str]) -> list[Stage]:
-    """Of each task in turn: its expert, that one's buffer, the extension, and what its learner met.
+@dataclass(frozen=True, kw_only=True)
+class LifelongConfig:
+    """Which tasks are added, and how each is learned."""
 
-    `tasks` are the whole sequence, from the run's own collective on.
+    tasks: Tasks  # the whole sequence, on top of the run's own collective
+    extension: Flat[ExtensionConfig] = field(default_factory=ExtensionConfig)
+
+
+def result_path(run: Path, settings: LifelongConfig) -> Path:
+    return run / RESULT
+
+
+def stages(run: Path, config: RunConfig, settings: LifelongConfig) -> list[Stage]:
+    """For each task: its expert, the extension, and the buffer of its learner's episodes.
 
     Raises:
         UserError: the run has no collective, or it knows one of these tasks.
     """
+    seed, fraction = config.seed, config.validation_fraction
+    found: list[Stage] = []
+    for extended in _extensions(run, config, settings):
+        task = extended.config.task
+        found += [
+            *plan.experts(replace(config, tasks=(task,))),
+            extended,
+            split_online_buffer_stage(task, extended.out, f"extend-collective {task}", fraction, seed),
+        ]
+    return found
+
+
+def _extensions(run: Path, config: RunConfig, settings: LifelongConfig) -> Iterator[Stage[ExtendCollective]]:
+    """One stage a task, each on top of the one before."""
     if not sealed.is_sealed(run / COLLECTIVE):
         raise UserError(f"{run} has no collective yet: 'collectiverl run' makes one")
-    first, sac, encoder = load_collective(run / COLLECTIVE)
+    first, sac, _ = load_collective(run / COLLECTIVE)
+    tasks = resolve(settings.tasks)
     if again := [task for task in tasks if task in first.tasks]:
         raise UserError(f"the collective of {run} knows {', '.join(again)} already: name other tasks")
-    found: list[Stage] = []
     base, known = COLLECTIVE, first.tasks
     for task in tasks:
         step = ExtendCollective(
@@ -43,30 +70,18 @@ def stages(run: Path, config: RunConfig, extension: ExtensionConfig, tasks: Sequ
             backend=config.backend,
             fraction=config.validation_fraction,
             online=config.online,
-            transformer=replace(config.transformer, encoder=encoder) if encoder else config.transformer,
             collective=replace(config.collective, conditioning=first.conditioning.name, sac=sac),
-            extension=extension,
+            extension=settings.extension,
         )
-        extended = extend_collective_stage(step, config.seed)
-        found += [
-            *plan.experts(replace(config, tasks=(task,))),
-            plan.split_buffer(config, task, config.seed),
-            extended,
-            split_online_buffer_stage(
-                task, extended.out, f"extend-collective {task}", config.validation_fraction, config.seed
-            ),
-        ]
-        base, known = extended.out, step.tasks
-    return found
+        stage = extend_collective_stage(step, config.seed)
+        yield stage
+        base, known = stage.out, step.tasks
 
 
-def summarize(run: Path, every: Sequence[Stage], extension: ExtensionConfig) -> list[dict[str, Any]]:
+def summarize(run: Path, config: RunConfig, settings: LifelongConfig) -> dict[str, Any]:
     """One row for every extension, written as `extensions.json`."""
-    rows = [_row(run, stage) for stage in every if stage.name == "extend-collective"]
-    checkpoints.write_json(run / RESULT, {"rows": rows, "settings": sealed.to_jsonable(extension)})
-    return rows
-
-
-def _row(run: Path, stage: Stage) -> dict[str, Any]:
-    seconds = sealed.manifest(run / stage.out)["seconds"]
-    return {**summary(run / stage.out), "folder": stage.out, "seconds": round(seconds, 1)}
+    rows = []
+    for stage in _extensions(run, config, settings):
+        out = run / stage.out
+        rows.append({**summary(out), "folder": stage.out, "seconds": round(seconds(out), 1)})
+    return write_table(result_path(run, settings), rows, settings)

@@ -1,4 +1,4 @@
-"""A baseline of `compare-students`: the collective, cloned from its own episodes in the student's task."""
+"""Behaviour cloning: a student that only imitates the collective's episodes in its task, a baseline."""
 
 import contextlib
 import time
@@ -28,13 +28,21 @@ class CloneStudent:
     cloning: CloningConfig = field(default_factory=CloningConfig)
 
 
-def clone_student_stage(config: CloneStudent, seed: int, *, collective: str, out: str) -> Stage:
-    return Stage("clone-student", config.student.task, out, clone_student, config, (collective,), seed)
+def clone_student_stage(config: CloneStudent, seed: int, *, collective: str, out: str) -> Stage[CloneStudent]:
+    return Stage(
+        kind="clone-student",
+        subject=config.student.task,
+        out=out,
+        function=clone_student,
+        config=config,
+        inputs={collective: ""},
+        seed=seed,
+    )
 
 
-def clone_student(work: Work) -> dict[str, Any]:
-    """Plays `eval_episodes` fresh goals in the end."""
-    config: CloneStudent = work.config
+def clone_student(work: Work[CloneStudent]) -> dict[str, Any]:
+    """Trains, then plays `eval_episodes` fresh goals."""
+    config = work.config
     student, began = config.student, time.perf_counter()
     help = guidance_of(work, student.task, StrategyConfig(use=("imitation",)))
     prior, mentor_success, _ = played_first(student, config.prior_data, help, work.seed)

@@ -1,0 +1,101 @@
+"""The names of all files and folders of a run, once. Paths of stages are relative to the run's folder."""
+
+from typing import Literal
+
+# -- files ---------------------------------------------------------------------------------------------------
+
+CONFIG = "config.yaml"  # the settings of a run
+MANIFEST = "manifest.json"  # of a sealed folder
+SUMMARY = "summary.json"  # what a stage found: numbers for people and tables
+METRICS = "metrics.jsonl"
+LOGS = "logs"  # folder, of the processes of a run
+EPISODES = "episodes"  # folder, inside a stage's folder
+CARD, EXPERTS_FIGURES, COLLECTIVE_FIGURES = "README.md", "experts.json", "figures.json"  # of an export
+
+# -- folders of a run ----------------------------------------------------------------------------------------
+
+EXPERTS = "model"
+STUDENTS = "student"
+COLLECTIVE = "model_col"
+TRANSFORMER = "trajectory_transformer"
+DISTILL_BUFFER: Literal["buffer_distill"] = "buffer_distill"  # sampled from experts while they learned
+ONLINE_BUFFER: Literal["online_buffer"] = "online_buffer"  # collected by online distillation
+COMPARISON, ABLATION, EXTENDED = "comparison", "ablation", "extended"
+
+BufferKind = Literal["buffer_distill", "online_buffer"]
+StudentKind = Literal["student", "sac", "finetuned"]
+
+
+def _of(folder: str, task: str, seed: int) -> str:
+    return f"{folder}/{task}/seed_{seed}"
+
+
+def expert(task: str, seed: int) -> str:
+    return _of(EXPERTS, task, seed)
+
+
+def trained_together(start: str, seed: int) -> str:
+    """Experts of several tasks trained in one program; `start` is `scratch` or the demonstrations."""
+    return _of("together", start.replace(":", "_"), seed)
+
+
+def recorded(policy: str, task: str, seed: int) -> str:
+    return _of(f"recorded/{policy}", task, seed)
+
+
+def buffer(kind: BufferKind, task: str, seed: int) -> str:
+    return _of(kind, task, seed)
+
+
+def online_distill(tasks: str, seed: int) -> str:
+    """`tasks` is one name for all tasks that were distilled together."""
+    return _of("online_distill", tasks, seed)
+
+
+def student(kind: StudentKind, task: str, seed: int) -> str:
+    """A student with the collective's help, plain SAC beside it, or the collective's own networks, tuned."""
+    return _of(kind, task, seed)
+
+
+def evaluation(kind: str, task: str, seed: int) -> str:
+    """`kind` is what tables call the policy."""
+    return _of(f"evaluation/{kind}", task, seed)
+
+
+def probe(encoder: str, buffer: BufferKind) -> str:
+    """`encoder` is the folder of the run that holds it."""
+    return f"evaluation/probe/{encoder}/{buffer}"
+
+
+def summary(until: str) -> str:
+    """The summary of a run up to this point."""
+    return f"summary/{until}"
+
+
+def extension(task: str, count: int, seed: int) -> str:
+    """The collective that learned `task` last and knows `count` tasks."""
+    return _of(EXTENDED, f"{count}_{task}", seed)
+
+
+def ablation(group: str, variant: str, seed: int) -> str:
+    return f"{ABLATION}/{group}/{variant}/seed_{seed}"
+
+
+def ablation_encoder(name: str, seed: int) -> str:
+    return f"{ABLATION}/encoders/{name}/seed_{seed}"
+
+
+def compared_collective(name: str) -> str:
+    """The collective that helps the students of a comparison."""
+    return f"collective/{name}"
+
+
+def compared_student(strategy: str, task: str, seed: int, collective: str = "") -> str:
+    """Plain SAC depends on no collective and is shared by all comparisons."""
+    folder = f"{COMPARISON}/{collective}" if collective else COMPARISON
+    return _of(f"{folder}/{strategy}", task, seed)
+
+
+def log(stage: str) -> str:
+    """The log file of the stage with this folder."""
+    return f"{LOGS}/{stage.replace('/', '_')}.log"

@@ -1,0 +1,28 @@
+"""Writes the page of commands: `python -m collectiverl.cli.reference > docs/commands.md`."""
+
+import inspect
+
+from collectiverl.cli.commands import COMMANDS
+
+INTRODUCTION = """# Commands
+
+This page is written by `python -m collectiverl.cli.reference > docs/commands.md`.
+
+`collectiverl COMMAND --help` explains the settings of a command; `collectiverl run --help` shows those that are
+changed most, `collectiverl run --help-all` all of them. `--config run.yaml` changes settings from a file. The
+resolved settings are saved with every result."""
+
+
+def reference() -> str:
+    """The page: a table of all commands, then a section for each."""
+    rows = [
+        f"| [`{c.name}`](#{c.name}) | {c.help} | `collectiverl {c.name} {c.example}` |"
+        for c in COMMANDS.values()
+    ]
+    table = ["| command | what it makes or does | example |", "|---|---|---|", *rows]
+    sections = [f"## {c.name}\n\n{inspect.getdoc(c.settings)}" for c in COMMANDS.values()]
+    return "\n\n".join([INTRODUCTION, "\n".join(table), *sections]) + "\n"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -1,0 +1,164 @@
+"""The flags of the commands that are not one stage: of the whole pipeline, of studies, and of single policies."""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Generic, Literal, Self, TypeVar
+
+import tyro
+
+from collectiverl.artifacts.validation import at_least
+from collectiverl.cli.options import RunOptions
+from collectiverl.envs.tasks import resolve
+from collectiverl.evaluation.evaluate import EvaluateConfig
+from collectiverl.pipeline.config import RunConfig
+from collectiverl.pipeline.plan import Until
+from collectiverl.policies import tasks_of
+from collectiverl.stages.flags import Flat, Tasks
+from collectiverl.studies.ablation import AblationConfig
+from collectiverl.studies.comparison import ComparisonConfig
+from collectiverl.studies.lifelong import LifelongConfig
+
+S = TypeVar("S")  # the settings of a study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The flags of a command."""
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        """The flags before they are read, with `tyro.MISSING` for those that must be given.
+
+        `run` holds the settings of the run, where the command is about one.
+        """
+        return cls()
+
+    def resolved(self) -> Self:
+        """With canonical names of tasks, and with what follows from other flags."""
+        return self
+
+    def positionals(self) -> dict[str, str]:
+        """Settings that were given without their flag: `{"config.train.steps": "STEPS"}`."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Settings):
+    """The flags of a command about a run."""
+
+    options: Flat[RunOptions] = field(default_factory=RunOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyStages(RunSettings):
+    """The flags of a command that runs many stages side by side."""
+
+    cores: int = 0  # stages side by side; 0: one for each core
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "cores")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(ManyStages):
+    """The whole pipeline: experts, trajectory transformer, collective, students, evaluation.
+
+    A second run of a finished folder does nothing, and a killed run goes on where it was. The folder is named
+    after the preset unless --run is given.
+    """
+
+    until: Until = "end"  # stop when these are trained and evaluated
+    settings: Flat[RunConfig] = field(default_factory=RunConfig)
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(options=options, settings=run)
+
+    def resolved(self) -> Self:
+        return replace(self, settings=self.settings.resolved())
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings(ManyStages, Generic[S]):
+    """The flags of a study."""
+
+    study: Flat[S]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablate(StudySettings[AblationConfig]):
+    """Measure what each choice of encoder and collective is worth, on the data of a finished run.
+
+    What is done already is not done again.
+    """
+
+    study: Flat[AblationConfig] = field(default_factory=AblationConfig)
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(options=options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareStudents(StudySettings[ComparisonConfig]):
+    """Compare students that a collective helps with plain SAC: strategies, tasks and seeds.
+
+    Strategies are none (plain SAC), likelihood, potential, jump-start, prior-data and imitation, several joined
+    by +; finetune and finetune-encoder (SAC on the collective's own networks); and two that are not trained by
+    SAC, zero-shot and cloning. What is done already is not done again.
+    """
+
+    study: Flat[ComparisonConfig] = field(default_factory=ComparisonConfig)
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(options=options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtendCollective(StudySettings[LifelongConfig]):
+    """Teach the run's collective one task after another, each from one more expert, and rehearse the old tasks.
+
+    The experts are trained, shipped or scripted, as in the run. Name the whole sequence of tasks: those that were
+    added before are not added again.
+    """
+
+    study: Flat[LifelongConfig]
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(options=options, study=LifelongConfig(tasks=tyro.MISSING))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Settings):
+    """Play a policy on Meta-World's protocol: deterministic actions, each goal once, up to the time limit.
+
+    POLICY is a folder (runs/demo for its collective, runs/demo/model/reach-v3/seed_0 for an expert) or a name
+    (mt10, mt10/push, scripted:push, random:push). Without a TASK it plays the tasks that it was made for.
+    """
+
+    policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
+    tasks: Tasks = ()  # tasks or benchmarks; none: those that the policy was made for
+    json: str | None = None  # file for the results
+    video: str | None = None  # folder for one video of each task
+    settings: Flat[EvaluateConfig] = field(default_factory=EvaluateConfig)
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(policy=tyro.MISSING)
+
+    def resolved(self) -> Self:
+        return replace(self, tasks=resolve(self.tasks) or tasks_of(self.policy))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(RunSettings):
+    """Copy a run's experts, or its collective, with a model card, without episodes and logs."""
+
+    out: str  # folder to write, which must be empty
+    what: Literal["experts", "collective"] = "experts"
+    seeds: tuple[str, ...] = ()  # other runs that differ in their seed alone, for a collective's card
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(options=options, out=tyro.MISSING)

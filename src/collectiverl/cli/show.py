@@ -1,0 +1,109 @@
+"""What the commands show at their end: tables, and where the files lie."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from collectiverl.artifacts import paths
+from collectiverl.artifacts.paths import (
+    ABLATION,
+    CARD,
+    COLLECTIVE,
+    COLLECTIVE_FIGURES,
+    CONFIG,
+    EXPERTS,
+    EXPERTS_FIGURES,
+    EXTENDED,
+    STUDENTS,
+    SUMMARY,
+    TRANSFORMER,
+)
+from collectiverl.cli.progress import console
+from collectiverl.cli.settings import Ablate, CompareStudents, Evaluate, Export, ExtendCollective, Run
+from collectiverl.cli.stage_settings import StageSettings
+from collectiverl.reporting.curves import draw_curves
+from collectiverl.reporting.probe import probe_tables
+from collectiverl.reporting.tables import (
+    ablation_table,
+    comparison_table,
+    extensions_table,
+    median_lines,
+    places,
+    policies_table,
+)
+from collectiverl.stages.representation import PICTURES
+from collectiverl.studies import ablation, comparison, lifelong
+
+Found = Mapping[str, Any]
+
+
+def show_run(settings: Run, summary: Found) -> None:
+    """The policies of a run, and where everything lies."""
+    console.print(policies_table(summary["policies"]))
+    names = {
+        "these figures": f"{paths.summary(settings.until)}/{SUMMARY}",
+        "settings": CONFIG,
+        "experts": EXPERTS,
+    }
+    if settings.until == "experts":
+        cost = f"{summary['env_steps']:,} environment steps, {summary['core_seconds']:,.0f} core-seconds"
+        console.print(f"together {cost}")
+    else:
+        _show_collective(summary)
+        names |= {"transformer": TRANSFORMER, "collective": COLLECTIVE, "students": STUDENTS}
+        names |= {"pictures": summary["probe"]["folder"]}
+    console.print(places(settings.options.folder, names))
+
+
+def _show_collective(summary: Found) -> None:
+    means = ", ".join(f"{kind} {mean['success_any']:.3f}" for kind, mean in summary["mean"].items())
+    console.print(f"success on average over tasks: {means}")
+    console.print(*probe_tables(summary["probe"]), sep="")
+    for label, steps in summary["solved_at"].items():
+        solved = f"solved after {steps:,} environment steps" if steps else "not solved in training"
+        console.print(f"{label}: {solved}")
+
+
+def show_stage(settings: StageSettings, found: Found) -> None:
+    """The stage's summary as it is, and where it lies."""
+    console.print_json(data=found["summary"])
+    console.print(places(settings.options.folder, {"result": found["out"]}))
+
+
+def show_probe(settings: StageSettings, found: Found) -> None:
+    """Tables in place of the summary, whose matrices of fifty tasks would fill the terminal."""
+    console.print(*probe_tables(found["summary"]), sep="")
+    names = {"these figures": SUMMARY, **PICTURES}
+    console.print(places(settings.options.folder / found["out"], names))
+
+
+def show_ablation(settings: Ablate, found: Found) -> None:
+    console.print(ablation_table(found["rows"]))
+    _show_places(ablation.result_path(settings.options.folder, settings.study), {"rows": ABLATION})
+
+
+def show_comparison(settings: CompareStudents, found: Found) -> None:
+    """Draws the curves, too."""
+    path = comparison.result_path(settings.options.folder, settings.study)
+    draw_curves(found["rows"], found["settings"], path.parent / comparison.PICTURE)
+    console.print(comparison_table(found["rows"], found["settings"]), *median_lines(found), sep="\n")
+    _show_places(path, {"curves": comparison.PICTURE})
+
+
+def show_extensions(settings: ExtendCollective, found: Found) -> None:
+    console.print(*extensions_table(found["rows"]), sep="")
+    path = lifelong.result_path(settings.options.folder, settings.study)
+    _show_places(path, {"collectives": EXTENDED})
+
+
+def show_evaluation(settings: Evaluate, found: Found) -> None:
+    console.print(policies_table(found["policies"]))
+
+
+def show_export(settings: Export, found: Found) -> None:
+    figures = EXPERTS_FIGURES if settings.what == "experts" else COLLECTIVE_FIGURES
+    console.print(places(Path(settings.out), {"model card": CARD, "figures": figures}))
+
+
+def _show_places(result: Path, names: Mapping[str, str]) -> None:
+    console.print(places(result.parent, {"these figures": result.name, **names}))

@@ -1,0 +1,107 @@
+"""The settings of a run, and its folder."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import yaml  # type: ignore[import-untyped]
+
+from collectiverl.artifacts import sealed
+from collectiverl.artifacts.paths import CONFIG
+from collectiverl.artifacts.validation import at_least, fraction
+from collectiverl.collective.online import OnlineConfig
+from collectiverl.collective.train import CollectiveConfig
+from collectiverl.envs.make import Backend
+from collectiverl.envs.tasks import resolve
+from collectiverl.evaluation.evaluate import EvaluateConfig
+from collectiverl.representation.train import TransformerConfig
+from collectiverl.sac.settings import TrainConfig
+from collectiverl.stages.experts import demo_count
+from collectiverl.stages.online import TeacherKind
+from collectiverl.stages.recording import Record
+from collectiverl.student.strategies import StrategyConfig
+from collectiverl.types import ConfigError, UserError
+
+Experts = Literal["trained", "shipped", "scripted"]
+NOISE_LEVELS = 24  # environments, each with a share of random actions, in which other experts are recorded
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The whole pipeline, from experts to students."""
+
+    tasks: tuple[str, ...] = ("reach", "drawer-close", "window-close")  # names, or benchmarks such as MT10
+    seed: int = 0  # of all random numbers
+    backend: Backend = "auto"  # simulator of all training; auto: EnvPool where it agrees with Meta-World
+    # in this run; or shipped with the package; or Meta-World's scripted policies
+    experts: Experts = "trained"
+    goals_hidden: bool = False  # the collective does not see the goals, which its teachers do
+    student_tasks: tuple[str, ...] = ("window-close",)  # one student for each
+    validation_fraction: float = 0.2  # share of each buffer's episodes that is held out for validation
+    mixed_skill: int = 48  # episodes recorded of an expert that is not trained here, from random to skilled
+    demos: str = "scripted:20"  # demonstrations that the experts of `demo_tasks` begin with
+    demo_tasks: tuple[str, ...] = ()  # tasks whose experts begin with demonstrations
+    vectorize: bool = False  # train the experts in one program, for a GPU
+    expert: TrainConfig = field(default_factory=TrainConfig)
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
+    collective: CollectiveConfig = field(default_factory=CollectiveConfig)
+    student: TrainConfig = field(default_factory=TrainConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ConfigError("tasks", "is empty: name at least one task, or a benchmark such as MT10")
+        demo_count(self.demos)
+        fraction(self, "validation_fraction")
+        at_least(self, 2, "mixed_skill")
+        at_least(self, 0, "seed")
+
+    @property
+    def teacher(self) -> TeacherKind:
+        """Who labels for the collective."""
+        return "scripted" if self.experts == "scripted" else "sac"
+
+    @property
+    def reads(self) -> bool:
+        """Whether the collective needs the trajectory transformer, and with it the experts' samples."""
+        return self.collective.reads
+
+    def mixed_skill_of(self, task: str) -> Record:
+        """The recording of an expert that is not trained here, in place of the episodes of its training."""
+        return Record(
+            task=task,
+            policy="mixed-skill",
+            episodes=self.mixed_skill,
+            num_envs=min(NOISE_LEVELS, self.mixed_skill),
+            horizon=self.expert.horizon,
+            backend=self.backend,
+        )
+
+    def demos_of(self, task: str) -> str:
+        """The demonstrations that the expert of `task` begins with, such as scripted:20, or ""."""
+        return self.demos if task in self.demo_tasks else ""
+
+    def resolved(self) -> "RunConfig":
+        """With canonical names of all tasks, benchmarks expanded."""
+        return replace(
+            self,
+            tasks=resolve(self.tasks),
+            student_tasks=resolve(self.student_tasks),
+            demo_tasks=resolve(self.demo_tasks) if self.demo_tasks else (),
+        )
+
+
+def claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:
+    """Makes `run` the folder of this configuration, or says what differs from the one it belongs to."""
+    sealed.make_writable(run)
+    path, record = run / CONFIG, sealed.to_jsonable(config)
+    if path.is_file() and not overwrite:
+        changed = sealed.differences(record, yaml.safe_load(path.read_text()))
+        if changed:
+            raise UserError(
+                f"{run} belongs to another configuration ({'; '.join(changed[:3])}): "
+                "choose another folder with --run, or pass --overwrite"
+            )
+    sealed.write_atomically(path, yaml.safe_dump(record, sort_keys=False).encode())

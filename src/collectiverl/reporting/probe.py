@@ -1,0 +1,62 @@
+"""Tables of how well an encoder tells tasks apart."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from collectiverl.reporting.tables import make_table
+
+
+def probe_tables(probe: Mapping[str, Any]) -> Iterator[Table]:
+    """All that a probe of the trajectory transformer found."""
+    yield probe_table(probe)
+    yield clustering_table(probe)
+    yield confused_table(probe)
+
+
+def probe_table(probe: Mapping[str, Any]) -> Table:
+    """How well a linear probe tells the tasks apart, by the number of steps seen."""
+    table = make_table(
+        title=f"which task is it? linear probe, held-out episodes (chance {probe['chance']:.2f})"
+    )
+    views = {"embedding z": probe, "raw state": probe["raw"], "raw window": probe["raw_window"]}
+    for name in ("steps seen", *views):
+        table.add_column(name, justify="right")
+    for length in probe["linear_probe"]:
+        table.add_row(length, *(f"{view['linear_probe'][length]:.3f}" for view in views.values()))
+    return table
+
+
+def clustering_table(probe: Mapping[str, Any]) -> Table:
+    """Agreement of clusters with the tasks: k-means, then a mixture that also finds their number."""
+    table = make_table(title=f"clusters of full windows, against {probe['tasks']} tasks")
+    table.add_column("of", no_wrap=True)
+    table.add_column("by", no_wrap=True)
+    for name in ("clusters", "NMI", "ARI", "purity", "silhouette"):
+        table.add_column(name, justify="right")
+    for of, found in (("embedding z", probe["clustering"]), ("raw state", probe["raw"]["clustering"])):
+        mixture = found["mixture"]
+        table.add_row(of, "k-means", str(probe["tasks"]), *_agreement(found), f"{found['silhouette']:.3f}")
+        table.add_row("", "mixture", str(mixture["clusters"]), *_agreement(mixture), "")
+    return table
+
+
+def _agreement(found: Mapping[str, Any]) -> list[str]:
+    return [f"{found[name]:.3f}" for name in ("nmi", "ari", "purity")]
+
+
+def confused_table(probe: Mapping[str, Any]) -> Table:
+    """The pairs of tasks that the probe confuses most, at the first step and later."""
+    pairs = probe["most_confused"]
+    table = make_table(
+        title="most confused, as a share of the task's windows" if pairs else "no task is taken for another",
+        show_header=bool(pairs),
+    )
+    table.add_column("task", no_wrap=True)
+    table.add_column("taken for", no_wrap=True)
+    for length in pairs[0]["share"] if pairs else ():
+        table.add_column("at the first step" if length == "1" else f"after {length} steps", justify="right")
+    for pair in pairs:
+        table.add_row(pair["task"], pair["taken_for"], *(f"{share:.0%}" for share in pair["share"].values()))
+    return table

@@ -1,0 +1,89 @@
+"""`record`: episodes of a random, scripted or mixed policy, labelled by the scripted one."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+
+from collectiverl.artifacts import paths
+from collectiverl.artifacts.paths import EPISODES
+from collectiverl.artifacts.validation import at_least
+from collectiverl.data.episodes import write
+from collectiverl.envs.core import VectorEnv
+from collectiverl.envs.make import Backend, make_envs, spec
+from collectiverl.envs.rollout import NoisyPolicy, RandomPolicy, episodes
+from collectiverl.envs.scripted import ScriptedPolicy
+from collectiverl.stages.base import Stage, Work
+from collectiverl.stages.flags import Task
+from collectiverl.types import Episode, Policy, TeachingPolicy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Episodes of one policy in one task.
+
+    `mixed` plays half of the episodes by the random and half by the scripted policy. `mixed-skill` plays the
+    scripted policy with a share of random actions: all are random in the first environment, none in the last.
+    """
+
+    task: Task
+    policy: Literal["random", "scripted", "mixed", "mixed-skill"] = "scripted"  # who plays
+    episodes: int = 20
+    num_envs: int = 5  # played side by side
+    horizon: int | None = None  # steps of an episode, at most; None: the environment's own limit
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "episodes", "num_envs", "horizon")
+
+
+def record_stage(config: Record, seed: int) -> Stage[Record]:
+    return Stage(
+        kind="record",
+        subject=config.task,
+        out=paths.recorded(config.policy, config.task, seed),
+        function=record,
+        config=config,
+        seed=seed,
+    )
+
+
+def record(work: Work[Record]) -> dict[str, Any]:
+    played = recorded(work, work.config, ScriptedPolicy((work.config.task,)))
+    write(work.folder / EPISODES, played)
+    success = [bool(e.success.any()) for e in played]
+    return {"task": work.config.task, "episodes": len(played), "success": sum(success) / len(success)}
+
+
+def recorded(work: Work, config: Record, teacher: TeachingPolicy) -> list[Episode]:
+    """Episodes of `teacher`, of random actions, or of both, labelled by `teacher`."""
+    num_envs = min(config.num_envs, config.episodes)
+    random = RandomPolicy(spec(config.task).action_dim, work.seed)
+    half = config.episodes // 2
+    plays: dict[str, list[tuple[str, Policy, int]]] = {
+        "random": [("random", random, config.episodes)],
+        "scripted": [("scripted", teacher, config.episodes)],
+        "mixed": [("random", random, half), ("scripted", teacher, config.episodes - half)],
+        "mixed-skill": [
+            ("mixed", NoisyPolicy(teacher, np.linspace(1, 0, num_envs), work.seed), config.episodes)
+        ],
+    }
+    envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh", horizon=config.horizon)
+    played = []
+    with contextlib.closing(envs):
+        for phase, policy, wanted in plays[config.policy]:
+            for episode in first_episodes(envs, policy, wanted, phase=phase, seed=work.seed):
+                played.append(replace(episode, labels=teacher.label(episode.obs[:-1], episode.action)))
+                work.report(len(played), config.episodes, phase)
+    return played
+
+
+def first_episodes(
+    envs: VectorEnv, policy: Policy, wanted: int, *, phase: str, seed: int
+) -> Iterator[Episode]:
+    """The first `wanted` episodes, as they end."""
+    stream = episodes(envs, policy, per_env=-(-wanted // envs.num_envs), phase=phase, seed=seed)
+    return islice(stream, wanted)

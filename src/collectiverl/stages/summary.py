@@ -1,0 +1,149 @@
+"""The summary of a run: every policy's row, means, and what they cost, from the sealed stages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from collectiverl.artifacts import paths, sealed
+from collectiverl.stages.base import Stage, StageKind, Work, seconds, summary
+from collectiverl.stages.evaluation import KINDS
+from collectiverl.stages.experts import steps_to
+from collectiverl.stages.students import TrainStudent
+
+COLLECTIVE_FROM: tuple[StageKind, ...] = (  # the stages whose time counts as the collective's
+    *("train-together", "train-task", "take-expert", "record"),
+    *("train-transformer", "online-distill", "distill-collective"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummarizeExperts:
+    """The experts of a run; `experts` and `evaluations` are their folders, one a task."""
+
+    tasks: tuple[str, ...]
+    experts: tuple[str, ...]
+    evaluations: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummarizeRun:
+    """All policies of a run; every string but a task or a label is a folder of the run."""
+
+    tasks: tuple[str, ...]
+    experts: tuple[str, ...]  # that were trained or taken for this run
+    online: str
+    probe: str
+    evaluations: tuple[str, ...]
+    students: Mapping[str, str]  # label -> folder
+    made_from: tuple[str, ...]  # the stages whose time counts as the collective's
+    stages: tuple[str, ...]  # all
+
+
+def summary_of_experts(
+    tasks: tuple[str, ...], experts: tuple[str, ...], every: Sequence[Stage], seed: int
+) -> Stage[SummarizeExperts]:
+    """`experts` are the folders of the experts, `every` the stages that train and evaluate them."""
+    found = tuple(s.out for s in every if s.kind == "evaluate" and s.config.kind == "expert")
+    return Stage(
+        kind="summary",
+        subject="experts",
+        out=paths.summary("experts"),
+        function=summarize_experts,
+        config=SummarizeExperts(tasks=tasks, experts=experts, evaluations=found),
+        inputs=dict.fromkeys((*experts, *found), ""),
+        seed=seed,
+    )
+
+
+def summary_of_run(
+    until: str,
+    tasks: tuple[str, ...],
+    experts: tuple[str, ...],
+    every: Sequence[Stage],
+    seed: int,
+) -> Stage[SummarizeRun]:
+    """`every`: the stages of the run, one online distillation and one probe among them."""
+    [online] = (s.out for s in every if s.kind == "online-distill")
+    [probe] = (s.out for s in every if s.kind == "probe")
+    students = (s for s in every if isinstance(s.config, TrainStudent))
+    config = SummarizeRun(
+        tasks=tasks,
+        experts=experts,
+        online=online,
+        probe=probe,
+        evaluations=tuple(s.out for s in every if s.kind == "evaluate"),
+        students={f"{s.subject} ({s.config.kind})": s.out for s in students},
+        made_from=tuple(s.out for s in every if s.kind in COLLECTIVE_FROM),
+        stages=tuple(s.out for s in every),
+    )
+    return Stage(
+        kind="summary",
+        subject=until,
+        out=paths.summary(until),
+        function=summarize_run,
+        config=config,
+        inputs=dict.fromkeys(config.stages, ""),
+        seed=seed,
+    )
+
+
+def summarize_experts(work: Work[SummarizeExperts]) -> dict[str, Any]:
+    """The experts' rows and what they cost."""
+    config = work.config
+    trained = [summary(work.run / folder) for folder in config.experts]
+    reached = {
+        task: steps_to(work.run / folder, 0.9)
+        for task, folder in zip(config.tasks, config.experts, strict=True)
+    }
+    return {
+        "tasks": list(config.tasks),
+        "seed": work.seed,
+        "policies": [summary(work.run / folder) for folder in config.evaluations],
+        "env_steps": sum(expert["env_steps"] for expert in trained),
+        "core_seconds": round(sum(expert["seconds"] for expert in trained), 1),
+        "steps_to_0.9": reached,
+        "versions": sealed.versions(),
+    }
+
+
+def summarize_run(work: Work[SummarizeRun]) -> dict[str, Any]:
+    """Every policy's row; the collective's says what it took to make, its experts included."""
+    config = work.config
+    rows = [summary(work.run / folder) for folder in config.evaluations]
+    rows.sort(key=lambda row: KINDS.index(row["policy"]))
+    cost = _cost_of_collective(work.run, config)
+    return {
+        "tasks": list(config.tasks),
+        "seed": work.seed,
+        "policies": [row | cost if row["policy"] == "collective" else row for row in rows],
+        "probe": _probe(work.run, config.probe),
+        "mean": {kind: _mean(rows, kind) for kind in KINDS if any(row["policy"] == kind for row in rows)},
+        "solved_at": {
+            label: summary(work.run / folder)["solved_at"] for label, folder in config.students.items()
+        },
+        "stage_seconds": {folder: seconds(work.run / folder) for folder in config.stages},
+        "versions": sealed.versions(),
+    }
+
+
+def _cost_of_collective(run: Path, config: SummarizeRun) -> dict[str, float]:
+    """Environment steps of its experts and its own data; seconds as if its stages ran one after the other."""
+    collected = [summary(run / folder)["env_steps"] for folder in (*config.experts, config.online)]
+    return {
+        "env_steps": sum(collected),
+        "seconds": round(sum(seconds(run / folder) for folder in config.made_from), 1),
+    }
+
+
+def _probe(run: Path, folder: str) -> dict[str, Any]:
+    """Without the confusions: thousands of numbers that stand in the probe's own summary."""
+    found = summary(run / folder)
+    del found["confusion"]
+    return found | {"folder": folder}
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float]:
+    """Over tasks, each counting alike."""
+    mine = [row for row in rows if row["policy"] == kind]
+    return {name: sum(row[name] for row in mine) / len(mine) for name in ("success_any", "success_last")}
