@@ -167,7 +167,16 @@ def _evaluations(c: RunConfig, kinds: Sequence[PolicyKind]) -> list[Stage[Evalua
     wanted += [Evaluate(kind="collective", policy=COLLECTIVE, task=t) for t in c.tasks]
     wanted += [Evaluate(kind=s.config.kind, policy=s.out, task=s.config.task) for s in _students(c)]
     chosen = sorted((w for w in wanted if w.kind in kinds), key=lambda w: kinds.index(w.kind))
-    return [evaluate_stage(replace(w, evaluate=c.evaluate), c.seed) for w in chosen]
+    hidden = {"collective": c.goals_hidden}  # the others were trained with goals that they see
+    return [
+        evaluate_stage(
+            replace(
+                w, evaluate=replace(c.evaluate, goals_hidden=hidden.get(w.kind, c.evaluate.goals_hidden))
+            ),
+            c.seed,
+        )
+        for w in chosen
+    ]
 
 
 # -- what is left to do ------------------------------------------------------------------------------------
