@@ -15,7 +15,7 @@ from collectiverl.cli.parser import flags, parse
 from collectiverl.cli.reference import reference
 from collectiverl.cli.settings import Run, Settings
 from collectiverl.policies import tasks_of
-from collectiverl.stages.flags import Flat, Optional
+from collectiverl.stages.flags import Flat, OrNone
 from collectiverl.types import ConfigError, StageFailed, UserError
 
 MT10 = (
@@ -113,7 +113,7 @@ class Twice(Settings):
 
     expert: Inner = field(default_factory=Inner)
     student: Flat[Inner] = field(default_factory=Inner)
-    other_one: Optional[Inner] = None
+    other_one: OrNone[Inner] = None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where numbers go: JSONL always, TensorBoard beside it, and a progress channel to whoever watches."""
+"""Metrics: written as JSONL and for TensorBoard; and the function by which a stage reports its progress."""
 
 import contextlib
 import json
@@ -15,11 +15,11 @@ Report = Callable[[int, int, str], None]  # (done, total, note), called as a sta
 
 
 def silent(done: int, total: int, note: str = "") -> None:
-    """The progress report of a caller that does not watch."""
+    """Reports nothing."""
 
 
 class MetricsLog:
-    """Appends one line per call to `metrics.jsonl`; a resumed stage cuts back to its checkpoint's step."""
+    """Appends one line per call to `metrics.jsonl`; a resumed stage drops the lines after its checkpoint."""
 
     def __init__(self, folder: Path, *, resume_at: int | None = None):
         self.path = folder / METRICS
@@ -56,7 +56,7 @@ def read_metrics(folder: Path) -> list[dict[str, int | float]]:
 
 @contextlib.contextmanager
 def metrics_log(folder: Path | None, *, resume_at: int | None = None) -> Iterator[MetricsLog | None]:
-    """A log in `folder`, closed however the block ends; none without a folder."""
+    """A log in `folder`, closed at the end of the block; None without a folder."""
     if folder is None:
         yield None
         return

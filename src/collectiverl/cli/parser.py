@@ -57,7 +57,7 @@ def parse(kind: type[S], args: Sequence[str], *, prog: str, essential: Sequence[
 
 @contextlib.contextmanager
 def refusals(settings: Settings) -> Iterator[None]:
-    """What a config refuses that is made from these settings is said of the flag."""
+    """Configs that are made from these settings are refused under the names of their flags."""
     try:
         yield
     except ConfigError as error:

@@ -141,7 +141,7 @@ def _of_phases(table: EpisodeTable, phases: Sequence[str]) -> EpisodeTable:
 
 
 def play(collective: Collective, config: Ablation) -> list[Episode]:
-    """All tasks side by side, as many environments of each, so that embeddings can be exchanged."""
+    """Plays all tasks side by side, with equally many environments of each, so that embeddings can be exchanged."""
 
     def policy(tasks: Sequence[str], seed: int) -> Policy:
         if config.shuffled:

@@ -16,7 +16,7 @@ from collectiverl.sac.settings import TrainConfig
 from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.experts import TrainTask, train_agents, training_summary
-from collectiverl.stages.flags import Flat, Optional, Task
+from collectiverl.stages.flags import Flat, OrNone, Task
 from collectiverl.student.finetune import Anchor, Embedded, FinetuningConfig, seeing, tuned
 from collectiverl.student.prior_data import Played, PriorDataConfig, play
 from collectiverl.student.strategies import StrategyConfig, guidance
@@ -34,7 +34,7 @@ class TrainStudent:
     task: Task
     backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
     train: Flat[TrainConfig] = field(default_factory=TrainConfig)
-    strategy: Optional[StrategyConfig] = field(default_factory=StrategyConfig)  # None: plain SAC
+    strategy: OrNone[StrategyConfig] = field(default_factory=StrategyConfig)  # None: plain SAC
 
     def __post_init__(self) -> None:
         if self.strategy and "prior-data" in self.strategy.use:

@@ -185,7 +185,7 @@ def summarize(run: Path, config: RunConfig, comparison: ComparisonConfig) -> dic
 
 
 def _with_earlier(run: Path, config: RunConfig, comparison: ComparisonConfig) -> ComparisonConfig:
-    """The same, with what earlier calls compared as well."""
+    """The same, with the tasks and strategies of earlier calls added."""
     comparison = replace(comparison, tasks=tasks(config, comparison))
     path = result_path(run, comparison)
     mine = ("tasks", "strategies")
@@ -230,7 +230,7 @@ def _row(run: Path, mine: Sequence[Cell], comparison: ComparisonConfig) -> dict[
         {"steps": [int(line["step"]) + b for line in log], "success": [line["eval/success"] for line in log]}
         for log, b in zip(map(read_metrics, folders), before, strict=True)
     ]
-    row["success"] = [curve["success"][-1] for curve in row["curves"]]  # the last one, which chose nothing
+    row["success"] = [curve["success"][-1] for curve in row["curves"]]  # of the last evaluation, not the best
     return row
 
 
