@@ -14,6 +14,7 @@ from benchmarks.measure import Contender, Metrics, Results, available_cores, int
 from benchmarks.results import Outcome, Repeated, Table, command
 from collectiverl.data.replay import Replay, Row
 from collectiverl.sac import agent as sac
+from collectiverl.sac.updates import update
 from collectiverl.types import Transition
 
 OBS_DIM, ACTION_DIM = 39, 4  # Meta-World's
@@ -124,7 +125,7 @@ def _updates(
 
         def call() -> None:
             nonlocal state
-            state, _ = jax.block_until_ready(sac.update(state, batches(), keys[0], CONFIG))
+            state, _ = jax.block_until_ready(update(state, batches(), keys[0], CONFIG))
 
         return rate(call, updates * experts, seconds)
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -83,11 +84,11 @@ def metaworld_env(task: str, seed: int = 0) -> gym.Env:
 
 def fresh_goals_env(task: str) -> gym.Env:
     """The task with a goal drawn afresh every episode, as our experts train on it."""
-    from collectiverl.envs.sawyer import SawyerEnv, sawyer_spec
+    from collectiverl.envs.metaworld.sawyer import SawyerEnv, sawyer_goals, sawyer_spec
 
     spec = sawyer_spec(task)
     space = gym.spaces.Box(-np.inf, np.inf, (spec.obs_dim,), np.float32)
-    env = SawyerEnv(task, GoalSequence(task, "fresh", "random"), spec.horizon)
+    env = SawyerEnv(task, GoalSequence(partial(sawyer_goals, task), "fresh", "random"), spec.horizon)
     return gym.wrappers.TransformObservation(env, lambda obs: obs[: spec.obs_dim].astype(np.float32), space)
 
 

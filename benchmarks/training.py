@@ -4,8 +4,6 @@ import time
 from collections.abc import Sequence
 
 import jax
-import numpy as np
-from jaxtyping import Float
 
 from benchmarks import peers
 from benchmarks.measure import Metrics
@@ -14,26 +12,27 @@ from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import Step
 from collectiverl.sac import agent as sac
-from collectiverl.sac.settings import NoHelp, SamplingConfig, TrainConfig
+from collectiverl.sac.help import NoHelp
+from collectiverl.sac.settings import SamplingConfig, TrainConfig
 from collectiverl.sac.train import Trainer
 
 WARMUP = 1_000  # environment steps before the first update
-SETTLE = 4  # vector steps of learning before the clock prefix_fraction: the first ones compile
-PEER_SETTLE = 100  # a peer's environment steps of learning before the clock prefix_fraction
+SETTLE = 4  # vector steps of learning before the clock starts: the first ones compile
+PEER_SETTLE = 100  # a peer's environment steps of learning before the clock starts
 
 
 class StepTimes(NoHelp):
-    """Notes the time of every vector step of a training, which asks its shaping for a bonus at each."""
+    """Notes the time of every vector step of a training, which hands it each step."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
         self.transitions: list[int] = []  # until then
 
-    def bonus(self, step: Step) -> Float[np.ndarray, "N"]:
+    def observe(self, context: int, step: Step) -> int:
         self.times.append(time.perf_counter())
         played = int((~step.result.began).sum())
         self.transitions.append(played + (self.transitions[-1] if self.transitions else 0))
-        return super().bonus(step)
+        return context
 
 
 def ours(

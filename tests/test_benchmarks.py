@@ -28,6 +28,7 @@ from collectiverl.representation.encoder import EncoderConfig
 from collectiverl.representation.losses import corrupt
 from collectiverl.representation.updates import TransformerConfig
 from collectiverl.sac import agent as sac
+from collectiverl.sac.updates import update_one
 from collectiverl.types import UserError
 
 COMMANDS = ("learner", "loop", "cores", "environments", "scaling", "encoder", "time_to_success")
@@ -94,7 +95,7 @@ def test_flops_of_an_update_are_those_that_xla_counts():
     arrays, static = eqx.partition(state, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
 
     def update(arrays, batch, key):
-        new, metrics = sac.update_one(eqx.combine(arrays, static), batch, key, config)
+        new, metrics = update_one(eqx.combine(arrays, static), batch, key, config)
         return eqx.filter(new, eqx.is_array), metrics
 
     counted = jax.jit(update).lower(arrays, batch, key).compile().cost_analysis()["flops"]

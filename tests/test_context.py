@@ -36,7 +36,7 @@ class Watching(RandomPolicy):
         return action
 
 
-@pytest.mark.parametrize("read", ["cls", "last_state"])
+@pytest.mark.parametrize("readout", ["cls", "last_state"])
 def test_the_running_context_is_the_recorded_window(encoder, readout, tmp_path):
     envs = make_envs("toy-swap", NUM_ENVS)
     policy = Watching(Context(encoder, STATE_INDEX, NUM_ENVS, readout=readout))

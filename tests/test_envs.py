@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from collectiverl.envs.concat import Concatenated
-from collectiverl.envs.goals import FRESH, NUM_GOALS, goal_split, goals
-from collectiverl.envs.make import make_envs, spec
-from collectiverl.envs.metaworld import MetaworldVectorEnv
-from collectiverl.envs.sawyer import make_sawyer, sawyer_spec
-from collectiverl.envs.tasks import TOY_TASKS, benchmark
+from collectiverl.envs.goals import FRESH, NUM_GOALS, goal_split
+from collectiverl.envs.make import goals, make_envs, spec
+from collectiverl.envs.metaworld.sawyer import make_sawyer, sawyer_spec
+from collectiverl.envs.metaworld.suite import METAWORLD
+from collectiverl.envs.metaworld.vector import MetaworldVectorEnv
+from collectiverl.envs.toy import TOY
 from collectiverl.types import UserError
 
 TASK = "drawer-close-v3"
@@ -136,6 +137,19 @@ def test_results_are_not_overwritten_by_later_steps(make):
     assert all(np.array_equal(part, copy) for part, copy in zip(result, kept, strict=True))
 
 
+@pytest.mark.parametrize("backend", ["toy", "metaworld", "envpool"])
+def test_equal_seeds_give_different_goals_in_different_tasks(backend):
+    if backend == "envpool":
+        pytest.importorskip("envpool")
+    tasks = TOY.tasks[:2] if backend == "toy" else ("reach-v3", "pick-place-v3")
+    chosen = "auto" if backend == "toy" else backend
+    made = [make_envs(task, 2, backend=chosen, goals="fresh") for task in tasks]
+    one, two = (envs.reset(0)[:, envs.spec.goal_index] for envs in made)
+    assert not np.isclose(one, two, atol=1e-3).all(axis=1).any()
+    for envs in made:
+        envs.close()
+
+
 def test_fresh_goals_have_no_index(make):
     envs = make(2)
     envs.reset(0)
@@ -169,8 +183,15 @@ def test_a_state_is_this_frame_and_the_goal():
     assert spec(TASK).obs_dim == 39
 
 
+def test_the_goal_is_where_the_spec_says():
+    assert spec("toy-reach").goal_index == (4, 5)
+    assert spec(TASK).goal_index == (36, 37, 38)
+    for task in ("toy-reach", TASK):
+        assert spec(task).state_index[-len(spec(task).goal_index) :] == spec(task).goal_index
+
+
 def test_concatenated_vectors_play_as_they_would_alone():
-    members = [make_envs(task, n) for task, n in zip(TOY_TASKS, (1, 2, 3, 1), strict=True)]
+    members = [make_envs(task, n) for task, n in zip(TOY.tasks, (1, 2, 3, 1), strict=True)]
     envs = Concatenated(members)
     assert envs.tasks == ("toy-reach", "toy-mirror", "toy-mirror", *["toy-swap"] * 3, "toy-turn")
     played = actions(envs, 30)
@@ -237,14 +258,14 @@ def test_an_episode_goes_as_in_a_new_metaworld_environment():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", benchmark("MT50"))
+@pytest.mark.parametrize("task", METAWORLD.tasks)
 def test_an_episode_of_every_task_goes_as_in_a_new_metaworld_environment(task):
     check_a_new_environment(task, history=450)
 
 
 @pytest.mark.slow
 def test_all_fifty_tasks_have_one_shape():
-    assert len({replace(sawyer_spec(task), task="any") for task in benchmark("MT50")}) == 1
+    assert len({replace(sawyer_spec(task), task="any") for task in METAWORLD.tasks}) == 1
 
 
 @pytest.mark.slow

@@ -1,20 +1,25 @@
 """Episodes on disk: they come back as they were, and windows of them are what a plain loop would cut."""
 
+import json
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 
 from collectiverl.data.episodes import SHARD_SIZE, EpisodeTable, Shard, paths, relabel, write
-from collectiverl.types import Episode, Labels, UserError
+from collectiverl.types import Episode, Labels, UserError, ValueUnit
 
 O, A = 5, 2  # noqa: E741
 STATE_INDEX = (0, 3)
+UNIT = ValueUnit(reward_scale=0.1, gamma=0.97)
 
 
 def an_episode(rng, steps, q=True, labelled=True, **about):
     normal = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
-    labels = Labels(normal(steps, A), normal(steps, A), normal(steps) if q else None) if labelled else None
+    labels = None
+    if labelled:
+        labels = Labels(normal(steps, A), normal(steps, A), normal(steps) if q else None, UNIT if q else None)
     about = {"task": "toy-reach", "phase": "random", "seed": 3, "goal": -1, "terminated": False} | about
     return Episode(
         obs=normal(steps + 1, O),
@@ -115,11 +120,52 @@ def test_a_missing_column_is_filled_or_refused(tmp_path):
 
 def test_what_some_episodes_of_a_shard_lack_is_not_dropped_in_silence(tmp_path):
     mixed = some_episodes(2) + some_episodes(2, q=False)
-    with pytest.raises(ValueError, match="all teachers of a shard say q, or none"):
+    with pytest.raises(ValueError, match="all labels of a shard have q, or none"):
         write(tmp_path, mixed)
     with pytest.raises(ValueError, match="either all episodes of a shard are labelled, or none"):
         write(tmp_path, some_episodes(2) + some_episodes(2, labelled=False))
     assert not paths(tmp_path)
+
+
+# -- the unit of values ------------------------------------------------------------------------------------
+
+
+def of_task(task, unit):
+    return [replace(e, task=task, labels=e.labels and e.labels._replace(unit=unit)) for e in some_episodes(2)]
+
+
+def test_the_unit_of_values_travels_with_the_episodes(tmp_path):
+    write(tmp_path / "labelled", some_episodes())
+    write(tmp_path / "unlabelled", some_episodes(labelled=False))
+    table = EpisodeTable.open(tmp_path / "labelled")
+    assert all(episode.labels.unit == UNIT for episode in table)
+    assert table.value_unit() == UNIT
+    assert EpisodeTable.open(tmp_path / "unlabelled").value_unit() is None
+    assert EpisodeTable.open(tmp_path / "labelled", tmp_path / "unlabelled").value_unit() == UNIT
+    assert EpisodeTable([Shard.of(some_episodes())]).value_unit() == UNIT
+
+
+def test_files_written_before_units_were_stored_have_none(tmp_path):
+    write(tmp_path, some_episodes())
+    [path] = paths(tmp_path)
+    with h5py.File(path, "r+") as file:
+        rows = json.loads(str(file.attrs["episodes"]))
+        file.attrs["episodes"] = json.dumps([{k: row[k] for k in row if k != "value_unit"} for row in rows])
+    table = EpisodeTable.open(tmp_path)
+    assert table[0].labels.q is not None
+    assert table[0].labels.unit is None
+    assert table.value_unit() is None
+
+
+def test_experts_that_disagree_on_the_unit_are_named(tmp_path):
+    write(tmp_path, of_task("toy-reach", UNIT) + of_task("toy-mirror", ValueUnit(1.0, 0.99)))
+    table = EpisodeTable.open(tmp_path)
+    with pytest.raises(UserError, match=r"toy-reach .*0\.1, gamma 0\.97.* toy-mirror .*1\.0, gamma 0\.99"):
+        table.value_unit()
+    assert table.subset([0, 1]).value_unit() == UNIT
+
+
+# -- windows -----------------------------------------------------------------------------------------------
 
 
 def window_by_hand(episode, end, size, context):

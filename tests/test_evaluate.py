@@ -19,6 +19,7 @@ from collectiverl.evaluation.evaluate import (
     evaluation_envs,
 )
 from collectiverl.evaluation.statistics import success_interval
+from collectiverl.types import ConfigError
 
 TOY, SAWYER = "toy-turn", "peg-insert-side-v3"
 SAWYER_GOALS = (2, 5, 16)  # its script never solves 5, and loses 2 and 16 again
@@ -89,11 +90,17 @@ def test_other_environments_are_refused(task, goals, order, says):
 
 
 @pytest.mark.parametrize(
-    ("settings", "flag"), [({"num_envs": 0}, "--num-envs"), ({"goals": (1, 1)}, "--goals")]
+    ("settings", "why"),
+    [
+        ({"num_envs": 0}, "0 must be at least 1"),
+        ({"goal_seeds": 101}, "101 is not in [1, 100]"),
+        ({"goals": (1, 1)}, "(1, 1) names a goal twice"),
+    ],
 )
-def test_nonsense_is_refused_by_name(settings, flag):
-    with pytest.raises(ValueError, match=flag):
+def test_nonsense_is_refused_by_name(settings, why):
+    with pytest.raises(ConfigError) as refused:
         EvaluateConfig(**settings)
+    assert (refused.value.field, refused.value.why) == (*settings, why)
 
 
 def test_fresh_goals_are_refused():

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,9 +15,10 @@ from collectiverl.sac import agent as sac
 from collectiverl.sac.agent import init_agent
 from collectiverl.sac.policy import AgentPolicy
 from collectiverl.sac.train import Trainer
-from collectiverl.student.finetune import Anchor, Embedded, FinetuningConfig, seeing, tuned
+from collectiverl.student.finetune import EmbeddedEnvs, FinetuningConfig, ReferencePolicy
 from collectiverl.student.imitation import ImitationConfig
-from collectiverl.types import UserError
+from collectiverl.student.trained_encoder import with_agent, with_trained_encoder
+from collectiverl.types import ConfigError, UserError, ValueUnit
 from training import SAC, TRAIN, same
 
 SPEC = spec("toy-reach")
@@ -40,9 +40,9 @@ def collective():
 
 @pytest.mark.parametrize("windows", [False, True])
 def test_what_is_tuned_begins_as_the_collective(collective, windows):
-    """Played through its eyes, embedded outside the agent or inside, it does what the collective does."""
-    agent = seeing(collective) if windows else collective.agent
-    ours = Embedded(
+    """Embedded outside the agent or inside, it does what the collective does."""
+    agent = with_trained_encoder(collective) if windows else collective.agent
+    ours = EmbeddedEnvs(
         make_envs("toy-reach", 3, goals=[0, 1, 2], order="sequential"), collective, windows=windows
     )
     theirs = make_envs("toy-reach", 3, goals=[0, 1, 2], order="sequential")
@@ -56,17 +56,17 @@ def test_what_is_tuned_begins_as_the_collective(collective, windows):
 
 
 def trained(collective, windows, **imitation):
-    agent = seeing(collective) if windows else collective.agent
+    agent = with_trained_encoder(collective) if windows else collective.agent
     config = replace(TRAIN, steps=200, warmup=1, sac=replace(SAC, normalize_obs=False))
     envs, eval_envs = (
-        Embedded(make_envs("toy-reach", n, goals="fresh"), collective, windows=windows)
+        EmbeddedEnvs(make_envs("toy-reach", n, goals="fresh"), collective, windows=windows)
         for n in (config.num_envs, config.eval_episodes)
     )
-    anchor = Anchor(agent, ImitationConfig(**imitation), 1.0)
+    reference = ReferencePolicy(agent, ImitationConfig(**imitation), ValueUnit(1.0, SAC.gamma))
     state = sac.batch_of_one(sac.init_state(agent, config.sac))
-    trainer = Trainer(state, config, envs, eval_envs, seed=0, help=anchor)
+    trainer = Trainer(state, config, envs, eval_envs, seed=0, help=reference)
     trainer.run()
-    return tuned(collective, jax.tree.map(lambda x: x[0] if eqx.is_array(x) else x, trainer.state.agent))
+    return with_agent(collective, sac.expert_of(trainer.state.agent, 0))
 
 
 @pytest.mark.parametrize("windows", [False, True])
@@ -82,7 +82,7 @@ def test_the_encoder_learns_only_if_it_may_and_scales_never(collective, windows)
     assert jax.tree.structure(after) == jax.tree.structure(collective)
 
 
-def test_an_anchor_holds_the_actor_near_the_collective(collective):
+def test_imitation_keeps_the_actor_near_the_collective(collective):
     obs = jnp.asarray(
         np.random.default_rng(0).normal(size=(200, ENCODER.z_dim + SPEC.state_dim)), jnp.float32
     )
@@ -97,9 +97,9 @@ def test_an_anchor_holds_the_actor_near_the_collective(collective):
 def test_without_an_encoder_there_is_none_to_train(collective):
     blind = replace(collective, encoder=None, conditioning="zeros")
     with pytest.raises(UserError, match="conditioned on zeros has no encoder"):
-        seeing(blind)
+        with_trained_encoder(blind)
 
 
 def test_a_rate_must_be_positive():
-    with pytest.raises(ValueError, match=r"learning-rate=0\.0"):
+    with pytest.raises(ConfigError, match=r"^learning-rate: 0\.0 must be positive"):
         FinetuningConfig(learning_rate=0.0)

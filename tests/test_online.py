@@ -14,15 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectiverl.collective import distill, losses
+from collectiverl.collective.conditioning import one_hot
 from collectiverl.collective.online import EncoderTraining, OnlineConfig, OnlineDistillation
 from collectiverl.collective.playing import PerTaskPolicy, allocate, groups
-from collectiverl.collective.policy import one_hot
 from collectiverl.data.split import split
 from collectiverl.envs.make import make_envs, spec
 from collectiverl.envs.rollout import RandomPolicy
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.nn.gaussian import Gaussian, kl
+from collectiverl.sac.agent import expert_of
 from collectiverl.sac.policy import Expert
+from collectiverl.types import ValueUnit
 from toy_buffers import CONFIG as ENCODER_TRAINING
 from toy_buffers import SMALL, any_encoder, buffers
 from training import fresh, same
@@ -227,7 +229,8 @@ def test_groups_hold_everything_and_no_more_than_fits(wanted, size):
 
 def test_a_learned_teachers_labels_are_its_own_at_the_stored_state_and_action():
     agents = fresh(experts=3).agent
-    teachers = {task: Expert(jax.tree.map(lambda leaf, i=i: leaf[i], agents)) for i, task in enumerate(TASKS)}
+    unit = ValueUnit(reward_scale=1.0, gamma=0.9)
+    teachers = {task: Expert(expert_of(agents, i), unit) for i, task in enumerate(TASKS)}
     for episode in make(replace(QUICK, learner_rounds=0), teachers).run():
         wanted = teachers[episode.task].label(episode.obs[:-1], episode.action)
         for mine, other in zip(episode.labels, wanted, strict=True):

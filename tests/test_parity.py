@@ -14,15 +14,17 @@ import pytest
 
 pytest.importorskip("envpool")
 
-from collectiverl.envs.envpool import EnvpoolVectorEnv
-from collectiverl.envs.goals import NUM_GOALS, goals
-from collectiverl.envs.sawyer import make_sawyer, sawyer_spec
+from collectiverl.envs.goals import NUM_GOALS
+from collectiverl.envs.make import goals
+from collectiverl.envs.metaworld.envpool import EnvpoolVectorEnv
+from collectiverl.envs.metaworld.sawyer import make_sawyer, sawyer_spec
+from collectiverl.envs.metaworld.suite import METAWORLD
+from collectiverl.envs.metaworld.verified import DIFFERS, GOALS_ADD_UP, VERIFIED
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.envs.tasks import benchmark
-from collectiverl.envs.verified import DIFFERS, VERIFIED
 
 EPISODES = 8
 MATCHED = 1e-3  # residual of a goal that is EnvPool's
+REACH = 1.0  # metres from the robot's base: no task has a goal beyond
 FREE = 10  # steps before any contact
 FRAME_TOLERANCE = 1e-2  # metres, or a quaternion's entries
 REWARD_TOLERANCE = 0.1  # of 10
@@ -104,7 +106,7 @@ def play_both(task, episodes, steps, starts):
 
 
 def test_every_task_is_verified_or_said_to_differ():
-    assert VERIFIED | set(DIFFERS) == set(benchmark("MT50"))
+    assert VERIFIED | set(DIFFERS) == set(METAWORLD.benchmark("MT50"))
     assert not VERIFIED & set(DIFFERS)
 
 
@@ -114,6 +116,29 @@ def test_a_verified_task_is_metaworlds_step_by_step(task):
     assert task in VERIFIED
     assert pair.agrees_at_first
     assert np.array_equal(*pair.success)
+
+
+def goals_seen(task, episodes):
+    """The goal that one copy shows in each of its first episodes."""
+    pool, index = EnvpoolVectorEnv(task, 1, horizon=1), list(sawyer_spec(task).goal_index)
+    seen = [pool.reset(0)]
+    for _ in range(2 * (episodes - 1)):
+        result = pool.step(np.zeros((1, 4), np.float32))
+        if result.began.all():
+            seen.append(result.obs)
+    pool.close()
+    return np.concatenate(seen)[:, index]
+
+
+@pytest.mark.parametrize("task", sorted(VERIFIED))
+def test_goals_of_a_verified_task_stay_within_reach(task):
+    assert np.abs(goals_seen(task, episodes=3)).max() < REACH
+
+
+@pytest.mark.parametrize("task", [task for task, why in DIFFERS.items() if why == GOALS_ADD_UP])
+def test_goals_that_add_up_leave_the_table(task):
+    seen = np.abs(goals_seen(task, episodes=2)).max(axis=1)
+    assert seen[0] < REACH < seen[1]
 
 
 def test_the_comparison_tells_a_task_that_differs():

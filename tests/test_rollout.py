@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from collectiverl.envs.concat import Concatenated
-from collectiverl.envs.goals import goals
-from collectiverl.envs.make import make_envs
+from collectiverl.envs.make import goals, make_envs
 from collectiverl.envs.rollout import (
     EpisodeCollector,
     NoisyPolicy,

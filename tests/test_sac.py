@@ -10,9 +10,10 @@ import pytest
 
 from collectiverl.artifacts import sealed
 from collectiverl.sac import agent as sac
-from collectiverl.sac import losses
+from collectiverl.sac import losses, updates
+from collectiverl.sac.agent import expert_of
 from collectiverl.sac.policy import AgentPolicy, Expert, act, explore, load_agent, load_expert, save_agent
-from collectiverl.types import Transition, UserError
+from collectiverl.types import ConfigError, Transition, UserError
 from training import ACTION, OBS, SAC, fresh, same
 
 F = jnp.float32
@@ -29,10 +30,6 @@ def batches(experts, updates=2, seed=0, **kwargs):
         next_obs=rng.normal(size=(*shape, OBS)).astype(np.float32),
     )
     return batch._replace(**kwargs)
-
-
-def expert_of(tree, e):
-    return jax.tree.map(lambda leaf: leaf[e], tree)
 
 
 # -- losses ------------------------------------------------------------------------------------------------
@@ -67,9 +64,9 @@ def test_experts_in_one_program_are_what_each_alone_is(e):
     """Each in turn takes the first place, where the random draws are those of a program of one."""
     state = jax.tree.map(lambda leaf: jnp.roll(leaf, -e, 0), fresh(experts=3))
     data = jax.tree.map(lambda leaf: jnp.roll(leaf, -e, 1), batches(3))
-    together, metrics = sac.update(state, data, jax.random.key(7), SAC)
+    together, metrics = updates.update(state, data, jax.random.key(7), SAC)
     first = jax.tree.map(lambda leaf: leaf[:1], state), jax.tree.map(lambda leaf: leaf[:, :1], data)
-    alone, alone_metrics = sac.update(*first, jax.random.key(7), SAC)
+    alone, alone_metrics = updates.update(*first, jax.random.key(7), SAC)
     pairs = zip(jax.tree.leaves((together, metrics)), jax.tree.leaves((alone, alone_metrics)), strict=True)
     for mine, other in pairs:
         np.testing.assert_allclose(mine[0], other[0], rtol=1e-4, atol=1e-5)
@@ -78,14 +75,14 @@ def test_experts_in_one_program_are_what_each_alone_is(e):
 def test_experts_do_not_touch_each_other():
     state, data, key = fresh(experts=3), batches(3), jax.random.key(7)
     other = data._replace(reward=data.reward + np.array([0, 0, 5], np.float32)[:, None])
-    one, two = (sac.update(state, d, key, SAC)[0] for d in (data, other))
+    one, two = (updates.update(state, d, key, SAC)[0] for d in (data, other))
     for e, unchanged in enumerate((True, True, False)):
         assert same(expert_of(one, e), expert_of(two, e)) is unchanged
 
 
 def test_every_part_learns_and_only_what_should():
     state = fresh(experts=3)
-    after, metrics = sac.update(state, batches(3), jax.random.key(0), SAC)
+    after, metrics = updates.update(state, batches(3), jax.random.key(0), SAC)
     assert same(after.agent.normalizer, state.agent.normalizer)
     assert after.updates.tolist() == [2, 2, 2]
     assert not same(after.log_alpha, state.log_alpha)
@@ -103,9 +100,11 @@ def test_targets_follow_the_critics_by_polyak():
     state = expert_of(fresh(experts=3), 0)
     batch = jax.tree.map(lambda column: column[0, 0], batches(3))
     config = replace(SAC, tau=0.25)
-    after, _ = eqx.filter_jit(sac.update_critic)(state, batch, jax.random.key(0), config, batch.obs)
+    learned, _ = eqx.filter_jit(updates.update_critic)(state, batch, jax.random.key(0), config, batch.obs)
+    assert same(learned.target_critic, state.target_critic)
+    after = updates.update_target(learned, config)
     old, new, target = (
-        jax.tree.leaves(c) for c in (state.target_critic, after.agent.critic, after.target_critic)
+        jax.tree.leaves(c) for c in (state.target_critic, learned.agent.critic, after.target_critic)
     )
     for a, b, c in zip(old, new, target, strict=True):
         np.testing.assert_allclose(c, 0.75 * a + 0.25 * b, rtol=1e-4, atol=1e-6)
@@ -120,18 +119,21 @@ def test_fresh_experts_differ_and_follow_from_their_keys():
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"),
+    ("field", "value", "why"),
     [
-        ({"gamma": 0.0}, r"sac\.gamma=0\.0"),
-        ({"tau": 1.5}, r"sac\.tau=1\.5"),
-        ({"log_std_min": 3.0}, r"sac\.log-std-min=3\.0 must be below"),
-        ({"n_step": 0}, r"sac\.n-step=0"),
-        ({"reward_scale": 0.0}, r"sac\.reward-scale=0\.0"),
+        ("gamma", 0.0, "0.0 is not in (0, 1]"),
+        ("tau", 1.5, "1.5 is not in (0, 1]"),
+        ("log_std_min", 3.0, "3.0 must be below log-std-max=2.0"),
+        ("n_step", 0, "0 must be at least 1"),
+        ("reward_scale", 0.0, "0.0 must be positive"),
+        ("learning_rate", float("inf"), "inf must be positive"),
+        ("entropy_per_action", float("nan"), "nan must be finite"),
     ],
 )
-def test_nonsense_is_refused_by_name(setting, message):
-    with pytest.raises(ValueError, match=message):
-        sac.SACConfig(**setting)
+def test_nonsense_is_refused_by_name(field, value, why):
+    with pytest.raises(ConfigError) as refusal:
+        sac.SACConfig(**{field: value})
+    assert (refusal.value.field, refusal.value.why) == (field, why)
 
 
 # -- policies ----------------------------------------------------------------------------------------------
@@ -149,7 +151,7 @@ def test_each_expert_plays_in_its_own_share_of_the_environments(agents):
     action = AgentPolicy(agents).eval_action(OBSERVED)
     assert action.shape == (6, ACTION)
     for e in range(3):
-        alone = Expert(expert_of(agents, e)).eval_action(OBSERVED[2 * e : 2 * e + 2])
+        alone = Expert(expert_of(agents, e), SAC.value_unit).eval_action(OBSERVED[2 * e : 2 * e + 2])
         np.testing.assert_allclose(action[2 * e : 2 * e + 2], alone, rtol=1e-5, atol=1e-6)
 
 
@@ -164,8 +166,9 @@ def test_playing_is_deterministic_and_exploring_is_not(agents):
 def test_labels_are_what_the_agent_does_and_thinks_at_the_stored_action(agents):
     agent = expert_of(agents, 1)
     action = np.random.default_rng(1).uniform(-1, 1, (6, ACTION)).astype(np.float32)
-    labels = Expert(agent).label(OBSERVED, action)
-    assert [x.shape for x in labels] == [(6, ACTION), (6, ACTION), (6,)]
+    labels = Expert(agent, SAC.value_unit).label(OBSERVED, action)
+    assert labels.unit == (SAC.reward_scale, SAC.gamma)
+    assert [x.shape for x in labels[:3]] == [(6, ACTION), (6, ACTION), (6,)]
     for i in range(6):
         gaussian = agent.policy(jnp.asarray(OBSERVED[i]))
         np.testing.assert_allclose(labels.mean[i], np.tanh(gaussian.mean), rtol=1e-4, atol=1e-6)
@@ -185,9 +188,9 @@ def test_an_agent_comes_back_bit_for_bit(tmp_path, agents):
     loaded, config = load_agent(save(tmp_path / "model", agent))
     assert same(loaded, agent)
     assert config == SAC
-    assert np.array_equal(
-        load_expert(tmp_path / "model").eval_action(OBSERVED), Expert(agent).eval_action(OBSERVED)
-    )
+    expert = load_expert(tmp_path / "model")
+    assert expert.unit == SAC.value_unit
+    assert np.array_equal(expert.eval_action(OBSERVED), Expert(agent, expert.unit).eval_action(OBSERVED))
 
 
 def test_an_agent_that_was_harmed_is_named(tmp_path, agents):

@@ -27,6 +27,7 @@ from collectiverl.nn.gaussian import Actor, Gaussian
 from collectiverl.nn.mlp import Critic
 from collectiverl.nn.normalizer import Normalizer
 from collectiverl.sac import agent as sac
+from collectiverl.sac import updates
 from collectiverl.types import Transition
 
 FIXTURE = np.load(Path(__file__).parent / "fixtures" / "sb3_losses.npz")
@@ -113,7 +114,7 @@ def updated(state):
     noise = iter(FIXTURE["noise"][::-1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax.random, "normal", lambda key, shape: jnp.asarray(next(noise)))
-        return eqx.filter_jit(sac.update_one)(state, batch, jax.random.key(0), CONFIG)
+        return eqx.filter_jit(updates.update_one)(state, batch, jax.random.key(0), CONFIG)
 
 
 def loss(name):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collectiverl.data.split import MIN_GOALS, split
-from collectiverl.types import PHASES
+from collectiverl.types import PHASES, ConfigError
 
 FRACTIONS = st.floats(0.01, 0.99)
 SEEDS = st.integers(0, 2**31)
@@ -77,5 +77,5 @@ def test_another_seed_is_another_split():
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
 def test_a_fraction_that_is_none_is_refused(fraction):
-    with pytest.raises(ValueError, match="--fraction"):
+    with pytest.raises(ConfigError, match=r"^fraction: .* is not between 0 and 1"):
         split([], fraction=fraction, seed=0)

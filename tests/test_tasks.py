@@ -2,13 +2,20 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
-from collectiverl.envs.goals import FRESH, NUM_GOALS, GoalSequence, env_seeds, goal_split, goals, indices
-from collectiverl.envs.tasks import TOY_TASKS, benchmark, canonical, resolve
+from collectiverl.envs.goals import FRESH, NUM_GOALS, GoalSequence, env_seeds, goal_split, indices
+from collectiverl.envs.make import goals
+from collectiverl.envs.metaworld.suite import METAWORLD
+from collectiverl.envs.registry import SUITES
+from collectiverl.envs.tasks import benchmark_of, canonical, label, resolve
+from collectiverl.envs.toy import TOY, toy_goals
 from collectiverl.types import UserError
+
+REACH, SWAP = (partial(toy_goals, task) for task in ("toy-reach", "toy-swap"))
 
 
 @pytest.mark.parametrize("spelling", ["reach", "reach-v2", "reach-v3", "Reach-v3"])
@@ -30,9 +37,30 @@ def test_resolving_keeps_the_order_and_names_no_task_twice():
     assert len(resolve(["window-open", "MT10", "reach-v2"])) == 10
 
 
-def test_every_canonical_name_resolves_to_itself():
-    names = (*benchmark("MT50"), *TOY_TASKS)
-    assert resolve(names) == names
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
+def test_every_canonical_name_and_every_label_names_its_task(suite):
+    assert resolve(suite.tasks) == suite.tasks
+    assert resolve([label(task) for task in suite.tasks]) == suite.tasks
+
+
+def test_the_suites_tasks_are_metaworlds():
+    assert set(METAWORLD.tasks) == set(METAWORLD.benchmark("MT50"))
+
+
+def test_a_label_is_short():
+    assert label("reach-v3") == "reach"
+    assert label("toy-reach") == "toy-reach"
+
+
+def test_tasks_of_two_suites_are_refused():
+    with pytest.raises(UserError, match=r"reach-v3 \(suite Meta-World\).*toy-turn \(suite toy\).*one suite"):
+        resolve(["reach", "toy-turn", "push"])
+
+
+def test_a_benchmark_is_recognised_by_its_tasks():
+    assert benchmark_of(resolve(["MT10"])) == "MT10"
+    assert benchmark_of(resolve(["MT10"])[::-1]) is None
+    assert benchmark_of(TOY.tasks) is None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +93,7 @@ def test_a_tasks_goals_are_distinct_and_the_same_every_time():
     made = goals("toy-reach")
     assert made.shape == (NUM_GOALS, 4)
     assert len(np.unique(made, axis=0)) == NUM_GOALS
-    assert np.array_equal(goals.__wrapped__("toy-reach"), made)
+    assert np.array_equal(toy_goals.__wrapped__("toy-reach", 0), made)
     assert not np.array_equal(goals("toy-reach", seed=1), made)
 
 
@@ -76,14 +104,14 @@ def test_shared_goals_cannot_be_written():
 
 @pytest.mark.parametrize("num_envs", [1, 3, 7, 50])
 def test_played_in_order_every_goal_comes_once(num_envs):
-    sequences = [GoalSequence("toy-reach", "all", "sequential", i, num_envs) for i in range(num_envs)]
+    sequences = [GoalSequence(REACH, "all", "sequential", i, num_envs) for i in range(num_envs)]
     rounds = -(-NUM_GOALS // num_envs)
     played = [sequence.next().number for _ in range(rounds) for sequence in sequences]
     assert played[:NUM_GOALS] == list(range(NUM_GOALS))
 
 
 def test_random_goals_follow_from_the_seed():
-    sequence = GoalSequence("toy-reach", "train", "random")
+    sequence = GoalSequence(REACH, "train", "random")
     sequence.restart(3)
     first = [sequence.next().number for _ in range(100)]
     sequence.restart(3)
@@ -92,12 +120,12 @@ def test_random_goals_follow_from_the_seed():
 
 
 def test_a_goal_comes_with_its_row():
-    number, row = GoalSequence("toy-swap", "held-out", "random").next()
+    number, row = GoalSequence(SWAP, "held-out", "random").next()
     assert np.array_equal(row, goals("toy-swap")[number])
 
 
 def test_goals_of_further_seeds_are_numbered_on():
-    sequence = GoalSequence("toy-swap", [3, 53, 103], "sequential")
+    sequence = GoalSequence(SWAP, [3, 53, 103], "sequential")
     for seed in range(3):
         number, row = sequence.next()
         assert number == 3 + 50 * seed
@@ -105,11 +133,16 @@ def test_goals_of_further_seeds_are_numbered_on():
 
 
 def test_a_fresh_goal_has_no_index():
-    assert GoalSequence("toy-reach", "fresh", "random").next() == (FRESH, None)
+    assert GoalSequence(REACH, "fresh", "random").next() == (FRESH, None)
 
 
 def test_neighbouring_seeds_share_no_environment_seed():
     assert not set(env_seeds(0, 16)) & set(env_seeds(1, 16))
+
+
+def test_two_tasks_share_no_environment_seed():
+    assert env_seeds(0, 16, "reach-v3") == env_seeds(0, 16, "reach-v3")
+    assert not set(env_seeds(0, 16, "reach-v3")) & set(env_seeds(0, 16, "push-v3"))
 
 
 def test_goals_are_metaworlds_own():
@@ -127,6 +160,7 @@ import sys
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import resolve
+resolve(["reach", "push-v2"])  # nor do names
 envs = make_envs(*resolve(["toy-swap"]), 1)
 ScriptedPolicy(envs.tasks).eval_action(envs.reset(0))
 sys.exit("metaworld" in sys.modules or "mujoco" in sys.modules)

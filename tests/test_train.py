@@ -16,9 +16,13 @@ from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import RandomPolicy, episodes, first_success
 from collectiverl.envs.toy import HORIZON
 from collectiverl.sac import train
+from collectiverl.sac.batches import Prior
+from collectiverl.sac.evaluation import Evaluation, Evaluator
 from collectiverl.sac.policy import AgentPolicy
+from collectiverl.sac.progress import ExpertProgress
 from collectiverl.sac.settings import SamplingConfig, TrainConfig
-from collectiverl.sac.train import Prior, Trainer
+from collectiverl.sac.train import Trainer
+from collectiverl.types import ConfigError
 from training import TRAIN, fresh, same, trainer
 
 
@@ -151,24 +155,25 @@ def test_what_the_replay_holds_is_what_was_played():
 
 
 @pytest.mark.parametrize(
-    ("setting", "message"),
+    ("config", "field", "value", "why"),
     [
-        ({"num_envs": 0}, "--num-envs=0"),
-        ({"warmup": 2_000_000}, "--warmup=2000000 exceeds --capacity"),
-        ({"stop_success": 1.5}, r"--stop-success=1\.5"),
-        ({"checkpoint_every": 0}, "--checkpoint-every=0"),
-        ({"horizon": 0}, "--horizon=0"),
-        ({"noise_hold": 0}, "--noise-hold=0"),
+        (TrainConfig, "num_envs", 0, "0 must be at least 1"),
+        (TrainConfig, "warmup", 2_000_000, "2000000 exceeds the capacity of 1000000"),
+        (TrainConfig, "warmup", 300_000, "300000 must be below steps=200000, or nothing is learned"),
+        (TrainConfig, "stop_success", 1.5, "1.5 is not in [0, 1]"),
+        (TrainConfig, "stop_success", float("nan"), "nan is not in [0, 1]"),
+        (TrainConfig, "stop_evaluations", -1, "-1 must be at least 0"),
+        (TrainConfig, "checkpoint_every", 0, "0 must be at least 1"),
+        (TrainConfig, "horizon", 0, "0 must be at least 1"),
+        (TrainConfig, "noise_hold", 0, "0 must be at least 1"),
+        (SamplingConfig, "period", 0, "0 must be at least 1"),
+        (SamplingConfig, "episodes", -1, "-1 must be at least 0"),
     ],
 )
-def test_nonsense_is_refused_by_name(setting, message):
-    with pytest.raises(ValueError, match=message):
-        TrainConfig(**setting)
-
-
-def test_nonsense_sampling_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"sampling\.period=0"):
-        SamplingConfig(period=0)
+def test_nonsense_is_refused_by_name(config, field, value, why):
+    with pytest.raises(ConfigError) as refusal:
+        config(**{field: value})
+    assert (refusal.value.field, refusal.value.why) == (field, why)
 
 
 def test_exploration_keeps_its_noise_for_some_steps():
@@ -203,11 +208,11 @@ def test_a_share_of_every_batch_is_the_prior(monkeypatch, own_steps, shares):
     known = {row.tobytes() for e in given for row in e.obs}
     seen = []
 
-    def look(state, batches, key, config, imitation):
+    def note(state, batches, key, config, imitation):
         seen.append([obs.tobytes() in known for obs in batches.obs.reshape(-1, 6)])
         return state, {}
 
-    monkeypatch.setattr(train, "update", look)
+    monkeypatch.setattr(train, "update", note)
     prior = prior_of(given, share=0.0 if own_steps else 0.5, env_steps=own_steps)
     trainer(replace(TRAIN, steps=300), prior=prior).run()
     found = [float(np.mean(one)) for one in seen]
@@ -258,12 +263,12 @@ def two_experts(verdicts, report=silent):
     both = Trainer(fresh(config.sac, experts=2), config, envs, eval_envs, seed=0, report=report)
     both.judged = []
 
-    def look(policy):
-        both.judged.append(policy.agents)
-        row = verdicts[both.progress.env_steps // TRAIN.eval_every - 1]
-        return np.asarray(row, float), np.zeros(2)
+    class Verdicts:
+        def play(self, agents, env_steps):
+            both.judged.append(agents)
+            return Evaluation(np.asarray(verdicts[env_steps // TRAIN.eval_every - 1], float), np.zeros(2))
 
-    both._look = look
+    both.evaluator = Verdicts()
     return both
 
 
@@ -295,19 +300,20 @@ def test_experts_in_one_program_killed_and_resumed_end_as_uninterrupted(tmp_path
 
 
 def test_an_expert_that_is_done_is_kept_as_it_was():
-    one = trainer(replace(TRAIN, stop_evaluations=2, stop_success=0.5))
-    expert = one.progress.experts[0]
-    verdicts = [one._judge(expert, success) for success in (0.2, 0.6, 0.1, 0.7, 0.6, 0.9)]
-    assert verdicts == [True, True, False, True, False, False]
-    assert (expert.best, expert.streak) == (0.7, 2)
+    config = replace(TRAIN, stop_evaluations=2, stop_success=0.5)
+    expert, best = ExpertProgress(), []
+    for i, success in enumerate((0.2, 0.6, 0.1, 0.7, 0.6, 0.9)):
+        expert, is_best = expert.after(success, 100 * i, config)
+        best.append(is_best)
+    assert best == [True, True, False, True, False, False]
+    assert expert == ExpertProgress(streak=2, solved_at=300, best=0.7)
 
 
 def test_evaluations_take_as_many_rounds_as_their_environments_need():
     """Twelve episodes in rounds of five: the fifteen that are played less the last three."""
-    one = trainer(replace(TRAIN, eval_episodes=5))
-    one.config = replace(one.config, eval_episodes=12)
-    success, returns = one._look(AgentPolicy(one.state.agent))
-    seeds = np.random.SeedSequence([0, 2, 0]).generate_state(3)
-    rounds = [first_success(one.eval_envs, AgentPolicy(one.state.agent), int(seed % 2**31)) for seed in seeds]
+    envs, agents = make_envs("toy-reach", 5, goals="fresh"), fresh().agent
+    success, returns = Evaluator(envs, episodes=12, seed=0).play(agents, env_steps=300)
+    seeds = np.random.SeedSequence([0, 2, 300]).generate_state(3)
+    rounds = [first_success(envs, AgentPolicy(agents), int(seed % 2**31)) for seed in seeds]
     assert success == pytest.approx(np.concatenate([won for won, _ in rounds])[:12].mean())
     assert returns == pytest.approx(np.concatenate([gained for _, gained in rounds])[:12].mean())

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from collectiverl.envs.make import make_envs
+from collectiverl.envs.metaworld.scene import UPSIDE_DOWN, MetaworldScene
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.envs.toy import HORIZON
-from collectiverl.evaluation.render import UPSIDE_DOWN, MetaworldScene, ToyScene
+from collectiverl.envs.toy import HORIZON, ToyScene
 from collectiverl.evaluation.video import SUCCESS_GREEN, VideoConfig, record_video
-from collectiverl.types import UserError
+from collectiverl.types import ConfigError, UserError
 
 TOY, SAWYER = "toy-reach", "reach-v3"
 SMALL = VideoConfig(width=64, height=64)
@@ -74,17 +74,24 @@ def test_the_toy_is_drawn_where_it_is():
 
 
 @pytest.mark.parametrize(
-    ("settings", "flag"),
+    ("settings", "why"),
     [
-        ({"width": 65}, "--width"),
-        ({"height": 0}, "--height"),
-        ({"episodes": 0}, "--episodes"),
-        ({"fps": 0}, "--fps"),
+        ({"width": 65}, "65 must be even and at least 16, for H.264"),
+        ({"height": 0}, "0 must be even and at least 16, for H.264"),
+        ({"episodes": 0}, "0 must be at least 1"),
+        ({"fps": 0}, "0 must be at least 1"),
     ],
 )
-def test_nonsense_is_refused_by_name(settings, flag):
-    with pytest.raises(ValueError, match=flag):
+def test_nonsense_is_refused_by_name(settings, why):
+    with pytest.raises(ConfigError) as refused:
         VideoConfig(**settings)
+    assert (refused.value.field, refused.value.why) == (*settings, why)
+
+
+@pytest.mark.parametrize(("task", "has"), [(TOY, "above"), (SAWYER, "corner2, corner, corner3")])
+def test_a_camera_that_the_suite_does_not_have_is_refused(task, has, tmp_path):
+    with pytest.raises(ConfigError, match=f"camera: below is none of {has}"):
+        record_video(ScriptedPolicy([task]), task, tmp_path / "a.mp4", VideoConfig(camera="below"))
 
 
 def arm(scene):

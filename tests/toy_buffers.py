@@ -19,7 +19,7 @@ from collectiverl.representation.train import TransformerConfig, train
 STATE_INDEX = spec("toy-reach").state_index
 SMALL = EncoderConfig(layers=1, heads=2, dropout=0.0)
 CONFIG = TransformerConfig(
-    updates=400, batch_size=64, learning_rate=5e-3, validation_every=100, checkpoint_every=200, encoder=SMALL
+    updates=600, batch_size=64, learning_rate=5e-3, validation_every=100, checkpoint_every=200, encoder=SMALL
 )
 
 

@@ -50,6 +50,9 @@ class EnvSpec:
     action_dim: int
     horizon: int  # steps until the time limit
     state_index: tuple[int, ...]  # observation entries that make the state: the current frame and the goal
+    goal_index: tuple[int, ...] = ()  # observation entries that are the goal; (): no entry is
+    points: tuple[tuple[int, ...], ...] = ()  # positions in one frame, in metres: entries of the state
+    moving_index: tuple[int, ...] = ()  # action entries that move the robot, which probing may use
 
     @property
     def state_dim(self) -> int:
@@ -75,11 +78,12 @@ class ValueUnit(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """What a teacher says of every step of an episode (SPEC: one convention everywhere)."""
+    """A teacher's policy and value at every step of an episode."""
 
     mean: Float[np.ndarray, "T A"]  # tanh(mu(s)): in action space
     log_std: Float[np.ndarray, "T A"]  # of the Gaussian before tanh
     q: Float[np.ndarray, "T"] | None  # the smaller critic at the stored (s, a); None: no critic
+    unit: ValueUnit | None = None  # of `q`; None where that is None
 
 
 @dataclass(frozen=True)
@@ -105,12 +109,12 @@ class Window(NamedTuple):
     """The last `L` steps of a trajectory, left-padded; leading axes are the caller's.
 
     A step is a state with the action and reward that led to it, so that a policy which has just seen
-    state `t` knows all of step `t`. At an episode's first step both are zero.
+    state `t` knows all of step `t`. At an episode's first step the action is zero and the reward unknown.
     """
 
     state: Float[AnyArray, "*batch L S"]
     action: Float[AnyArray, "*batch L A"]
-    reward: Float[AnyArray, "*batch L"]
+    reward: Float[AnyArray, "*batch L"]  # nan: unknown, as for a policy that is told no rewards
     mask: Bool[AnyArray, "*batch L"]  # False: padding
 
 

@@ -1,4 +1,4 @@
-"""Metrics: written as JSONL and for TensorBoard; and the function by which a stage reports its progress."""
+"""Where numbers go: JSONL always, TensorBoard beside it, and a progress channel to whoever watches."""
 
 import contextlib
 import json
@@ -8,18 +8,18 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from collectiverl.artifacts.paths import METRICS
 from collectiverl.artifacts.sealed import write_atomically
 
+METRICS = "metrics.jsonl"
 Report = Callable[[int, int, str], None]  # (done, total, note), called as a stage advances
 
 
 def silent(done: int, total: int, note: str = "") -> None:
-    """Reports nothing."""
+    """The progress report of a caller that does not watch."""
 
 
 class MetricsLog:
-    """Appends one line per call to `metrics.jsonl`; a resumed stage drops the lines after its checkpoint."""
+    """Appends one line per call to `metrics.jsonl`; a resumed stage cuts back to its checkpoint's step."""
 
     def __init__(self, folder: Path, *, resume_at: int | None = None):
         self.path = folder / METRICS
@@ -49,14 +49,14 @@ class MetricsLog:
         self._board.close()
 
 
-def read_metrics(folder: Path) -> list[dict[str, int | float]]:
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """What was logged in `folder`, in order."""
     return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
 
 
 @contextlib.contextmanager
 def metrics_log(folder: Path | None, *, resume_at: int | None = None) -> Iterator[MetricsLog | None]:
-    """A log in `folder`, closed at the end of the block; None without a folder."""
+    """A log in `folder`, closed however the block ends; none without a folder."""
     if folder is None:
         yield None
         return

@@ -24,6 +24,14 @@ def positive(config: Any, *fields: str) -> None:
             raise ConfigError(field, f"{value} must be positive")
 
 
+def finite(config: Any, *fields: str) -> None:
+    """Every field is a finite number."""
+    for field in fields:
+        value = getattr(config, field)
+        if not math.isfinite(value):
+            raise ConfigError(field, f"{value} must be finite")
+
+
 def between(config: Any, low: int | float, high: int | float, *fields: str) -> None:
     """Every field lies in [low, high]."""
     for field in fields:

@@ -82,7 +82,7 @@ class OnlineDistill(SeededSettings):
 
     def resolved(self) -> Self:
         config = replace(self.config, tasks=resolve_tasks(self.config.tasks))
-        if not config.reads:
+        if not config.online.reads:
             config = replace(config, transformer=None)
         return replace(self, config=config)
 

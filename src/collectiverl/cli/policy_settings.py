@@ -79,7 +79,7 @@ class TrainStudent(TrainingSettings[students.TrainStudent]):
 
     def stage(self) -> Stage:
         strategy = self.config.strategy
-        config = replace(self.config, strategy=strategy.helping if strategy else None)
+        config = replace(self.config, strategy=strategy.active if strategy else None)
         return students.train_student_stage(config, self.seed)
 
 

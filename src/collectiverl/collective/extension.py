@@ -1,9 +1,8 @@
 """Lifelong learning: one more task for a collective, from one more teacher, while the old tasks are rehearsed.
 
-The encoder is trained on with the new task's buffer beside the old ones. A learner that begins as the base's actor
-plays the new task alone, labelled by its teacher, and is trained on the stored episodes of the old tasks too. Then
-actor and critic are distilled, from where the base's are, from all that is stored (experience replay against
-forgetting: Robins 1995, Rolnick et al. 2019).
+A learner that begins as the base plays the new task alone, labelled by its teacher, and is trained on the stored
+episodes of the old tasks too (experience replay against forgetting: Robins 1995, Rolnick et al. 2019). Then actor and
+critic are distilled once more from all that is stored.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,14 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collectiverl.artifacts.metrics import Report, silent
-from collectiverl.collective.dataset import played
-from collectiverl.collective.online import EncoderTraining, OnlineConfig, OnlineDistillation, Rehearsal, Sides
+from collectiverl.artifacts.validation import at_least, fraction
+from collectiverl.collective.online import OnlineConfig, OnlineDistillation, Rehearsal, Sides
 from collectiverl.collective.policy import Collective
-from collectiverl.collective.train import CollectiveConfig, Emphasis, distillation
+from collectiverl.collective.segments import played
+from collectiverl.collective.train import CollectiveConfig, distil
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.core import VectorEnv
-from collectiverl.representation.encoder import Encoder
-from collectiverl.representation.train import TransformerConfig, train
 from collectiverl.types import EnvSpec, Episode, TeachingPolicy
 
 
@@ -27,70 +25,47 @@ from collectiverl.types import EnvSpec, Episode, TeachingPolicy
 class ExtensionConfig:
     """What one more task may cost; all else is as in the run."""
 
-    encoder_updates: int = 500  # of the base's encoder, with the new expert's buffer beside the old ones
+    expert_episodes: int = 20  # of the new task's teacher
     learner_rounds: int = 3  # rounds of DAgger, in the new task alone
     learner_episodes: int = 20  # a round
-    learner_updates: int = 700  # before each round
-    refresh: int = 300  # updates of the encoder after each round; 0: it stays
-    actor_updates: int = 2_000
+    learner_updates: int = 150  # a round
+    updates: int = 400  # of the actor in the end
     critic_updates: int = 500
-    share: float = 0.3  # of every batch of learner, actor and critic, for the new task; the rest is rehearsed
+    share: float = 0.3  # of every batch, for the new task; the rest is rehearsed
     episodes: int = 50  # a task, when it is judged before and after
 
     def __post_init__(self) -> None:
-        for name in (
-            *("encoder_updates", "learner_rounds", "learner_episodes", "learner_updates"),
-            *("actor_updates", "critic_updates", "episodes"),
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
-        if self.refresh < 0:
-            raise ValueError(f"--refresh={self.refresh} is negative")
-        if not 0 < self.share < 1:
-            raise ValueError(f"--share={self.share} is not between 0 and 1")
+        at_least(self, 1, "learner_rounds", "learner_episodes", "learner_updates", "updates", "episodes")
+        at_least(self, 2, "expert_episodes")
+        at_least(self, 0, "critic_updates")
+        fraction(self, "share")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Learning:
+class Learning(NamedTuple):
     """How one task is added: a run's settings, for as long as its extension says."""
 
     online: OnlineConfig
-    encoder: TransformerConfig
-    refresh: TransformerConfig  # of the encoder, after each round
     collective: CollectiveConfig
     share: float  # of every batch, for the new task
 
     @classmethod
-    def of(
-        cls,
-        extension: ExtensionConfig,
-        online: OnlineConfig,
-        transformer: TransformerConfig,
-        collective: CollectiveConfig,
-    ) -> "Learning":
-        """The learner is conditioned as the collective is, whose actor it begins as."""
+    def of(cls, extension: ExtensionConfig, online: OnlineConfig, collective: CollectiveConfig) -> "Learning":
         e = extension
         return cls(
             online=replace(
                 online,
-                conditioning=collective.conditioning,
+                random_episodes=0,
+                expert_episodes=e.expert_episodes,
                 learner_rounds=e.learner_rounds,
                 learner_episodes=e.learner_episodes,
+                first_updates=e.learner_updates,
                 updates=e.learner_updates,
-                refresh=e.refresh,
             ),
-            encoder=transformer.lasting(e.encoder_updates),
-            refresh=transformer.lasting(e.refresh),
-            collective=replace(collective, actor_updates=e.actor_updates, critic_updates=e.critic_updates),
+            collective=replace(
+                collective, updates=e.updates, critic=replace(collective.critic, updates=e.critic_updates)
+            ),
             share=e.share,
         )
-
-
-class Memory(NamedTuple):
-    """What is stored of each task, one table a task."""
-
-    left: Sides  # by experts while they learned: of the old tasks, then of the new one
-    met: Sides  # by learners, and labelled: of the old tasks
 
 
 class Extended(NamedTuple):
@@ -104,7 +79,7 @@ class Extended(NamedTuple):
 def extend(
     base: Collective,
     teachers: Mapping[str, TeachingPolicy],
-    memory: Memory,
+    stored: Sides,
     learning: Learning,
     make_envs: Callable[[str, int], VectorEnv],
     spec: EnvSpec,
@@ -117,55 +92,40 @@ def extend(
     """The base, and the tasks of `teachers` (one, as a rule) beside those that it knows.
 
     Args:
+        stored: labelled episodes of the old tasks, for training and for validation, a table a task.
         held_out: share of each round's episodes that nothing is trained on, those that `split` holds out.
         work: rounds of the learner are checkpointed there.
     """
-    encoder_training = None
-    if base.encoder is not None:
-        report(0, 1, "encoder: training on")
-        encoder = _trained_on(base.encoder, memory, learning.encoder, spec, seed)
-        encoder_training = EncoderTraining(encoder, learning.refresh, *memory.left)
+    wider = replace(base, tasks=(*base.tasks, *teachers))
     online = OnlineDistillation(
         make_envs,
         teachers,
         learning.online,
+        learning.collective,
         spec,
         seed=seed,
         held_out=held_out,
-        encoder_training=encoder_training,
-        rehearsal=Rehearsal(base.agent.actor, *memory.met, share=learning.share),
+        goals_hidden=base.goals_hidden,
+        rehearsal=Rehearsal(wider, *stored, share=learning.share),
         report=report,
     )
     collected = online.run(work)
     training, validation = map(EpisodeTable.join, online.sides())
-    last = distillation(
+    last, error = distil(
+        online.collective,
         training,
         played(validation),
-        online.encoder,
         learning.collective,
-        spec,
         seed=seed,
-        actor=base.agent.actor,
-        critic=base.agent.critic,
-        emphasis=Emphasis(online.tasks, learning.share),
+        emphasis={"emphasized": online.tasks, "share": learning.share},
+        work=_below(work),
         report=report,
     )
-    return Extended(last.run(_below(work)), collected, float(last.best))
-
-
-def _trained_on(
-    encoder: Encoder, memory: Memory, config: TransformerConfig, spec: EnvSpec, seed: int
-) -> Encoder:
-    """On all that is stored, each task one buffer."""
-    training, validation = (
-        [EpisodeTable.join([mine, *met[i : i + 1]]) for i, mine in enumerate(left)]
-        for left, met in zip(memory.left, memory.met, strict=True)
-    )
-    return train(training, validation, config, state_index=spec.state_index, seed=seed, begin=encoder)
+    return Extended(last, collected, error)
 
 
 def _below(work: Path | None) -> Path | None:
-    """A folder for the last distillation's metrics: the learner's rounds have theirs in `work`."""
+    """A folder for the last distillation's checkpoints: the learner's rounds have theirs in `work`."""
     if work is None:
         return None
     folder = work / "distillation"

@@ -6,11 +6,12 @@ from jaxtyping import Array, Float
 from collectiverl.nn.gaussian import Gaussian, kl
 
 ATANH_LIMIT = 0.999  # a teacher's mean of exactly 1 is an infinite mean before tanh
+SMOOTH = 1e-3  # squared error within which the absolute error is rounded off
 LOG_STD_WEIGHT = 0.2  # of the log-std error beside that of the mean (predecessor)
 
 
 def distill_mse(student: Gaussian, mean: Float[Array, "A"], log_std: Float[Array, "A"]) -> Float[Array, ""]:
-    """Squared error of the action-space mean and, weighted, of the log-std (SPEC, part 3).
+    """Squared error of the action-space mean and, weighted, of the log-std.
 
     Where the teacher is very sure (log-std far below -2) its exact log-std matters little, so the weight
     2 / max(2, -log_std) falls with it.
@@ -25,6 +26,11 @@ def distill_kl(student: Gaussian, mean: Float[Array, "A"], log_std: Float[Array,
     """KL(teacher || student) of the Gaussians before tanh; log-stds are bounded by the actor's own bounds."""
     teacher = Gaussian(jnp.arctanh(jnp.clip(mean, -ATANH_LIMIT, ATANH_LIMIT)), log_std)
     return kl(teacher, student)
+
+
+def absolute_error(student: Gaussian, mean: Float[Array, "A"]) -> Float[Array, ""]:
+    """Absolute error of the action-space mean, smooth at 0: its gradient does not fade near the label."""
+    return jnp.mean(jnp.sqrt((student.mode - mean) ** 2 + SMOOTH))
 
 
 def critic_regression(q: Float[Array, "2"], teacher_q: Float[Array, ""]) -> Float[Array, ""]:

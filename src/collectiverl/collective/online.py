@@ -1,36 +1,47 @@
-"""Stage 2, online distillation: random actions, the experts, then a learner labelled by them (DAgger).
+"""Stage 2, online distillation: random actions, the teachers, then a learner labelled by them.
 
-One learner acts in all tasks together, and what it lacks decides what is played next: tasks that fail more get
-more episodes. Told its task (`task_id`) it needs nothing else. Conditioned on `z` it acts on the embedding of its
-own trajectory, and the encoder that gives it is refreshed on what the learner met: the policy has to know its own
-`z` on its own mistakes, and the encoder what mistakes look like (Ross et al. 2011; SPEC, stage 2).
+This is DAgger (Ross et al. 2011). One learner plays all tasks and learns on from round to round. What plays is
+the average of its weights: a learner whose rate has not come down fills the data with episodes in which it is stuck.
+In some episodes the teacher plays stretches; some of the teachers' episodes are noisy, their labels never; and tasks
+that fail get more episodes.
+
+A round's episodes are played while the learner learns from those before it, in a thread of their own. What plays was
+taken before either began, so that the result is the same on one core and on two.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import equinox as eqx
-import jax
 import numpy as np
+from jaxtyping import Int
 
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
-from collectiverl.collective.distill import DistillLoss
-from collectiverl.collective.playing import PerTaskPolicy, allocate, play_together, success_by_task
-from collectiverl.collective.policy import EMBEDDED, Collective, CollectivePolicy, Conditioning
-from collectiverl.collective.train import CollectiveConfig, Emphasis, distillation
+from collectiverl.artifacts.validation import at_least, between
+from collectiverl.collective.playing import (
+    NEVER,
+    Alternating,
+    NoisyActions,
+    PerTaskPolicy,
+    allocate,
+    play_together,
+    success_by_task,
+)
+from collectiverl.collective.policy import Collective, CollectivePolicy
+from collectiverl.collective.segments import Segments
+from collectiverl.collective.train import UPDATES_PER_CALL, CollectiveConfig, Training, fresh_collective
 from collectiverl.data.episodes import EpisodeTable, Shard, paths, write
 from collectiverl.data.split import split
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import RandomPolicy
-from collectiverl.nn.gaussian import Actor
 from collectiverl.representation.encoder import Encoder
-from collectiverl.representation.train import TransformerConfig, train
-from collectiverl.sac.agent import SACConfig, init_agent
-from collectiverl.types import EnvSpec, Episode, Policy, TeachingPolicy
+from collectiverl.types import ConfigError, EnvSpec, Episode, Policy, TeachingPolicy
 
-PLAY, LEARNER, ENCODER = 0, 1, 2  # streams of random numbers
+PLAY, MIX, NOISE, LEARNER = 0, 1, 2, 3  # streams of random numbers
+LIGHT, HEAVY = 0.3, 0.8  # deviations of the noise in teachers' episodes
+NOISY = 0.3  # share of the teachers' episodes with either
 Sides = tuple[list[EpisodeTable], list[EpisodeTable]]  # for training and for validation, one table a task
 
 
@@ -38,80 +49,49 @@ Sides = tuple[list[EpisodeTable], list[EpisodeTable]]  # for training and for va
 class OnlineConfig:
     """How `online_buffer` is collected."""
 
-    conditioning: Conditioning = "cls"  # what tells the learner its tasks apart
-    random_episodes: int = 2  # a task
-    expert_episodes: int = 10  # a task
-    learner_rounds: int = 5  # rounds of DAgger
-    learner_episodes: int = 10  # a task and round, on average
+    random_episodes: int = 0  # a task
+    expert_episodes: int = 20  # a task; the others of the first round
+    learner_rounds: int = 7  # rounds of DAgger
+    learner_episodes: int = 20  # a task and round, on average
     horizon: int | None = 300  # steps of an episode, at most; None: the environment's own limit
-    num_envs: int = 100  # alive at once, at most; each plays one episode
-    updates: int = 2_000  # of the learner, before each round
-    batch_size: int = 512
-    learning_rate: float = 1e-3
-    width: int = 400
-    depth: int = 3
-    loss: DistillLoss = "mse"
-    refresh: int = 1_000  # updates of the encoder on what the learner met, after each round; 0: it stays
+    after_success: int = 40  # steps after its first success at which an episode ends
+    whole: float = 0.2  # share of the episodes that go on to the end all the same
+    taught: float = 0.3  # share of the learner's episodes in half of whose stretches the teacher plays
+    first_updates: int = 200  # of the learner, on the teachers' episodes
+    updates: int = 150  # a round
+    num_envs: int = 250  # alive at once, at most; each plays one episode
 
     def __post_init__(self) -> None:
-        for name in ("random_episodes", "learner_rounds", "learner_episodes", "expert_episodes", "refresh"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"online.{name.replace('_', '-')}={getattr(self, name)} is negative")
-        if self.learner_rounds and not self.random_episodes + self.expert_episodes:
-            raise ValueError(
-                "online.random-episodes=0 and online.expert-episodes=0: the learner needs something to learn from"
-            )
-        for name in ("updates", "batch_size", "width", "depth", "num_envs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"online.{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
-        if self.horizon is not None and self.horizon < 1:
-            raise ValueError(f"online.horizon={self.horizon} must be at least 1")
-        if self.learning_rate <= 0:
-            raise ValueError(f"online.learning-rate={self.learning_rate} must be positive")
-
-    @property
-    def distillation(self) -> CollectiveConfig:
-        """The learner's own."""
-        return CollectiveConfig(
-            conditioning=self.conditioning,
-            loss=self.loss,
-            actor_updates=self.updates,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            sac=SACConfig(width=self.width, depth=self.depth),
+        at_least(self, 0, "random_episodes", "learner_rounds", "after_success")
+        at_least(
+            self, 1, "expert_episodes", "learner_episodes", "horizon", "first_updates", "updates", "num_envs"
         )
-
-
-@dataclass(frozen=True)
-class EncoderTraining:
-    """The encoder that a learner is conditioned on, and the buffers that it was trained on, one a task."""
-
-    encoder: Encoder
-    refresh: TransformerConfig  # how it is trained on after each round
-    training: Sequence[EpisodeTable]
-    validation: Sequence[EpisodeTable]
+        between(self, 0, 1, "whole", "taught")
+        if self.expert_episodes < 2:
+            raise ConfigError("expert_episodes", "at least 2, since one in five is kept for validation")
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a learner knows already and is not to forget: its actor, and stored labelled episodes, a table a task."""
+    """What a learner knows already and is not to forget: a collective, and its labelled episodes, a table a task."""
 
-    actor: Actor
+    collective: Collective
     training: Sequence[EpisodeTable]
     validation: Sequence[EpisodeTable]
     share: float  # of every batch, for the tasks that are played
 
 
 class OnlineDistillation:
-    """The state of one stage-2 run; each round begins from a seed of its own and ends with a checkpoint.
+    """The state of one stage-2 run; each round has a seed of its own and ends with a checkpoint.
 
     Args:
-        make_envs: so many environments of a task, with fresh goals; they are closed after their round.
-        encoder_training: for a learner conditioned on `z`; its encoder is refreshed, and `encoder` is the last one. Its
-            buffers are those of the rehearsed tasks, then of the teachers'.
+        make_envs: so many environments of a task, with fresh goals, which the teachers see; closed after their round.
+        learning: how the learner is made and learns.
+        transformer: the trajectory transformer, for a conditioning that needs it.
+        goals_hidden: the learner does not see the goals.
+        held_out: share of each round's episodes that the learner is not trained on; those that `split` with the
+            same fraction and seed puts into validation.
         rehearsal: for a learner that goes on from other tasks, which it is trained on beside what it plays.
-        held_out: share of each round's episodes that neither learner nor encoder is trained on; those that
-            `split` with the same fraction and seed puts into validation.
     """
 
     def __init__(
@@ -119,92 +99,127 @@ class OnlineDistillation:
         make_envs: Callable[[str, int], VectorEnv],
         teachers: Mapping[str, TeachingPolicy],
         config: OnlineConfig,
+        learning: CollectiveConfig,
         spec: EnvSpec,
         *,
         seed: int,
         held_out: float = 0.2,
-        encoder_training: EncoderTraining | None = None,
+        transformer: Encoder | None = None,
+        goals_hidden: bool = False,
         rehearsal: Rehearsal | None = None,
         report: Report = silent,
     ):
-        if config.conditioning in EMBEDDED and encoder_training is None:
-            raise ValueError(f"a learner conditioned on {config.conditioning} needs an encoder to read with")
-        self.make_envs, self.teachers, self.config, self.spec = make_envs, teachers, config, spec
-        self.seed, self.held_out, self.encoder_training, self.report = (
-            seed,
-            held_out,
-            encoder_training,
-            report,
-        )
-        self.rehearsal, self.tasks = rehearsal, tuple(teachers)
-        self.encoder = encoder_training.encoder if encoder_training else None
-        self.actor = rehearsal.actor if rehearsal else None  # of the last round's learner
+        self.make_envs, self.teachers, self.config, self.learning = make_envs, teachers, config, learning
+        self.spec, self.seed, self.held_out, self.report = spec, seed, held_out, report
+        self.transformer, self.goals_hidden, self.rehearsal = transformer, goals_hidden, rehearsal
+        self.tasks = tuple(teachers)
         self.collected: list[Episode] = []
-        self.success = dict.fromkeys(self.tasks, 0.0)  # in the last round
-        self.phases = ["random", "expert", *["learner"] * config.learner_rounds]
-        self.done = 0
+        self.training: Training | None = None
+        self.success: dict[str, float] = {}  # of the learner, in the last round
+        self.failure = dict.fromkeys(self.tasks, 1.0)  # running mean
+        self.done = 0  # rounds; the first is the teachers'
+
+    @property
+    def collective(self) -> Collective:
+        """The learner, by its averaged weights."""
+        assert self.training is not None
+        return self.training.collective
 
     def run(self, work: Path | None = None) -> list[Episode]:
         """Plays all rounds; with a folder, checkpoints into it and logs metrics there."""
         self._restore(work)
-        with metrics_log(work, resume_at=self.done) as log:
-            while self.done < len(self.phases):
-                self._round(log)
-                if work:
-                    self._save(work)
+        with metrics_log(work, resume_at=self.done) as log, ThreadPoolExecutor(1) as player:
+            if not self.done:
+                self.collected = self._play_teachers()
+                self.training = self._new_training()
+                self._learn(self.config.first_updates)
+                self._finish_round(log, work, {})
+            while self.done <= self.config.learner_rounds:
+                self._round(player, log, work)
         return self.collected
 
-    def _round(self, log: MetricsLog | None) -> None:
-        phase, metrics = self.phases[self.done], {}
-        learner = None
-        if phase == "learner":
-            learner, metrics["learner/validation"] = self._learn()
-        played = self._play(phase, learner)
+    def _round(self, player: ThreadPoolExecutor, log: MetricsLog | None, work: Path | None) -> None:
+        """The learner plays as it is, and meanwhile learns from what came before."""
+        playing = player.submit(self._play_learner, self.collective)
+        loss = self._learn(self.config.updates)
+        played = playing.result()
         self.collected += played
         self.success = success_by_task(played, self.tasks)
-        if phase == "learner" and self.config.refresh and self.encoder is not None:
-            self._tell(f"{phase}: refreshing the encoder")
-            self._refresh()
-        self.done += 1
-        mean = float(np.mean(list(self.success.values())))
-        if log:
-            by_task = {f"success/{task}": rate for task, rate in self.success.items()}
-            log.write(self.done, metrics | {f"{phase}/success": mean, **by_task})
-        self._tell(f"{phase}: success {mean:.2f}")
+        for task, rate in self.success.items():
+            self.failure[task] = 0.5 * self.failure[task] + 0.5 * (1 - rate)
+        last = {f"last/{t}": _mean(e.success[-1] for e in played if e.task == t) for t in self.tasks}
+        by_task = {f"success/{task}": rate for task, rate in self.success.items()}
+        self._finish_round(
+            log,
+            work,
+            {"learner/loss": loss, "learner/success": _mean(self.success.values())} | by_task | last,
+        )
 
-    def _seed(self, purpose: int) -> int:
-        """Of this round."""
+    def _finish_round(self, log: MetricsLog | None, work: Path | None, values: dict[str, float]) -> None:
+        self.done += 1
+        if log and values:
+            log.write(self.done, values)
+        if work:
+            self._save(work)
+        self._tell(f"success {values['learner/success']:.2f}" if values else "teachers")
+
+    def _round_seed(self, purpose: int) -> int:
         return int(np.random.SeedSequence([self.seed, self.done, purpose]).generate_state(1)[0] >> 1)
 
     def _tell(self, note: str) -> None:
-        self.report(self.done, len(self.phases), note)
+        self.report(self.done, self.config.learner_rounds + 1, note)
 
     # -- playing -------------------------------------------------------------------------------------------
 
-    def _play(self, phase: str, learner: Collective | None) -> list[Episode]:
+    def _play_teachers(self) -> list[Episode]:
+        """Random episodes, then the teachers', some with noise."""
+
+        def random(tasks: Sequence[str], seed: int) -> Policy:
+            return RandomPolicy(self.spec.action_dim, seed)
+
+        def teach(tasks: Sequence[str], seed: int) -> Policy:
+            drawn = np.random.default_rng([seed, NOISE]).random(len(tasks))
+            deviation = np.where(drawn < NOISY, LIGHT, np.where(drawn > 1 - NOISY, HEAVY, 0.0))
+            return NoisyActions(PerTaskPolicy(self.teachers, tasks), deviation, seed)
+
+        c = self.config
+        played = self._play("random", dict.fromkeys(self.tasks, c.random_episodes), random)
+        return played + self._play("expert", dict.fromkeys(self.tasks, c.expert_episodes), teach)
+
+    def _play_learner(self, learner: Collective) -> list[Episode]:
+        def policy(tasks: Sequence[str], seed: int) -> Policy:
+            rng = np.random.default_rng([seed, MIX])
+            share = np.where(rng.random(len(tasks)) < self.config.taught, 0.5, 0.0)
+            told = rng.random(len(tasks)) >= self.learning.unrewarded
+            teacher = PerTaskPolicy(self.teachers, tasks)
+            return Alternating(CollectivePolicy(learner, tasks), teacher, share, told, seed)
+
+        return self._play("learner", allocate(self.failure, self.config.learner_episodes), policy)
+
+    def _play(
+        self, phase: str, wanted: Mapping[str, int], policy: Callable[[Sequence[str], int], Policy]
+    ) -> list[Episode]:
         """One round of labelled episodes, ordered by task."""
-        per_task = {
-            "random": self.config.random_episodes,
-            "expert": self.config.expert_episodes,
-            "learner": self.config.learner_episodes,
-        }[phase]
-        known = phase == "learner" and self.phases[self.done - 1] == "learner"
-        wanted = allocate(self.success, per_task) if known else dict.fromkeys(self.tasks, per_task)
-        seed = self._seed(PLAY)
-
-        def actor(tasks: Sequence[str], own_seed: int) -> Policy:
-            if learner is not None:
-                return CollectivePolicy(learner, tasks)
-            if phase == "expert":
-                return PerTaskPolicy(self.teachers, tasks)
-            return RandomPolicy(self.spec.action_dim, own_seed)
-
+        seed, total = self._round_seed(PLAY), sum(wanted.values())
         played: list[Episode] = []
-        size = self.config.num_envs
-        for part in play_together(self.make_envs, wanted, size, actor, phase=phase, seed=seed):
+        parts = play_together(
+            self.make_envs,
+            wanted,
+            self.config.num_envs,
+            policy,
+            phase=phase,
+            seed=seed,
+            after_success=self._limits,
+        )
+        for part in parts:
             played += [self._labelled(e, seed) for e in part]
-            self._tell(f"{phase}: {len(played)} of {sum(wanted.values())} episodes")
+            self._tell(f"{phase}: {len(played)} of {total} episodes")
         return sorted(played, key=lambda e: self.tasks.index(e.task))
+
+    def _limits(self, num_envs: int, seed: int) -> Int[np.ndarray, "N"]:
+        """Steps that each episode goes on after its first success."""
+        whole = np.random.default_rng([seed, MIX + 1]).random(num_envs) < self.config.whole
+        return np.where(whole, NEVER, self.config.after_success)
 
     def _labelled(self, e: Episode, seed: int) -> Episode:
         """With what the teacher says. All episodes of a round carry one seed, by which it is split."""
@@ -216,67 +231,59 @@ class OnlineDistillation:
         """What is rehearsed and what was collected, for training and for validation, one table a task."""
         known = self.rehearsal
         training, validation = (list(known.training), list(known.validation)) if known else ([], [])
+        hidden = self.spec.goal_index if self.goals_hidden else ()
         for task in self.tasks:
-            mine = EpisodeTable([Shard.of([e for e in self.collected if e.task == task])])
+            mine = EpisodeTable([Shard.of([e for e in self.collected if e.task == task])]).hiding(hidden)
             learned, kept = split(mine.about, fraction=self.held_out, seed=self.seed)
             training.append(mine.subset(learned))
             validation.append(mine.subset(kept))
         return training, validation
 
-    def _learn(self) -> tuple[Collective, float]:
-        """Distils everything collected so far into the learner; returns it and its validation loss."""
-        self._tell("learner: learning")
-        c = self.config.distillation
-        training, validation = map(EpisodeTable.join, self.sides())
-        learning = distillation(
-            training,
-            validation,
-            self.encoder,
-            c,
+    def _new_training(self) -> Training:
+        """Of a fresh learner, whose statistics are those of the teachers' episodes; or of the one that rehearses."""
+        seed = int(np.random.SeedSequence([self.seed, LEARNER]).generate_state(1)[0] >> 1)
+        if self.rehearsal:
+            return Training(self.rehearsal.collective, self.learning, seed=seed)
+        fresh = fresh_collective(
+            EpisodeTable.join(self.sides()[0]),
+            self.learning,
             self.spec,
-            seed=self._seed(LEARNER),
-            actor=self.actor,
-            emphasis=Emphasis(self.tasks, self.rehearsal.share) if self.rehearsal else None,
+            transformer=self.transformer,
+            goals_hidden=self.goals_hidden,
+            seed=seed,
         )
-        learning.train_actor()
-        self.actor = learning.collective.agent.actor
-        return learning.collective, float(learning.best)
+        return Training(fresh, self.learning, seed=seed)
 
-    def _refresh(self) -> None:
-        """Trains the encoder on, on its buffers and everything rehearsed and collected."""
-        encoder_training = self.encoder_training
-        assert encoder_training is not None
-        sides = zip(self.sides(), (encoder_training.training, encoder_training.validation), strict=True)
-        training, validation = (
-            [EpisodeTable.join([buffer, own]) for buffer, own in zip(buffers, collected, strict=True)]
-            for collected, buffers in sides
-        )
-        self.encoder = train(
-            training,
-            validation,
-            encoder_training.refresh,
-            state_index=self.spec.state_index,
-            seed=self._seed(ENCODER),
-            begin=self.encoder,
-        )
+    def _learn(self, updates: int) -> float:
+        """From everything collected so far; returns the last loss."""
+        assert self.training is not None
+        segments, loss = self._segments(), 0.0
+        rates = self.training.constant(updates)
+        for i in range(0, updates, UPDATES_PER_CALL):
+            loss = self.training.advance(segments, rates[i : i + UPDATES_PER_CALL])
+            self._tell(f"learning: {i + UPDATES_PER_CALL} of {updates} updates")
+        return loss
+
+    def _segments(self) -> Segments:
+        assert self.training is not None
+        table = EpisodeTable.join(self.sides()[0])
+        if self.rehearsal:
+            return self.training.segments(table, emphasized=self.tasks, share=self.rehearsal.share)
+        return self.training.segments(table)
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def _save(self, work: Path) -> None:
+        assert self.training is not None
         with checkpoints.checkpoint(work) as folder:
-            if self.actor is not None:
-                checkpoints.save_tree(folder / "actor.safetensors", self.actor)
-            if self.encoder is not None:
-                checkpoints.save_tree(folder / "encoder.safetensors", self.encoder)
+            self.training.save(folder)
             for task in self.tasks:  # one folder a task: labels of a scripted and a learned teacher differ
                 write(folder / task, [e for e in self.collected if e.task == task])
-            order = [self.tasks.index(e.task) for e in self.collected]
-            features = self.actor.mlp.layers[0].weight.shape[0] if self.actor is not None else 0
             progress = {
                 "done": self.done,
-                "order": order,
+                "order": [self.tasks.index(e.task) for e in self.collected],
                 "success": self.success,
-                "features": features,
+                "failure": self.failure,
             }
             checkpoints.write_json(folder / "progress.json", progress)
 
@@ -287,14 +294,14 @@ class OnlineDistillation:
         saved = sealed.read_json(folder / "progress.json")
         files = {i: folder / task for i, task in enumerate(self.tasks) if paths(folder / task)}
         streams = {i: iter(EpisodeTable.open(path)) for i, path in files.items()}
-        self.collected = [next(streams[i]) for i in saved["order"]]
-        self.done, self.success = saved["done"], saved["success"]
-        if self.encoder is not None:
-            self.encoder = checkpoints.load_tree(folder / "encoder.safetensors", self.encoder)
-        if saved["features"]:
-            sizes = saved["features"], self.spec.action_dim
-            fresh = eqx.filter_eval_shape(
-                init_agent, *sizes, self.config.distillation.sac, jax.random.key(0)
-            ).actor
-            like = self.rehearsal.actor if self.rehearsal else fresh
-            self.actor = checkpoints.load_tree(folder / "actor.safetensors", like)
+        episodes = [next(streams[i]) for i in saved["order"]]
+        self.collected = [e for e in episodes if e.phase != "learner"]  # what a fresh learner begins from
+        self.training = self._new_training()
+        self.training.restore(folder)
+        self.collected = episodes
+        self.done, self.success, self.failure = saved["done"], saved["success"], saved["failure"]
+
+
+def _mean(values) -> float:
+    found = [float(value) for value in values]
+    return sum(found) / max(len(found), 1)

@@ -3,22 +3,28 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
+from collectiverl.collective.policy import CollectivePolicy
 from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import episodes
 from collectiverl.types import Episode, Policy
 
 EVALUATION = 1_000_003  # stream of random numbers: goals that no training had
-EVEN = 0.5  # share of a round's episodes that all tasks get alike; the rest goes where the last round failed
+EVEN = 0.5  # share of a round's episodes that all tasks get alike; the rest goes where the last rounds failed
+STRETCH = 20  # steps for which teacher or learner acts before they may change places
+NEVER = 2**31  # steps
+
+
+# -- who acts ----------------------------------------------------------------------------------------------
 
 
 class PerTaskPolicy:
-    """Each environment played by the teacher of its task."""
+    """Each environment played by the policy of its task."""
 
-    def __init__(self, teachers: Mapping[str, Policy], tasks: Sequence[str]):
-        self.members = [(np.asarray([t == task for t in tasks]), policy) for task, policy in teachers.items()]
+    def __init__(self, policies: Mapping[str, Policy], tasks: Sequence[str]):
+        self.members = [(np.asarray([t == task for t in tasks]), policy) for task, policy in policies.items()]
 
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         parts = [
@@ -38,13 +44,71 @@ class PerTaskPolicy:
             policy.observe(rewards[mine])
 
 
-def allocate(success: Mapping[str, float], per_task: int) -> dict[str, int]:
-    """Episodes of each task in the next round, `per_task` on average, more where fewer succeeded."""
-    failure = {task: 1 - rate for task, rate in success.items()}
+class NoisyActions:
+    """A policy whose actions carry Gaussian noise, in each environment of its own deviation."""
+
+    def __init__(self, policy: Policy, deviation: Float[np.ndarray, "N"], seed: int):
+        self.policy, self.deviation, self.rng = policy, deviation[:, None], np.random.default_rng(seed)
+
+    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        action = self.policy.eval_action(observations)
+        noise = self.deviation * self.rng.standard_normal(action.shape)
+        return np.clip(action + noise, -1, 1).astype(np.float32)
+
+    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
+        self.policy.reset(env_mask)
+
+    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+        self.policy.observe(rewards)
+
+
+class Alternating:
+    """The learner, with stretches of the teacher's play in some environments; each sees what was really done.
+
+    Args:
+        share: of the stretches that the teacher plays, in each environment.
+        told: environments whose learner is told the rewards.
+    """
+
+    def __init__(
+        self,
+        learner: CollectivePolicy,
+        teacher: Policy,
+        share: Float[np.ndarray, "N"],
+        told: Bool[np.ndarray, "N"],
+        seed: int,
+    ):
+        self.learner, self.teacher, self.share, self.told = learner, teacher, share, told
+        self.rng, self.calls = np.random.default_rng(seed), 0
+
+    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        if self.calls % STRETCH == 0:
+            self.teaching = self.rng.random(len(observations)) < self.share
+        self.calls += 1
+        action = self.learner.eval_action(observations)
+        if self.teaching.any():
+            action = np.where(self.teaching[:, None], self.teacher.eval_action(observations), action)
+            self.learner.executed(action)
+        return action
+
+    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
+        self.learner.reset(env_mask)
+        self.teacher.reset(env_mask)
+
+    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+        self.learner.observe(np.where(self.told, rewards, np.nan).astype(np.float32))
+        self.teacher.observe(rewards)
+
+
+# -- how much ----------------------------------------------------------------------------------------------
+
+
+def allocate(failure: Mapping[str, float], per_task: int) -> dict[str, int]:
+    """Episodes of each task in the next round, `per_task` on average, more where more failed."""
     most = sum(failure.values())
-    extra = (1 - EVEN) * per_task * len(success) if most else 0
+    extra = (1 - EVEN) * per_task * len(failure) if most else 0
     even = EVEN * per_task if most else per_task
-    return {task: round(even + extra * failure[task] / (most or 1)) for task in success}
+    return {task: max(1, round(even + extra * share / (most or 1))) for task, share in failure.items()}
 
 
 def groups(wanted: Mapping[str, int], size: int) -> Iterator[dict[str, int]]:
@@ -62,6 +126,9 @@ def groups(wanted: Mapping[str, int], size: int) -> Iterator[dict[str, int]]:
         yield group
 
 
+# -- playing -----------------------------------------------------------------------------------------------
+
+
 def play_together(
     make_envs: Callable[[str, int], VectorEnv],
     wanted: Mapping[str, int],
@@ -70,16 +137,19 @@ def play_together(
     *,
     phase: str,
     seed: int,
+    after_success: Callable[[int, int], Int[np.ndarray, "N"]] | None = None,
 ) -> Iterator[list[Episode]]:
     """So many episodes of each task, in groups of at most `size` environments that are alive at once.
 
-    Each environment plays one episode. `make_policy` gets the task of each environment and a seed.
+    Each environment plays one episode. `make_policy` gets the task of each environment and a seed; `after_success`
+    the number of environments and the seed, and says how many steps after its first success each episode ends.
     """
     for i, group in enumerate(groups(wanted, size)):
         envs = Concatenated([make_envs(task, count) for task, count in group.items()])
         try:
             policy = make_policy(envs.tasks, seed + i)
-            yield list(episodes(envs, policy, per_env=1, phase=phase, seed=seed + i))
+            limit = after_success(envs.num_envs, seed + i) if after_success else None
+            yield list(episodes(envs, policy, per_env=1, phase=phase, seed=seed + i, after_success=limit))
         finally:
             envs.close()
 

@@ -1,9 +1,8 @@
-"""The collective: one agent over `[z, state]`, and what tells it `z`."""
+"""The collective: one agent over `[z, features]`, and what tells it `z`."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,164 +11,169 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from collectiverl.artifacts import checkpoints, sealed
-from collectiverl.representation.clusters import Clusters
-from collectiverl.representation.context import Context
+from collectiverl.collective.conditioning import CONDITIONINGS, Conditioning
+from collectiverl.collective.probing import ProbingConfig, probe
 from collectiverl.representation.encoder import Encoder, EncoderConfig, init_encoder
+from collectiverl.representation.scales import Scales
 from collectiverl.sac.agent import Agent, SACConfig, batch_of_one, init_agent
 from collectiverl.sac.policy import act
-from collectiverl.types import EnvSpec, UserError
+from collectiverl.types import EnvSpec, UserError, Window
 
-Conditioning = Literal["cls", "last_state", "cluster", "task_id", "zeros"]
-EMBEDDED = ("cls", "last_state", "cluster")  # read the trajectory
-UNREWARDED = (
-    "this collective reads rewards to tell tasks apart: call policy.observe(rewards) after every step, "
-    "or train one with --transformer.encoder.no-rewards"
-)
 WEIGHTS = "collective.safetensors"
 ABOUT = "collective.json"
 
 
-class Collective(eqx.Module):
-    """All that is needed to act: encoder, cluster means, actor, critic, normaliser."""
+class Running(NamedTuple):
+    """N running trajectories, as a collective remembers them: a value, which nothing changes in place."""
 
-    agent: Agent  # over [z, state]
-    encoder: Encoder | None  # None: the condition does not read the trajectory
-    clusters: Clusters | None  # whose means replace `z` under `cluster`
-    conditioning: Conditioning = eqx.field(static=True)
+    condition: Any  # the conditioning's state
+    latest: Window  # the last step alone
+    begins: Bool[np.ndarray, "N"]  # a new episode begins with the next observation
+    action: Float[np.ndarray, "N A"]  # done since the last observation
+    reward: Float[np.ndarray, "N"]  # earned by it; nan: nobody said
+
+    def acted(self, action: Float[np.ndarray, "N A"]) -> "Running":
+        return self._replace(action=np.asarray(action, np.float32))
+
+    def rewarded(self, reward: Float[np.ndarray, "N"]) -> "Running":
+        return self._replace(reward=np.asarray(reward, np.float32))
+
+    def reset(self, mask: Bool[np.ndarray, "N"]) -> "Running":
+        """The environments in `mask` begin a new episode with their next observation."""
+        return self._replace(begins=self.begins | mask)
+
+
+class Collective(eqx.Module):
+    """All that is needed to act: the conditioning with its encoder, actor, critic, statistics."""
+
+    agent: Agent  # over [z, features]
+    conditioning: Conditioning
+    scales: Scales
     tasks: tuple[str, ...] = eqx.field(static=True)
-    state_index: tuple[int, ...] = eqx.field(static=True)
+    spec: EnvSpec = eqx.field(static=True)  # of the environments that it was trained in
+    goals_hidden: bool = eqx.field(static=True, default=False)  # the goal's entries are zero for it
+    probing: ProbingConfig = eqx.field(static=True, default=ProbingConfig())
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """What reads the trajectory; None: nothing does."""
+        return self.conditioning.reader
 
     @property
     def condition_dim(self) -> int:
-        return self.agent.normalizer.mean.shape[-1] - len(self.state_index)
+        """Entries of `z`."""
+        return self.agent.normalizer.feature_dim - self.scales.feature_dim
+
+    def state_of(self, obs: Float[np.ndarray, "*batch O"]) -> Float[np.ndarray, "*batch S"]:
+        """What it sees of observations."""
+        return visible_state(obs, self.spec, self.goals_hidden)
+
+    def begin(self, num_envs: int, tasks: Sequence[str] = ()) -> Running:
+        """So many trajectories that have not begun; `tasks` are read by `task_id` alone."""
+        latest = Window(
+            jnp.zeros((num_envs, 1, self.spec.state_dim)),
+            jnp.zeros((num_envs, 1, self.spec.action_dim)),
+            jnp.zeros((num_envs, 1)),
+            jnp.zeros((num_envs, 1), bool),
+        )
+        action = np.zeros((num_envs, self.spec.action_dim), np.float32)
+        unknown = np.full(num_envs, np.nan, np.float32)
+        condition = self.conditioning.begin(num_envs, tasks)
+        return Running(condition, latest, np.ones(num_envs, bool), action, unknown)
+
+    def see(self, running: Running, obs: Float[np.ndarray, "N O"]) -> tuple[Running, Float[Array, "N Z+F"]]:
+        """Takes in the observations; what the networks see of them.
+
+        Say what was done and earned with `Running.acted` and `Running.rewarded` before the next. Rewards that are
+        not said are unknown, which a collective is trained for.
+        """
+        state, begins = self.state_of(obs), running.begins
+        action = np.where(begins[:, None], 0, running.action)
+        reward = np.where(begins, np.float32(np.nan), running.reward)
+        step = Window(state[:, None], action[:, None], reward[:, None], np.ones((len(state), 1), bool))
+        step = jax.tree.map(jnp.asarray, step)
+        condition, seen = advance(self, running.condition, running.latest, step, jnp.asarray(begins))
+        unknown = np.full(len(state), np.nan, np.float32)
+        return Running(condition, step, np.zeros(len(state), bool), running.action, unknown), seen
 
 
-@runtime_checkable
-class Conditioner(Protocol):
-    """Says `z` for N running trajectories."""
-
-    def embed(self, obs: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]: ...
-
-    def acted(self, actions: Float[np.ndarray, "N A"]) -> None: ...
-
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None: ...
-
-    def reset(self, mask: Bool[np.ndarray, "N"]) -> None: ...
+def visible_state(
+    obs: Float[np.ndarray, "*batch O"], spec: EnvSpec, goals_hidden: bool
+) -> Float[np.ndarray, "*batch S"]:
+    """The state's entries, those of the goal zero where it is hidden."""
+    seen = np.asarray(obs, np.float32)[..., list(spec.state_index)]
+    if goals_hidden:
+        seen[..., np.isin(spec.state_index, spec.goal_index)] = 0
+    return seen
 
 
-class Constant:
-    """The same `z` whatever happens: zeros, or the one-hot task of each environment."""
-
-    def __init__(self, z: Float[np.ndarray, "N Z"]):
-        self.z = jnp.asarray(z)
-
-    def embed(self, obs: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
-        return self.z
-
-    def acted(self, actions: Float[np.ndarray, "N A"]) -> None:
-        pass
-
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
-        pass
-
-    def reset(self, mask: Bool[np.ndarray, "N"]) -> None:
-        pass
-
-
-def one_hot(tasks: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, "N K"]:
-    """Each task's place among the known ones; an unknown task is all zeros."""
-    return np.asarray([[float(task == k) for k in known] for task in tasks], np.float32)
-
-
-def features(
-    state_index: Sequence[int], obs: Float[np.ndarray, "N O"], z: Float[Array, "N Z"]
-) -> Float[Array, "N F"]:
-    """What the collective's networks see: `[z, state]`."""
-    return jnp.concatenate([z, jnp.asarray(obs[:, list(state_index)], jnp.float32)], axis=-1)
+@eqx.filter_jit
+def advance(
+    collective: Collective, condition: Any, before: Window, latest: Window, begins: Bool[Array, "N"]
+) -> tuple[Any, Float[Array, "N Z+F"]]:
+    """One more step of each trajectory (windows of length 1): the conditioning's state, and what the networks see."""
+    condition, z = collective.conditioning.step(condition, latest, begins)
+    before = before._replace(mask=before.mask & ~begins[:, None])
+    pair = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), before, latest)
+    return condition, jnp.concatenate([z, collective.scales(pair).features[-1]], axis=-1)
 
 
 class CollectivePolicy:
-    """Plays any of its tasks, told only what it has seen.
+    """Plays any of its tasks, told only what it has seen; rewards too, if `observe` says them.
 
-    One whose encoder reads rewards has to be told them: Meta-World's own evaluation calls no `observe`, and a
-    policy that acts on without it warns, once. `tasks` is read by `task_id` conditioning alone: that of each
-    environment, or one that all of them play.
+    Args:
+        tasks: read by `task_id` conditioning alone: that of each environment, or one that all of them play.
     """
 
     def __init__(self, collective: Collective, tasks: Sequence[str] = ()):
         self.collective, self.tasks = collective, tuple(tasks)
         self.agents = batch_of_one(collective.agent)
-        self.conditioner: Conditioner | None = None
-        self.num_envs = 0
-        self._reads_rewards = collective.encoder is not None and collective.encoder.rewards
-        self._unrewarded = False  # acted, and not told the reward since
+        self.running: Running | None = None
+        self.age = np.zeros(0, np.int64)
 
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        if self.conditioner is None:
+        if self.running is None:
             self.reset(np.ones(len(observations), bool))
-        assert self.conditioner is not None
-        if self._unrewarded and self._reads_rewards:
-            self._reads_rewards = False  # said once
-            warnings.warn(UNREWARDED, stacklevel=2)
-        z = self._embedding(observations)
-        action = np.asarray(act(self.agents, features(self.collective.state_index, observations, z)[None])[0])
-        self.conditioner.acted(action)
-        self._unrewarded = True
+        action = np.asarray(act(self.agents, self._seen(observations)[None])[0])
+        c = self.collective
+        action = probe(action, self.age, c.probing, c.spec.moving_index)
+        self.age = self.age + 1
+        self.executed(action)
         return action
 
-    def _embedding(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
-        assert self.conditioner is not None
-        return self.conditioner.embed(observations)
+    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N Z+F"]:
+        assert self.running is not None
+        self.running, seen = self.collective.see(self.running, observations)
+        return seen
+
+    def executed(self, actions: Float[np.ndarray, "N A"]) -> None:
+        """Says what was done in place of the actions last returned, as where a teacher takes over."""
+        assert self.running is not None
+        self.running = self.running.acted(actions)
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
-        if self.conditioner is None or len(env_mask) != self.num_envs:
-            self.num_envs = len(env_mask)
-            tasks = self.tasks * self.num_envs if len(self.tasks) == 1 else self.tasks
-            self.conditioner = conditioner(self.collective, self.num_envs, tasks)
-        self.conditioner.reset(env_mask)
+        if self.running is None or len(env_mask) != len(self.age):
+            tasks = self.tasks * len(env_mask) if len(self.tasks) == 1 else self.tasks
+            self.running = self.collective.begin(len(env_mask), tasks)
+            self.age = np.zeros(len(env_mask), np.int64)
+        self.running = self.running.reset(env_mask)
+        self.age = np.where(env_mask, 0, self.age)
 
     def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
-        self._unrewarded = False
-        if self.conditioner is not None:
-            self.conditioner.observe(rewards)
+        if self.running is not None:
+            self.running = self.running.rewarded(rewards)
 
 
 class Shuffled(CollectivePolicy):
-    """Acts on the embedding that belongs to the environment `shift` places on: is the token used at all?"""
+    """Acts on the embedding that belongs to the environment `shift` places on: is `z` used at all?"""
 
     def __init__(self, collective: Collective, tasks: Sequence[str], shift: int):
         super().__init__(collective, tasks)
         self.shift = shift
 
-    def _embedding(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
-        return jnp.roll(super()._embedding(observations), self.shift, axis=0)
-
-
-def conditioner(collective: Collective, num_envs: int, tasks: Sequence[str] = ()) -> Conditioner:
-    """What says `z` to a collective playing `num_envs` environments."""
-    c = collective
-    if c.encoder is not None:
-        readout = "last_state" if c.conditioning == "last_state" else "cls"
-        context = Context(c.encoder, c.state_index, num_envs, readout=readout)
-        return context if c.clusters is None else _Clustered(context, c.clusters)
-    if c.conditioning == "task_id":
-        if len(tasks) != num_envs:
-            raise UserError(
-                "this collective is conditioned on the task id: say which task each environment plays"
-            )
-        return Constant(one_hot(tasks, c.tasks))
-    return Constant(np.zeros((num_envs, c.condition_dim), np.float32))
-
-
-class _Clustered:
-    """A context whose embedding is replaced by its cluster's mean."""
-
-    def __init__(self, context: Context, clusters: Clusters):
-        self.context, self.clusters = context, clusters
-        self.acted, self.observe, self.reset = context.acted, context.observe, context.reset
-
-    def embed(self, obs: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
-        return jax.vmap(self.clusters)(self.context.embed(obs))
+    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N Z+F"]:
+        z, features = jnp.split(super()._seen(observations), [self.collective.condition_dim], axis=-1)
+        return jnp.concatenate([jnp.roll(z, self.shift, axis=0), features], axis=-1)
 
 
 # -- on disk -----------------------------------------------------------------------------------------------
@@ -179,16 +183,17 @@ def save_collective(
     folder: Path, collective: Collective, sac: SACConfig, encoder: EncoderConfig | None
 ) -> None:
     checkpoints.save_tree(folder / WEIGHTS, collective)
-    normalizer = collective.agent.normalizer
     about = {
         "sac": sealed.to_jsonable(sac),
         "encoder": sealed.to_jsonable(encoder) if encoder else None,
-        "feature_dim": normalizer.mean.shape[-1],
-        "action_dim": collective.agent.actor.action_dim,
-        "clusters": None if collective.clusters is None else list(collective.clusters.mean.shape),
-        "conditioning": collective.conditioning,
+        "conditioning": collective.conditioning.name,
+        "condition_dim": collective.condition_dim,
+        "points": list(collective.scales.points),
         "tasks": list(collective.tasks),
-        "state_index": list(collective.state_index),
+        "spec": sealed.to_jsonable(collective.spec),
+        "goals_hidden": collective.goals_hidden,
+        "probing": sealed.to_jsonable(collective.probing),
+        **collective.conditioning.about(),
     }
     checkpoints.write_json(folder / ABOUT, about)
 
@@ -208,22 +213,30 @@ def load_collective(folder: Path) -> tuple[Collective, SACConfig, EncoderConfig 
 
 def _blank(about: dict, sac: SACConfig, encoder: EncoderConfig | None, key: Array) -> Collective:
     k_agent, k_encoder = jax.random.split(key)
-    state_dim, action_dim = len(about["state_index"]), about["action_dim"]
+    spec = EnvSpec(**{name: _hashable(value) for name, value in about["spec"].items()})
+    scales = Scales.identity(spec.state_dim, about["points"])
+    sizes = spec.state_dim, spec.action_dim
+    reader = init_encoder(encoder, *sizes, k_encoder, about["points"]) if encoder else None
     return Collective(
-        agent=init_agent(about["feature_dim"], action_dim, sac, k_agent),
-        encoder=init_encoder(encoder, state_dim, action_dim, k_encoder) if encoder else None,
-        clusters=None if about["clusters"] is None else Clusters.blank(*about["clusters"]),
-        conditioning=about["conditioning"],
+        agent=init_agent(about["condition_dim"] + scales.feature_dim, spec.action_dim, sac, k_agent),
+        conditioning=CONDITIONINGS[about["conditioning"]].blank(reader, about),
+        scales=scales,
         tasks=tuple(about["tasks"]),
-        state_index=tuple(about["state_index"]),
+        spec=spec,
+        goals_hidden=about["goals_hidden"],
+        probing=ProbingConfig(**about["probing"]),
     )
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def check_shapes(collective: Collective, spec: EnvSpec) -> None:
     """Raises if the collective cannot play in environments of these shapes."""
-    fits = collective.state_index == spec.state_index and collective.agent.actor.action_dim == spec.action_dim
-    if not fits:
+    own = collective.spec
+    if (own.state_index, own.action_dim) != (spec.state_index, spec.action_dim):
         raise UserError(
-            f"this collective was trained on states of {len(collective.state_index)} entries and "
-            f"{collective.agent.actor.action_dim} actions, {spec.task} has {spec.state_dim} and {spec.action_dim}"
+            f"this collective was trained on states of {own.state_dim} entries and {own.action_dim} actions, "
+            f"{spec.task} has {spec.state_dim} and {spec.action_dim}"
         )

@@ -1,260 +1,277 @@
-"""Stage 4b: one agent from all experts' labels, conditioned on `z`. The actor is distilled first, then the critic."""
+"""Stage 4b: one agent from all experts' labels. The actor is distilled first, with its encoder, then the critic.
 
-from collections.abc import Callable, Sequence
+The actor's loss stands at every step of a segment, and its gradient reaches an encoder that learns: one pass over an
+episode gives as many labels as the episode has steps. Update `i` depends on the seed and `i` alone, beside the state.
+"""
+
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
 
+from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
-from collectiverl.collective import distill, losses
-from collectiverl.collective.dataset import Dataset, Rows
-from collectiverl.collective.embedding import embed, prepare
-from collectiverl.collective.policy import EMBEDDED, Collective, Conditioning
+from collectiverl.artifacts.validation import at_least, between, positive
+from collectiverl.collective import critic
+from collectiverl.collective.conditioning import CONDITIONINGS, ConditioningName, Source
+from collectiverl.collective.critic import CriticConfig
+from collectiverl.collective.distill import DistillLoss
+from collectiverl.collective.imitation import Learner, LearnerState, imitation_error, learn
+from collectiverl.collective.policy import Collective
+from collectiverl.collective.probing import ProbingConfig
+from collectiverl.collective.segments import Batch, Draw, Segments
 from collectiverl.data.episodes import EpisodeTable
-from collectiverl.nn.gaussian import Actor
-from collectiverl.nn.mlp import Critic
-from collectiverl.nn.normalizer import Normalizer
-from collectiverl.representation.encoder import Encoder
-from collectiverl.sac.agent import Agent, SACConfig
-from collectiverl.types import EnvSpec, Window
+from collectiverl.representation.batches import fit_scales, pack
+from collectiverl.representation.encoder import Encoder, EncoderConfig
+from collectiverl.sac.agent import SACConfig, init_agent
+from collectiverl.types import EnvSpec, ValueUnit
 
-UPDATES_PER_CALL = 50
-VALIDATION_ROWS = 4_096
+UPDATES_PER_CALL = 10
+VALIDATION_BATCHES = 4
+CHECKPOINT_SECONDS = 30.0
+TRAINING, VALIDATION = 0, 1  # streams of random numbers
+
+
+def own_encoder() -> EncoderConfig:
+    """What reads the trajectory where it is trained with the actor, unless the user says otherwise."""
+    return EncoderConfig(kind="gru", dim=128, layers=1, dropout=0.0, z_dim=16)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectiveConfig:
     """How the collective is distilled."""
 
-    conditioning: Conditioning = "cls"
-    loss: distill.DistillLoss = "mse"
-    finetune_encoder: bool = False  # let the actor's loss reach the encoder
-    actor_updates: int = 6_000
-    critic_updates: int = 2_000
-    batch_size: int = 512
-    learning_rate: float = 1e-3
-    validation_every: int = 500  # updates
-    target_every: int = 100  # updates between copies of the critic as its own target (fitted evaluation)
-    sac: SACConfig = field(default_factory=lambda: SACConfig(width=400, depth=3))
+    conditioning: ConditioningName = "own"
+    encoder: EncoderConfig = field(default_factory=own_encoder)  # of the conditioning `own`
+    probing: ProbingConfig = field(default_factory=ProbingConfig)
+    loss: DistillLoss = "mse"
+    absolute: float = 0.2  # weight of the absolute error beside the loss: near the label it still pulls
+    labels: int = 6_400  # steps of a batch
+    segment: int | None = None  # steps of a segment; None: whole episodes
+    unrewarded: float = 0.2  # share of segments whose rewards are left out
+    learning_rate: float = 2e-3
+    warmup: int = 50  # updates until the rate is reached
+    average: float = 0.985  # decay of the average of the weights that plays and is kept
+    updates: int = 800  # of the actor, the rate falling to zero
+    validation_every: int = 100  # updates
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    sac: SACConfig = field(default_factory=lambda: SACConfig(width=256, depth=2))
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "labels", "segment", "warmup", "updates", "validation_every")
+        at_least(self, 0, "absolute")
+        between(self, 0, 1, "unrewarded", "average")
+        positive(self, "learning_rate")
 
     @property
     def reads(self) -> bool:
-        """Whether a collective of these settings is conditioned on its trajectory."""
-        return self.conditioning in EMBEDDED
+        """Whether it needs the trajectory transformer."""
+        return CONDITIONINGS[self.conditioning].reads
 
-    def __post_init__(self) -> None:
-        for name in ("actor_updates", "critic_updates", "batch_size", "target_every", "validation_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')}={getattr(self, name)} must be at least 1")
-        if self.finetune_encoder and self.conditioning not in ("cls", "last_state"):
-            raise ValueError(
-                f"--finetune-encoder needs --conditioning cls or last_state, not {self.conditioning}"
-            )
+    @property
+    def learns(self) -> bool:
+        """Whether an encoder is trained with the actor."""
+        return CONDITIONINGS[self.conditioning].learns
 
-
-class Emphasis(NamedTuple):
-    """Tasks whose steps are drawn more often than they are stored."""
-
-    tasks: Sequence[str]
-    share: float  # of every batch, at least; about, since a step is drawn a whole number of times as often
+    @property
+    def draw(self) -> Draw:
+        """Steps of a conditioning that remembers nothing are drawn one by one."""
+        length = self.segment if self.learns else 1
+        return Draw(labels=self.labels, length=length, unrewarded=self.unrewarded)
 
 
-# -- losses ------------------------------------------------------------------------------------------------
-
-
-def _imitation(kind: Callable, actor: Actor, normalizer: Normalizer, rows: Rows) -> Array:
-    gaussian = jax.vmap(lambda f: actor(normalizer(f)))(rows.features)
-    return jnp.mean(jax.vmap(kind)(gaussian, rows.mean, rows.log_std))
-
-
-def _frozen_loss(kind: Callable, actor: Actor, rows: Rows, normalizer: Normalizer) -> Array:
-    return _imitation(kind, actor, normalizer, rows)
-
-
-def _joint_loss(
-    kind: Callable, both: tuple[Encoder, Actor], batch: tuple[Rows, Window], normalizer: Normalizer
-) -> Array:
-    (encoder, actor), (rows, windows) = both, batch
-    return _imitation(kind, actor, normalizer, rows._replace(z=encoder(windows)))
-
-
-FROZEN_LOSSES = {name: partial(_frozen_loss, kind) for name, kind in distill.LOSSES.items()}
-JOINT_LOSSES = {name: partial(_joint_loss, kind) for name, kind in distill.LOSSES.items()}
-
-
-class CriticTargets(NamedTuple):
-    """What the critic's targets are made from."""
-
-    agent: Agent  # its actor is evaluated
-    target: Critic
-    gamma: float
-    reward_scale: float
-
-
-def critic_loss(critic: Critic, rows: Rows, targets: CriticTargets) -> Array:
-    """Regression on the teacher's Q; where it has none, one step of fitted evaluation of the collective."""
-    normalize = jax.vmap(targets.agent.normalizer)
-    following = normalize(rows.next_features)
-    next_action = jax.vmap(lambda f: targets.agent.actor(f).mode)(following)
-    next_q = jnp.min(jax.vmap(targets.target)(following, next_action), axis=-1)
-    fitted = targets.reward_scale * rows.reward + targets.gamma * next_q
-    taught = ~jnp.isnan(rows.teacher_q)
-    target = jnp.where(taught, rows.teacher_q, fitted)
-    weight = jnp.where(taught, 1.0, rows.has_next)  # without a teacher, a last step has no target
-    q = jax.vmap(critic)(normalize(rows.features), rows.action)
-    errors = jax.vmap(losses.critic_regression)(q, jax.lax.stop_gradient(jnp.nan_to_num(target)))
-    return jnp.sum(weight * errors) / jnp.maximum(weight.sum(), 1)
-
-
-# -- training ----------------------------------------------------------------------------------------------
-
-
-def distillation(
-    training: EpisodeTable,
-    validation: EpisodeTable,
-    encoder: Encoder | None,
-    config: "CollectiveConfig",
+def fresh_collective(
+    table: EpisodeTable,
+    config: CollectiveConfig,
     spec: EnvSpec,
     *,
-    seed: int,
-    actor: Actor | None = None,
-    critic: Critic | None = None,
-    emphasis: Emphasis | None = None,
-    report: Report = silent,
-) -> "Distillation":
-    """The distillation of these labelled episodes, ready to run: fresh networks, and every step embedded once.
+    transformer: Encoder | None = None,
+    goals_hidden: bool = False,
+    seed: int = 0,
+) -> Collective:
+    """Fresh networks, and the statistics of these training episodes.
+
+    Raises:
+        UserError: the conditioning needs the trajectory transformer, and there is none.
+    """
+    scales = fit_scales(pack([table], spec.state_index), spec.points)
+    source = Source(table, spec, scales, config.encoder, transformer, seed)
+    conditioning = CONDITIONINGS[config.conditioning].make(source)
+    reader = conditioning.reader
+    z_dim = reader.z_dim if reader else conditioning.embed(table.subset([0]), spec.state_index).shape[1]
+    sizes = z_dim + scales.feature_dim, spec.action_dim
+    sac = replace(config.sac, normalize_obs=False)  # what it sees is standardised already
+    return Collective(
+        agent=init_agent(*sizes, sac, jax.random.key(seed)),
+        conditioning=conditioning,
+        scales=scales,
+        tasks=tuple(dict.fromkeys(table.tasks)),
+        spec=spec,
+        goals_hidden=goals_hidden,
+        probing=config.probing,
+    )
+
+
+@dataclass
+class Progress:
+    updates: int = 0  # in all
+    best: float = float("inf")  # validation error in the last training
+
+
+class Training:
+    """The training of one collective's actor, which goes on as data come; `collective` acts by the averaged weights.
 
     Args:
-        encoder: what the conditioning reads with; ignored by one that does not.
-        actor, critic: to go on from, in place of fresh ones.
-        emphasis: what batches are to hold more of; None: every step is drawn as often.
+        collective: to begin from.
     """
-    collective, z = prepare(training, encoder, config.conditioning, config.sac, spec, seed=seed)
-    reader, clusters, tasks = collective.encoder, collective.clusters, collective.tasks
-    held_out_z = embed(validation, config.conditioning, reader, clusters, tasks, spec.state_index)
-    if actor is not None:
-        collective = eqx.tree_at(lambda c: c.agent.actor, collective, actor)
-    if critic is not None:
-        collective = eqx.tree_at(lambda c: c.agent.critic, collective, critic)
-    window = reader.window if reader else 1
-    train_set = Dataset(training, z, spec.state_index, window)
-    held_out = Dataset(validation, held_out_z, spec.state_index, window)
-    return Distillation(collective, train_set, held_out, config, seed=seed, emphasis=emphasis, report=report)
 
+    def __init__(self, collective: Collective, config: CollectiveConfig, *, seed: int):
+        self.base, self.config, self.seed = collective, config, seed
+        learner = Learner.of(collective)
+        self.state = LearnerState.of(learner)
+        self.best = learner
+        self.progress = Progress()
 
-def pool(data: Dataset, emphasis: Emphasis | None) -> Int[np.ndarray, "M"]:
-    """The steps that batches are drawn from; those of emphasised tasks as often as gives them their share."""
-    every = np.arange(len(data))
-    if emphasis is None:
-        return every
-    chosen = every[np.isin(data.table.tasks, emphasis.tasks)[data.episode]]
-    others = len(every) - len(chosen)
-    times = round(emphasis.share / (1 - emphasis.share) * others / len(chosen))
-    return np.concatenate([every, *[chosen] * (times - 1)])
+    @property
+    def collective(self) -> Collective:
+        """With the averaged weights."""
+        return self.state.average.put_into(self.base)
 
+    @property
+    def best_collective(self) -> Collective:
+        """With those of the least error on held-out episodes."""
+        return self.best.put_into(self.base)
 
-class Distillation:
-    """The state of one stage-4b run: actor, encoder if it is tuned, then critic."""
+    def segments(self, table: EpisodeTable, **emphasis) -> Segments:
+        """What is learned from these episodes."""
+        conditioning, index = self.base.conditioning, self.base.spec.state_index
+        z = None if self.config.learns else conditioning.embed(table, index)
+        return Segments(table, index, z, **emphasis)
 
-    def __init__(
-        self,
-        collective: Collective,
-        train: Dataset,
-        validation: Dataset,
-        config: CollectiveConfig,
-        *,
-        seed: int,
-        emphasis: Emphasis | None = None,
-        report: Report = silent,
-    ):
-        self.collective, self.train, self.validation = collective, train, validation
-        self.pool = pool(train, emphasis)
-        self.config, self.seed, self.report = config, seed, report
-        self.done, self.best = 0, np.inf
-        self.total = config.actor_updates + config.critic_updates
-        rng = np.random.default_rng(seed)
-        count = min(VALIDATION_ROWS, len(validation))
-        self.validation_index = rng.choice(len(validation), count, replace=False)
-
-    def run(self, work: Path | None = None) -> Collective:
-        with metrics_log(work) as log:
-            self.train_actor(log)
-            self.train_critic(log)
-        return self.collective
-
-    def train_actor(self, log: MetricsLog | None = None) -> None:
-        config, agent = self.config, self.collective.agent
-        joint = config.finetune_encoder
-        loss = (JOINT_LOSSES if joint else FROZEN_LOSSES)[config.loss]
-        learned: Any = (self.collective.encoder, agent.actor) if joint else agent.actor
-        best = learned
-        opt = distill.optimizer(config.learning_rate, config.actor_updates)
-        opt_state = opt.init(eqx.filter(learned, eqx.is_inexact_array))
-        held_out = self._batch(self.validation, self.validation_index[None], joint)
-        for step in range(0, config.actor_updates, UPDATES_PER_CALL):
-            batches = self._batch(self.train, self._draw(step, config.actor_updates), joint)
-            learned, opt_state, value = distill.descend(
-                learned, opt_state, batches, loss, opt, agent.normalizer
+    def advance(self, segments: Segments, rates: np.ndarray) -> float:
+        """One update a rate; returns the mean loss."""
+        batches = [self._batch(segments, TRAINING, self.progress.updates + i) for i in range(len(rates))]
+        stacked = jax.tree.map(lambda *parts: np.stack(parts), *batches) if _alike(batches) else None
+        losses = []
+        for batch, rate in [(stacked, rates)] if stacked else zip(batches, rates[:, None], strict=True):
+            one = batch if stacked else jax.tree.map(lambda x: x[None], batch)
+            self.state, loss = learn(
+                self.state, one, jnp.asarray(rate, jnp.float32), self.base.scales, self._how
             )
-            self.done += len(jax.tree.leaves(batches)[0])
-            if self._is_due(self.done, config.actor_updates):
-                error = float(_evaluate(loss, learned, held_out, agent.normalizer))
-                if error <= self.best:
-                    best, self.best = learned, error
-                self._log(log, {"actor/loss": value, "actor/validation": error}, f"actor {error:.4f}")
-        encoder, actor = best if joint else (self.collective.encoder, best)
-        self.collective = replace_parts(self.collective, encoder, actor, agent.critic)
+            losses.append(loss)
+        self.progress.updates += len(rates)
+        return float(np.mean(losses))
 
-    def train_critic(self, log: MetricsLog | None = None) -> None:
-        config, agent = self.config, self.collective.agent
-        critic = agent.critic
-        opt = distill.optimizer(config.learning_rate, config.critic_updates)
-        opt_state = opt.init(eqx.filter(critic, eqx.is_inexact_array))
-        held_out = self._batch(self.validation, self.validation_index[None], joint=False)
-        targets = CriticTargets(agent, critic, config.sac.gamma, config.sac.reward_scale)
-        for step in range(0, config.critic_updates, UPDATES_PER_CALL):
-            if step % config.target_every == 0:
-                targets = targets._replace(target=critic)
-            index = self._draw(config.actor_updates + step, self.total)
-            batches = self._batch(self.train, index, joint=False)
-            critic, opt_state, value = distill.descend(critic, opt_state, batches, critic_loss, opt, targets)
-            self.done += len(index)
-            if self._is_due(self.done, self.total):
-                error = float(_evaluate(critic_loss, critic, held_out, targets))
-                self._log(log, {"critic/loss": value, "critic/validation": error}, f"critic {error:.3f}")
-        self.collective = replace_parts(self.collective, self.collective.encoder, agent.actor, critic)
+    def error(self, segments: Segments) -> float:
+        """Of the averaged weights, on batches that are always the same."""
+        batches = [self._batch(segments, VALIDATION, i) for i in range(VALIDATION_BATCHES)]
+        errors = [imitation_error(self.state.average, b, self.base.scales, self._how) for b in batches]
+        return float(np.mean(errors))
 
-    def _draw(self, step: int, end: int) -> np.ndarray:
-        updates = min(UPDATES_PER_CALL, end - step)
-        return self.pool[distill.draw(self.seed, step, (updates, self.config.batch_size), len(self.pool))]
+    def _batch(self, segments: Segments, stream: int, number: int) -> Batch:
+        return segments.sample(np.random.default_rng([self.seed, stream, number]), self.config.draw)
 
-    def _is_due(self, done: int, end: int) -> bool:
-        return done % self.config.validation_every < UPDATES_PER_CALL or done == end
+    @property
+    def _how(self) -> tuple[DistillLoss, float, float]:
+        return self.config.loss, self.config.absolute, self.config.average
 
-    @staticmethod
-    def _batch(data: Dataset, index: np.ndarray, joint: bool):
-        return (data.take(index), data.windows(index)) if joint else data.take(index)
+    def constant(self, updates: int) -> np.ndarray:
+        """Rates of so many updates: after a warm-up, always the same."""
+        number = self.progress.updates + np.arange(updates)
+        return self.config.learning_rate * np.minimum(1, (number + 1) / self.config.warmup)
 
-    def _log(self, log: MetricsLog | None, values: dict, note: str) -> None:
-        if log:
-            log.write(self.done, values)
-        self.report(self.done, self.total, note)
+    def falling(self, updates: int, begin: int = 0) -> np.ndarray:
+        """Rates that fall to zero along a cosine over so many updates, from number `begin` on."""
+        number = np.arange(begin, updates)
+        warm = np.minimum(1, (self.progress.updates + 1 + number - begin) / self.config.warmup)
+        return self.config.learning_rate * warm * 0.5 * (1 + np.cos(np.pi * number / updates))
+
+    # -- checkpoints ---------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        checkpoints.save_tree(folder / "learner.safetensors", self.state)
+        checkpoints.save_tree(folder / "best.safetensors", self.best)
+        checkpoints.write_json(folder / "training.json", vars(self.progress))
+
+    def restore(self, folder: Path) -> None:
+        self.state = checkpoints.load_tree(folder / "learner.safetensors", self.state)
+        self.best = checkpoints.load_tree(folder / "best.safetensors", self.best)
+        self.progress = Progress(**sealed.read_json(folder / "training.json"))
 
 
-@eqx.filter_jit
-def _evaluate(loss, learned, batches, constants) -> Array:
-    return loss(learned, jax.tree.map(lambda x: x[0], batches), constants)
+def _alike(batches: list[Batch]) -> bool:
+    return len({batch.weight.shape for batch in batches}) == 1
 
 
-def replace_parts(
-    collective: Collective, encoder: Encoder | None, actor: Actor, critic: Critic
-) -> Collective:
-    agent = replace(collective.agent, actor=actor, critic=critic)
-    return replace(collective, encoder=encoder, agent=agent)
+def distil(
+    collective: Collective,
+    training: EpisodeTable,
+    validation: EpisodeTable,
+    config: CollectiveConfig,
+    *,
+    seed: int,
+    emphasis: Mapping | None = None,
+    work: Path | None = None,
+    report: Report = silent,
+) -> tuple[Collective, float]:
+    """The collective after its last training, and its error on held-out episodes: the actor, then the critic.
+
+    Args:
+        emphasis: `emphasized` tasks and their `share` of every batch, see `Segments`.
+        work: checkpoints and metrics go there.
+    """
+    actor = Training(collective, config, seed=seed)
+    data, held_out = actor.segments(training, **(emphasis or {})), actor.segments(validation)
+    folder = checkpoints.latest_checkpoint(work) if work else None
+    if folder:
+        actor.restore(folder)
+    total = config.updates + config.critic.updates
+    with metrics_log(work, resume_at=actor.progress.updates) as log:
+        _train_actor(actor, data, held_out, log, work, partial_report(report, total))
+        learned = actor.best_collective
+        last = critic.distil(
+            learned,
+            training,
+            validation,
+            config.critic,
+            ValueUnit(config.sac.reward_scale, config.sac.gamma),
+            seed=seed,
+            log=log,
+            report=partial_report(report, total, config.updates),
+        )
+    return last, actor.progress.best
+
+
+def _train_actor(
+    actor: Training,
+    data: Segments,
+    held_out: Segments,
+    log: MetricsLog | None,
+    work: Path | None,
+    report: Report,
+) -> None:
+    config, saved = actor.config, time.monotonic()
+    while actor.progress.updates < config.updates:
+        done = actor.progress.updates
+        loss = actor.advance(data, actor.falling(config.updates, done)[:UPDATES_PER_CALL])
+        done = actor.progress.updates
+        if done % config.validation_every < UPDATES_PER_CALL or done == config.updates:
+            error = actor.error(held_out)
+            if error <= actor.progress.best:
+                actor.progress.best, actor.best = error, actor.state.average
+            if log:
+                log.write(done, {"actor/loss": loss, "actor/validation": error})
+            report(done, config.updates, f"actor {error:.4f}")
+        if work and time.monotonic() - saved > CHECKPOINT_SECONDS:
+            with checkpoints.checkpoint(work) as folder:
+                actor.save(folder)
+            saved = time.monotonic()
+
+
+def partial_report(report: Report, total: int, before: int = 0) -> Report:
+    """A part of the work reported as part of the whole."""
+    return lambda done, _, note="": report(before + done, total, note)

@@ -1,6 +1,6 @@
 """Episodes on disk: immutable HDF5 shards, contiguous and uncompressed, read through memory maps.
 
-A shard holds its episodes one behind the other: `obs` has T+1 rows an episode, everything else T.
+A shard holds its episodes one behind the other: `obs` has T+1 rows an episode, every other column T.
 """
 
 import io
@@ -15,12 +15,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from collectiverl.artifacts import sealed
-from collectiverl.types import Episode, Labels, UserError, Window
+from collectiverl.types import Episode, Labels, UserError, ValueUnit, Window
 
 SHARD_SIZE = 50  # episodes
 PER_STEP = ("action", "reward", "success")
 LABELS = ("mean", "log_std", "q")
 ABOUT = ("task", "phase", "seed", "goal", "terminated")
+UNIT = "value_unit"  # of `teacher_q`; None: the episode has none
 
 
 def write(folder: Path, episodes: Iterable[Episode], *, policy_hash: str = "") -> int:
@@ -40,7 +41,7 @@ def write(folder: Path, episodes: Iterable[Episode], *, policy_hash: str = "") -
 
 
 def _columns(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
-    """What the episodes hold, one behind the other, by the names that a shard has for it."""
+    """The columns of a shard, by name: those of the episodes, one behind the other."""
     columns = {name: np.concatenate([getattr(e, name) for e in episodes]) for name in ("obs", *PER_STEP)}
     labels = [e.labels for e in episodes if e.labels is not None]
     if len(labels) not in (0, len(episodes)):
@@ -48,10 +49,14 @@ def _columns(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
     for name in LABELS:
         rows = [row for label in labels if (row := getattr(label, name)) is not None]
         if len(rows) not in (0, len(episodes)):
-            raise ValueError(f"either all teachers of a shard say {name}, or none")
+            raise ValueError(f"either all labels of a shard have {name}, or none")
         if rows:
             columns[f"teacher_{name}"] = np.concatenate(rows)
     return columns
+
+
+def _unit(episode: Episode) -> ValueUnit | None:
+    return None if episode.labels is None or episode.labels.q is None else episode.labels.unit
 
 
 def _write_shard(path: Path, episodes: Sequence[Episode], policy_hash: str) -> None:
@@ -72,7 +77,7 @@ def paths(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file, its columns as memory maps; or as many episodes in memory."""
+    """The episodes of one file, its columns as memory maps; or episodes in memory."""
 
     columns: dict[str, np.ndarray]
     length: Int[np.ndarray, "episodes"]
@@ -80,8 +85,8 @@ class Shard:
 
     @classmethod
     def of(cls, episodes: Sequence[Episode]) -> "Shard":
-        """All labelled alike, or none."""
-        about = [{name: getattr(e, name) for name in ABOUT} for e in episodes]
+        """Either all episodes are labelled, and with the same kinds of labels, or none."""
+        about = [{name: getattr(e, name) for name in ABOUT} | {UNIT: _unit(e)} for e in episodes]
         return cls(_columns(episodes), np.asarray([len(e) for e in episodes], np.int64), about)
 
     @classmethod
@@ -121,6 +126,8 @@ def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray:
 class EpisodeTable:
     """The episodes of several shards as one table; windows of them are gathered by vectorised indices."""
 
+    _hidden: Sequence[int] = ()  # entries of the observations that read as zero
+
     def __init__(self, shards: Sequence[Shard]):
         self.shards = shards
         self.about = [row for shard in shards for row in shard.about]
@@ -158,11 +165,18 @@ class EpisodeTable:
         return [row["task"] for row in self.about]
 
     def subset(self, ids: Sequence[int] | np.ndarray) -> "EpisodeTable":
-        """The same shards, seen through some of their episodes."""
+        """A table of some of these episodes, on the same shards."""
         table = EpisodeTable.__new__(EpisodeTable)
         table.shards, table.about = self.shards, [self.about[i] for i in ids]
         for name in ("length", "_shard", "_start", "_row"):
             setattr(table, name, getattr(self, name)[np.asarray(ids, int)])
+        table._hidden = self._hidden
+        return table
+
+    def hiding(self, entries: Sequence[int]) -> "EpisodeTable":
+        """The same episodes with these entries of their observations zero, as for one from whom the goal is hidden."""
+        table = self.subset(range(len(self)))
+        table._hidden = [*self._hidden, *entries]
         return table
 
     def __getitem__(self, i: int | np.integer) -> Episode:
@@ -172,16 +186,38 @@ class EpisodeTable:
         column = shard.columns
         labels = None
         if "teacher_mean" in column:
+            mean, log_std = (np.asarray(column[f"teacher_{name}"][rows]) for name in ("mean", "log_std"))
             q = np.asarray(column["teacher_q"][rows]) if "teacher_q" in column else None
-            labels = Labels(
-                np.asarray(column["teacher_mean"][rows]), np.asarray(column["teacher_log_std"][rows]), q
-            )
+            labels = Labels(mean, log_std, q, self._unit(i))
         return Episode(
-            obs=np.asarray(column["obs"][first : first + steps + 1]),
+            obs=self._shown(np.asarray(column["obs"][first : first + steps + 1])),
             **{name: np.asarray(column[name][rows]) for name in PER_STEP},
             labels=labels,
-            **self.about[i],
+            **{name: self.about[i][name] for name in ABOUT},
         )
+
+    def _unit(self, i: int | np.integer) -> ValueUnit | None:
+        unit = self.about[i].get(UNIT)  # missing in files written before units were stored
+        return None if unit is None else ValueUnit(*unit)
+
+    def value_unit(self) -> ValueUnit | None:
+        """The unit of `teacher_q` in all episodes that have one; None if none has.
+
+        Raises:
+            UserError: two experts measured values in different units.
+        """
+        tasks: dict[ValueUnit, str] = {}
+        for i, task in enumerate(self.tasks):
+            if (unit := self._unit(i)) is not None:
+                tasks.setdefault(unit, task)
+        if len(tasks) > 1:
+            (one, task), (other, other_task) = list(tasks.items())[:2]
+            raise UserError(
+                f"the experts of {task} (reward scale {one.reward_scale}, gamma {one.gamma}) and {other_task} "
+                f"(reward scale {other.reward_scale}, gamma {other.gamma}) measure values in different units: "
+                "train them with the same reward scale and gamma"
+            )
+        return next(iter(tasks), None)
 
     def __iter__(self) -> Iterator[Episode]:
         return (self[i] for i in range(len(self)))
@@ -196,7 +232,14 @@ class EpisodeTable:
         for shard in np.unique(owner):
             chosen = owner == shard
             out[chosen] = self.shards[shard].columns[name][rows[chosen]]
-        return out
+        return self._shown(out) if name == "obs" else out
+
+    def _shown(self, obs: Float[np.ndarray, "*rows O"]) -> Float[np.ndarray, "*rows O"]:
+        if not self._hidden:
+            return obs
+        shown = obs.copy()
+        shown[..., list(self._hidden)] = 0
+        return shown
 
     def windows(
         self,
@@ -208,21 +251,21 @@ class EpisodeTable:
     ) -> Window:
         """The windows of `size` steps whose last state is state `end` (0 … T) of `episode`.
 
-        `context` shortens what is seen to the last that many steps (1 … size).
+        With `context`, only that many of the last steps (1 … size) are shown; the others are padding.
         """
         at = end[:, None] - np.arange(size)[::-1]
-        seen = at >= 0
+        shown = at >= 0
         if context is not None:
-            seen &= np.arange(size)[::-1] < context[:, None]
-        led = seen & (at >= 1)
+            shown &= np.arange(size)[::-1] < context[:, None]
+        has_action = shown & (at >= 1)  # no action led to an episode's first state
         state = self._gather("obs", episode, np.maximum(at, 0))[..., list(state_index)]
         before = np.maximum(at - 1, 0)
         action, reward = self._gather("action", episode, before), self._gather("reward", episode, before)
         return Window(
-            np.where(seen[..., None], state, 0),
-            np.where(led[..., None], action, 0),
-            np.where(led, reward, 0),
-            seen,
+            np.where(shown[..., None], state, 0),
+            np.where(has_action[..., None], action, 0),
+            np.where(has_action, reward, 0),
+            shown,
         )
 
     def column(self, name: str, missing: float | None = None) -> Float[np.ndarray, "steps ..."]:

@@ -1,7 +1,7 @@
 """Replay memory of E experts with N environments each, from which n-step transitions are sampled.
 
-Rows are vector steps. A row holds the observation acted on; the row behind it holds the true next one, since
-an episode's last observation occupies a row of its own that is no transition (next-step auto-reset).
+A row is a vector step and holds the observation that was acted on. The next row holds the true next observation:
+the last observation of an episode has a row of its own, which is no transition (next-step auto-reset).
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from collectiverl.types import Episode, Transition
 
-MIN_ROWS = 4  # at most two rows in a row are no transitions, and the newest cannot be used yet
+MIN_ROWS = 4  # at most two successive rows are no transitions, and the newest cannot be used yet
 
 
 class Row(NamedTuple):
@@ -21,9 +21,9 @@ class Row(NamedTuple):
     obs: Float[np.ndarray, "E N O"]
     action: Float[np.ndarray, "E N A"]
     reward: Float[np.ndarray, "E N"]  # the environment's, unscaled
-    bonus: Float[np.ndarray, "E N"]  # for the action; counts with its weight of the day, as what follows
-    potential: Float[np.ndarray, "E N"]  # of the observation
-    advice: Float[np.ndarray, "E N A"]  # what a mentor would have done
+    bonus: Float[np.ndarray, "E N"]  # a helper's reward for the action; it is weighted when sampled
+    potential: Float[np.ndarray, "E N"]  # of the observation; it is weighted when sampled
+    advice: Float[np.ndarray, "E N A"]  # the action that a mentor would have taken
     terminated: Bool[np.ndarray, "E N"]
     ended: Bool[np.ndarray, "E N"]  # by termination or time limit
     valid: Bool[np.ndarray, "E N"]  # False: no transition
@@ -50,7 +50,7 @@ class Replay:
 
     @classmethod
     def of(cls, episodes: Sequence[Sequence[Episode]]) -> "Replay":
-        """A memory of given episodes, one sequence for each expert; an expert's lie side by side."""
+        """A memory of given episodes, one sequence for each expert; each episode is an environment of its own."""
         example = episodes[0][0]
         rows = 1 + max(len(e) for own in episodes for e in own)
         envs = max(map(len, episodes))
@@ -75,7 +75,7 @@ class Replay:
 
     @property
     def filled(self) -> int:
-        """Steps that are kept, of all experts."""
+        """Stored steps of all experts."""
         return self.size * self.data.reward[0].size
 
     @property
@@ -94,12 +94,13 @@ class Replay:
         potential: float = 0.0,
         advised: bool = False,
     ) -> Transition:
-        """Transitions of axes (*shape, E, batch): `shape` is (updates, batch) and E is put between them.
+        """Transitions of axes (updates, E, batch), where `shape` is (updates, batch).
 
-        Rewards are those of up to `n_step` steps of one episode and never past its end, discounted and summed;
-        the next observation is the true one there. To each comes its `bonus`, weighted, and to their sum the
-        `potential`, weighted, of the last observation (discounted; 0 at a termination) less that of the first:
-        the shaping that changes no optimal policy (Ng et al. 1999), of which only the ends are left in a sum.
+        The reward is the discounted sum over up to `n_step` steps, which ends with the episode; the next
+        observation is the true one after them. `bonus` and `potential` are weights. Each step's reward gains its
+        weighted bonus. The sum gains the weighted potential of the last observation (discounted; 0 at a
+        termination) minus that of the first: this shaping changes no optimal policy (Ng et al. 1999), and the
+        potentials between the two cancel.
         """
         updates, batch = shape
         experts = self.data.reward.shape[1]
@@ -118,7 +119,7 @@ class Replay:
             steps += running
             terminated |= running & self.data.terminated[at, expert, env]
             following = (at + 1) % capacity
-            # the newest row has no row behind it, so its transition cannot be used yet
+            # the newest row has no next row, so its transition cannot be used yet
             running &= ~self.data.ended[at, expert, env] & (following != newest)
             at = np.where(running, following, at)
         last = (row + steps) % capacity
@@ -154,7 +155,7 @@ class Replay:
         return row, env
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that is filled, for a checkpoint."""
+        """The filled part, for a checkpoint."""
         stored = {name: column[: self.size] for name, column in self.data._asdict().items()}
         return stored | {"next": np.asarray(self.next), "size": np.asarray(self.size)}
 

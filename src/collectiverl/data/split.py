@@ -1,13 +1,13 @@
-"""Training and validation by whole episode, stratified by phase and round; goals held out where possible."""
+"""Training and validation episodes, stratified by phase and round, with goals held out where possible."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from collectiverl.types import PHASES
+from collectiverl.types import PHASES, ConfigError
 
-MIN_GOALS = 10  # with fewer fixed goals among the episodes, holding some out would leave too little variety
+MIN_GOALS = 10  # with fewer fixed goals among the episodes, too few would be left for training
 
 
 def split(
@@ -15,12 +15,12 @@ def split(
 ) -> tuple[list[int], list[int]]:
     """Indices of the training and the validation episodes.
 
-    `fraction` of the episodes of each phase and round (what was played with one seed) are for validation, at
-    least one where there are two. Rounds are split by themselves: what comes later moves no episode to the
-    other side. Where all episodes have fixed goals, and enough of them, no goal is on both sides.
+    `fraction` of the episodes of each phase and round (the episodes of one seed) are for validation, at least one
+    where there are two. Each round is split by itself, so that later rounds move no episode to the other side.
+    Where all episodes have fixed goals, and there are enough goals, no goal is on both sides.
     """
     if not 0 < fraction < 1:
-        raise ValueError(f"--fraction={fraction} is not between 0 and 1")
+        raise ConfigError("fraction", f"{fraction} is not between 0 and 1")
     goals = {int(row["goal"]) for row in about}  # type: ignore[call-overload]
     if min(goals, default=-1) >= 0 and len(goals) >= MIN_GOALS:
         order = np.random.default_rng(seed).permutation(sorted(goals))

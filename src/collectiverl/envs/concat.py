@@ -1,4 +1,4 @@
-"""Several vectors of environments as one: how many tasks are played side by side."""
+"""Several vectors of environments as one, so that several tasks are played side by side."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from collectiverl.types import EnvSpec
 
 
 class Concatenated:
-    """The environments of all `members`, in their order. Tasks may differ, shapes may not."""
+    """The environments of all `members`, in their order. Their tasks may differ, their shapes must not."""
 
     def __init__(self, members: Sequence[VectorEnv]):
         first, *others = [member.spec for member in members]
@@ -42,4 +42,4 @@ class Concatenated:
 
 
 def _shape(spec: EnvSpec) -> tuple:
-    return spec.obs_dim, spec.action_dim, spec.horizon, spec.state_index
+    return spec.obs_dim, spec.action_dim, spec.horizon, spec.state_index, spec.goal_index

@@ -1,8 +1,8 @@
-"""The vector protocol that every environment backend speaks.
+"""The protocol of a vector of environments, which every backend implements.
 
-Auto-reset is Gymnasium's next-step mode: the step that ends an episode returns its true last observation;
-the next call ignores its action for that environment, returns the new episode's first observation and
-says so in `began`. Such a call is not a transition.
+Automatic resets are Gymnasium's next-step mode. The step that ends an episode returns its true last observation. The
+next step ignores that environment's action, returns the first observation of a new episode, and sets `began`: it is
+not a transition.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ from collectiverl.types import EnvSpec
 
 
 def limited(spec: EnvSpec, horizon: int | None) -> EnvSpec:
-    """The same environment with its episodes cut after `horizon` steps, if that is sooner than its own limit."""
+    """The same environment with a time limit of `horizon` steps, if that is less than its own."""
     return spec if horizon is None else replace(spec, horizon=min(horizon, spec.horizon))
 
 
@@ -25,7 +25,7 @@ class StepResult(NamedTuple):
     terminated: Bool[np.ndarray, "N"]
     truncated: Bool[np.ndarray, "N"]  # the time limit
     success: Bool[np.ndarray, "N"]  # at this step
-    began: Bool[np.ndarray, "N"]  # a new episode began: action ignored, not a transition
+    began: Bool[np.ndarray, "N"]  # a new episode began: the action was ignored, this is no transition
 
     @property
     def done(self) -> Bool[np.ndarray, "N"]:
@@ -34,7 +34,7 @@ class StepResult(NamedTuple):
 
 @runtime_checkable
 class VectorEnv(Protocol):
-    """`N` environments stepped together; everything after `reset(seed)` follows from it and the actions."""
+    """`N` environments stepped together. What they return depends only on the seed of `reset` and the actions."""
 
     @property
     def spec(self) -> EnvSpec: ...
@@ -48,7 +48,7 @@ class VectorEnv(Protocol):
         ...
 
     def goals(self) -> Int[np.ndarray, "N"]:
-        """Which of its task's fixed goals each running episode has; -1: drawn afresh."""
+        """The number of each running episode's goal; `FRESH` (-1) if it was drawn afresh."""
         ...
 
     def reset(self, seed: int) -> Float[np.ndarray, "N O"]: ...

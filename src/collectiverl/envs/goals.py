@@ -1,66 +1,73 @@
-"""Goals: the fixed ones of every task, their split for training and evaluation, and the order of play.
+"""Goals: the fixed ones of a task, their split for training and evaluation, and the order in which they are played.
 
-Meta-World draws a task's 50 goals from a seed. Numbers 0 to 49 are those of seed 0, 50 to 99 those of seed 1,
-and so on.
+Every task has 50 fixed goals for each seed of goals. Goals are numbered: 0 to 49 are those of seed 0, 50 to 99
+those of seed 1, and so on. A goal may also be drawn afresh, and then has no number.
 """
 
-import pickle
-from collections.abc import Sequence
-from functools import cache
+import zlib
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
 from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from collectiverl.envs.tasks import TOY_TASKS, is_toy
 from collectiverl.types import UserError
 
-NUM_GOALS = 50  # Meta-World's own number; checked where its goals are made
-MAX_SEEDS = 100  # of goals; more would be a slip of the pen
+NUM_GOALS = 50  # of each task and seed, as in Meta-World
+MAX_SEEDS = 100  # of goals; a larger number is taken for a typing error
 HELD_OUT = 10
-FRESH = -1  # the index of a goal drawn afresh
+FRESH = -1  # stands for the number of a goal that is drawn afresh
 
 GoalSet = Literal["all", "train", "held-out"]
 Goals = GoalSet | Literal["fresh"] | Sequence[int]
 Order = Literal["random", "sequential"]
+GoalTable = Float[np.ndarray, "G K"]  # one row a goal; what a row means is up to the suite
 
 
-@cache
-def goals(task: str, seed: int = 0) -> Float[np.ndarray, "G K"]:
-    """The task's fixed goals, one row each: what Meta-World's `MT1(task, seed)` would play.
+def fixed_goals(draw: Callable[[str, int], GoalTable]) -> Callable[[str, int], GoalTable]:
+    """Decorates a suite's function of task and seed that draws the fixed goals.
 
-    A row is Meta-World's `rand_vec` (metres; where the object and the goal are), or for a toy task the
-    start and the goal. Read-only, since the cache hands the same array to all.
+    They are drawn once, and their number is checked. The table is read-only, because all callers share it.
     """
-    rows = _toy_goals(task, seed) if is_toy(task) else _metaworld_goals(task, seed)
-    if len(rows) != NUM_GOALS:
-        raise RuntimeError(f"{task} has {len(rows)} goals, not {NUM_GOALS}: an unknown Meta-World version")
-    rows.flags.writeable = False
-    return rows
+
+    @cache
+    @wraps(draw)
+    def fixed(task: str, seed: int) -> GoalTable:
+        table = draw(task, seed)
+        if len(table) != NUM_GOALS:
+            raise RuntimeError(
+                f"{task} has {len(table)} goals for seed {seed}: each task must have {NUM_GOALS}"
+            )
+        table.flags.writeable = False
+        return table
+
+    return fixed
 
 
 def goal_split() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Indices of the goals to train on and of those held out; the same for every task."""
+    """Numbers of the goals to train on and of those held out; the same for every task."""
     order = np.random.default_rng(0).permutation(NUM_GOALS)
     return tuple(sorted(order[HELD_OUT:].tolist())), tuple(sorted(order[:HELD_OUT].tolist()))
 
 
 def indices(chosen: Goals | str) -> tuple[int, ...]:
-    """Goal indices that `chosen` stands for; none if each goal is drawn afresh.
+    """Numbers of the goals that `chosen` stands for; none if each goal is drawn afresh.
 
     Raises:
-        UserError: an index is out of range, a set is unknown, or nothing is chosen.
+        UserError: a number is out of range, a set is unknown, or nothing is chosen.
     """
     train, held_out = goal_split()
     sets = {"all": tuple(range(NUM_GOALS)), "train": train, "held-out": held_out, "fresh": ()}
     if isinstance(chosen, str):
         if chosen not in sets:
-            raise UserError(f"no goal set {chosen!r}: choose one of {', '.join(sets)}, or list goal indices")
+            raise UserError(f"no goal set {chosen!r}: choose one of {', '.join(sets)}, or list goal numbers")
         return sets[chosen]
     listed = tuple(int(goal) for goal in chosen)
-    if not listed or min(listed) < 0 or max(listed) >= NUM_GOALS * MAX_SEEDS:
+    last = NUM_GOALS * MAX_SEEDS - 1
+    if not listed or min(listed) < 0 or max(listed) > last:
         raise UserError(
-            f"goals {listed} must be one or more of 0 to {NUM_GOALS - 1}, or {NUM_GOALS} more a seed of goals"
+            f"goals {listed} are not one or more numbers from 0 to {last} ({NUM_GOALS} for each seed)"
         )
     return listed
 
@@ -73,21 +80,27 @@ class Goal(NamedTuple):
 class GoalSequence:
     """Which goal environment `env` of `num_envs` plays next.
 
-    In order, environment `i` of `N` plays the `i`-th goal, then the `i+N`-th and so on, so that together
-    they play each goal once before any twice. At random, it draws from its own generator, which also serves
-    to draw fresh goals.
+    In sequential order, environment `i` of `N` plays goals `i`, `i+N`, `i+2N` and so on of those chosen:
+    together the environments play each goal once before any goal twice. In random order, an environment draws
+    goals with its own generator. The same generator serves to draw fresh goals.
+
+    Args:
+        fixed: the task's fixed goals, by seed of goals.
     """
 
-    def __init__(self, task: str, chosen: Goals, order: Order, env: int = 0, num_envs: int = 1):
+    def __init__(
+        self, fixed: Callable[[int], GoalTable], chosen: Goals, order: Order, env: int = 0, num_envs: int = 1
+    ):
         if order not in ("random", "sequential"):
             raise UserError(f"no goal order {order!r}: choose random or sequential")
+        self._fixed = fixed
         self._indices = indices(chosen)
-        self._task = task
         self._sequential = order == "sequential"
         self._first, self._stride = env, num_envs
         self.restart(0)
 
     def restart(self, seed: int) -> None:
+        """Begins the sequence anew."""
         self._position = self._first
         self.generator = np.random.default_rng(seed)
 
@@ -96,7 +109,7 @@ class GoalSequence:
             return Goal(FRESH, None)
         number = self._indices[self._choose() % len(self._indices)]
         seed, place = divmod(number, NUM_GOALS)
-        return Goal(number, goals(self._task, seed)[place])
+        return Goal(number, self._fixed(seed)[place])
 
     def _choose(self) -> int:
         if not self._sequential:
@@ -106,18 +119,7 @@ class GoalSequence:
         return position
 
 
-def env_seeds(seed: int, num_envs: int) -> list[int]:
-    """Unrelated seeds for the members of a vector: `seed` and `seed + 1` share none."""
-    return np.random.SeedSequence(seed).generate_state(num_envs).tolist()
-
-
-def _toy_goals(task: str, seed: int) -> Float[np.ndarray, "G 4"]:
-    return np.random.default_rng([seed, TOY_TASKS.index(task)]).uniform(-1, 1, (NUM_GOALS, 4))
-
-
-def _metaworld_goals(task: str, seed: int) -> Float[np.ndarray, "G K"]:
-    import metaworld  # here, because it takes most of a second and the toy tasks do without
-
-    # The bytes were pickled by Meta-World a moment ago in this process: no file is read.
-    made = metaworld.MT1(task, seed=seed).train_tasks
-    return np.stack([pickle.loads(one.data)["rand_vec"] for one in made])
+def env_seeds(seed: int, num_envs: int, task: str = "") -> list[int]:
+    """Independent seeds for the members of a vector: `seed` and `seed + 1`, or two tasks, have none in common."""
+    entropy = [seed, zlib.crc32(task.encode())] if task else seed
+    return np.random.SeedSequence(entropy).generate_state(num_envs).tolist()

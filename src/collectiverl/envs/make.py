@@ -1,25 +1,25 @@
-"""Environments by name: which backend plays a task."""
+"""Environments, their shapes and their goals, by the canonical name of a task (see `tasks.canonical`)."""
 
-from importlib.util import find_spec
-from typing import Literal
+import numpy as np
+from jaxtyping import Float
 
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.goals import Goals, Order
-from collectiverl.envs.tasks import is_toy
-from collectiverl.envs.toy import ToyVectorEnv, toy_spec
-from collectiverl.envs.verified import VERIFIED
-from collectiverl.types import EnvSpec, UserError
+from collectiverl.envs.registry import suite_of
+from collectiverl.envs.suite import Backend, EnvOptions
+from collectiverl.types import EnvSpec
 
-Backend = Literal["auto", "metaworld", "envpool"]
+__all__ = ["Backend", "goals", "make_envs", "spec"]
 
 
 def spec(task: str) -> EnvSpec:
-    """Shapes of the task's environment."""
-    if is_toy(task):
-        return toy_spec(task)
-    from collectiverl.envs.sawyer import sawyer_spec  # here: the toy tasks do without Meta-World
+    """Sizes of the task's environment, and what the entries of its observations are."""
+    return suite_of(task).spec(task)
 
-    return sawyer_spec(task)
+
+def goals(task: str, seed: int = 0) -> Float[np.ndarray, "G K"]:
+    """The task's fixed goals of a seed, one row each; read-only. What a row means is up to the suite."""
+    return suite_of(task).goals(task, seed)
 
 
 def make_envs(
@@ -33,34 +33,26 @@ def make_envs(
     processes: bool = False,
     horizon: int | None = None,
 ) -> VectorEnv:
-    """`num_envs` environments of `task`, under its one name (`reach-v3`; see `tasks.resolve`).
+    """`num_envs` environments of `task`.
 
-    `auto` takes EnvPool where it is installed, agrees with Meta-World on the task, and fresh goals are
-    asked for, since it draws no others. `num_threads` are EnvPool's; `processes` gives each environment of
-    Meta-World a process of its own. `horizon` ends episodes sooner than the environment would.
+    Args:
+        backend: `auto` takes EnvPool where it is installed, agrees with Meta-World on the task, and fresh
+            goals are asked for, since it plays no others. `metaworld` takes the suite's reference simulator.
+        goals: those that are played: a set of fixed goals, a list of their numbers, or fresh ones.
+        order: in which fixed goals are played.
+        num_threads: of EnvPool.
+        processes: gives each environment of the reference simulator a process of its own.
+        horizon: ends episodes sooner than the task's own time limit.
 
     Raises:
         UserError: EnvPool is asked for what it cannot do, or is not installed.
     """
-    if is_toy(task):
-        return ToyVectorEnv(task, num_envs, goals, order, horizon)
-    if backend == "envpool" or (backend == "auto" and goals == "fresh" and _envpool_fits(task)):
-        return _envpool(task, num_envs, goals, num_threads, horizon)
-    from collectiverl.envs.metaworld import MetaworldVectorEnv
-
-    return MetaworldVectorEnv(task, num_envs, goals, order, processes, horizon)
-
-
-def _envpool_fits(task: str) -> bool:
-    return task in VERIFIED and find_spec("envpool") is not None
-
-
-def _envpool(task: str, num_envs: int, goals: Goals, num_threads: int, horizon: int | None) -> VectorEnv:
-    if goals != "fresh":
-        raise UserError(
-            f"EnvPool draws a fresh goal every episode and cannot play goals {goals!r}: "
-            "use --goals fresh, or --backend metaworld"
-        )
-    from collectiverl.envs.envpool import EnvpoolVectorEnv
-
-    return EnvpoolVectorEnv(task, num_envs, num_threads, horizon)
+    options = EnvOptions(
+        backend=backend,
+        goals=goals,
+        order=order,
+        num_threads=num_threads,
+        processes=processes,
+        horizon=horizon,
+    )
+    return suite_of(task).make(task, num_envs, options)

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from collectiverl.envs.core import StepResult, VectorEnv
 from collectiverl.types import Episode, Policy
 
 
 class Step(NamedTuple):
-    """One step of all environments. Where `result.began`, nothing was played: it is no transition."""
+    """One step of all environments. Where `result.began`, it is no transition."""
 
     obs: Float[np.ndarray, "N O"]  # what the policy saw
     action: Float[np.ndarray, "N A"]  # what it did
@@ -19,7 +19,7 @@ class Step(NamedTuple):
 
 
 def steps(envs: VectorEnv, policy: Policy, seed: int) -> Iterator[Step]:
-    """Plays without end from `reset(seed)`; the caller stops iterating when it has enough."""
+    """Plays for ever, from `reset(seed)` on; the caller stops iterating when it has enough."""
     obs = envs.reset(seed)
     policy.reset(np.ones(envs.num_envs, bool))
     while True:
@@ -33,15 +33,27 @@ def steps(envs: VectorEnv, policy: Policy, seed: int) -> Iterator[Step]:
 
 
 class EpisodeCollector:
-    """Cuts a stream of steps into whole episodes."""
+    """Cuts a stream of steps into episodes.
 
-    def __init__(self, envs: VectorEnv, phase: str, seed: int):
-        self.envs, self.phase, self.seed = envs, phase, seed
+    Args:
+        after_success: steps after its first success at which an episode of each environment is cut, as by a time
+            limit; None: episodes end where the environment ends them.
+    """
+
+    def __init__(
+        self,
+        envs: VectorEnv,
+        phase: str,
+        seed: int,
+        after_success: Int[np.ndarray, "N"] | None = None,
+    ):
+        self.envs, self.phase, self.seed, self.after_success = envs, phase, seed, after_success
         self.restart()
 
     def restart(self) -> None:
-        """Forgets the running episodes: the environments were reset."""
+        """Forgets the running episodes; to be called when the environments are reset."""
         self.running: list[list[tuple]] = [[] for _ in range(self.envs.num_envs)]
+        self.succeeded: list[int | None] = [None] * self.envs.num_envs  # steps until the first success
         self.goals: np.ndarray | None = None
 
     def add(self, step: Step) -> list[tuple[int, Episode]]:
@@ -52,13 +64,23 @@ class EpisodeCollector:
         ended = []
         for i in np.flatnonzero(~result.began):
             self.running[i].append((step.obs[i], step.action[i], result.reward[i], result.success[i]))
-            if result.done[i]:
+            if result.success[i] and self.succeeded[i] is None:
+                self.succeeded[i] = len(self.running[i])
+            if result.done[i] or self._is_cut(int(i)):
                 ended.append((int(i), self._finish(int(i), result)))
         return ended
 
+    def _is_cut(self, i: int) -> bool:
+        first = self.succeeded[i]
+        return (
+            self.after_success is not None
+            and first is not None
+            and len(self.running[i]) >= first + self.after_success[i]
+        )
+
     def _finish(self, i: int, result: StepResult) -> Episode:
         obs, action, reward, success = zip(*self.running[i], strict=True)
-        self.running[i] = []
+        self.running[i], self.succeeded[i] = [], None
         assert self.goals is not None
         return Episode(
             obs=np.stack([*obs, result.obs[i]]).astype(np.float32),
@@ -73,9 +95,17 @@ class EpisodeCollector:
         )
 
 
-def episodes(envs: VectorEnv, policy: Policy, *, per_env: int, phase: str, seed: int) -> Iterator[Episode]:
-    """The first `per_env` episodes of every environment, as they end."""
-    collector = EpisodeCollector(envs, phase, seed)
+def episodes(
+    envs: VectorEnv,
+    policy: Policy,
+    *,
+    per_env: int,
+    phase: str,
+    seed: int,
+    after_success: Int[np.ndarray, "N"] | None = None,
+) -> Iterator[Episode]:
+    """The first `per_env` episodes of every environment, as they end; see `EpisodeCollector` for `after_success`."""
+    collector = EpisodeCollector(envs, phase, seed, after_success)
     left = np.full(envs.num_envs, per_env)
     for step in steps(envs, policy, seed):
         for owner, episode in collector.add(step):
@@ -91,7 +121,8 @@ def first_success(
 ) -> tuple[Bool[np.ndarray, "N"], Float[np.ndarray, "N"]]:
     """Whether each environment's first episode succeeds at any step, and its return until then.
 
-    Stops as soon as every episode has succeeded or ended: a quick look for training, not an evaluation.
+    Stops when every episode has succeeded or ended. This is a quick check during training; `evaluate` plays whole
+    episodes.
     """
     success, over = np.zeros(envs.num_envs, bool), np.zeros(envs.num_envs, bool)
     returns = np.zeros(envs.num_envs, np.float32)
@@ -105,11 +136,12 @@ def first_success(
 
 
 class NoisyPolicy:
-    """A policy some of whose actions are random ones, held for a while: from clumsy to skilled.
+    """A policy with some of its actions replaced by random ones, so that its skill can be set.
 
     Args:
-        share: of random actions, in each environment.
-        hold: steps for which a random action, or the policy's turn, lasts.
+        share: of random actions in each environment: 0 is the policy itself, 1 a random policy.
+        hold: every `hold` steps it is drawn anew whether an environment's actions are random, and which one it
+            takes for these steps.
     """
 
     def __init__(self, policy: Policy, share: Float[np.ndarray, "N"], seed: int, hold: int = 5):
@@ -120,9 +152,9 @@ class NoisyPolicy:
         action = self.policy.eval_action(observations)
         if self.calls % self.hold == 0:
             self.random = self.rng.uniform(-1, 1, action.shape).astype(np.float32)
-            self.clumsy = self.rng.random(len(action)) < self.share
+            self.is_random = self.rng.random(len(action)) < self.share
         self.calls += 1
-        return np.where(self.clumsy[:, None], self.random, action)
+        return np.where(self.is_random[:, None], self.random, action)
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         self.policy.reset(env_mask)
@@ -132,7 +164,7 @@ class NoisyPolicy:
 
 
 class RandomPolicy:
-    """Uniform actions in [-1, 1], a function of the seed."""
+    """Uniformly random actions in [-1, 1], determined by the seed."""
 
     def __init__(self, action_dim: int, seed: int):
         self.action_dim, self.rng = action_dim, np.random.default_rng(seed)

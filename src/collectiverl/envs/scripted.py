@@ -1,32 +1,37 @@
-"""Scripted policies: Meta-World's, one a task, and the optimal ones of the toy tasks."""
+"""`ScriptedPolicy`: plays tasks with the scripts of their suite, and labels episodes with them."""
 
-import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from collectiverl.envs.tasks import is_toy
-from collectiverl.envs.toy import optimal_action
-from collectiverl.types import Labels
+from collectiverl.envs.registry import suite_of
+from collectiverl.envs.suite import Script
+from collectiverl.types import Labels, UserError
 
-SIGMA = 0.2  # a scripted policy has no spread of its own; about that of a trained expert
+SIGMA = 0.2  # standard deviation in labels: a script has none; this is about a trained expert's
 
 
 class ScriptedPolicy:
     """Plays environment `i` with the script of `tasks[i]`; keeps nothing from step to step.
 
     With a single task it plays any number of environments.
+
+    Raises:
+        UserError: a task has no script.
     """
 
     def __init__(self, tasks: Sequence[str]):
-        scripts = {task: _script(task) for task in tasks}
-        self._scripts = [scripts[task] for task in tasks]
+        self._scripts = {task: _script(task) for task in tasks}
+        self._first = tasks[0]
+        self._rows = [np.flatnonzero([task == other for other in tasks]) for task in self._scripts]
+        self._back = np.argsort(np.concatenate(self._rows))
 
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        shared = len(self._scripts) == 1
-        return _play(self._scripts * len(observations) if shared else self._scripts, observations)
+        if len(self._scripts) == 1:
+            return self._play(self._first, observations)
+        parts = [self._play(t, observations[rows]) for t, rows in zip(self._scripts, self._rows, strict=True)]
+        return np.concatenate(parts)[self._back]
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         """Nothing to forget."""
@@ -35,24 +40,23 @@ class ScriptedPolicy:
         """Reads no rewards."""
 
     def label(self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]) -> Labels:
-        """What the first task's script does at every step, with `SIGMA` as spread and no Q."""
-        mean = _play([self._scripts[0]] * len(obs), obs)
+        """The action of the first task's script at every step, with standard deviation `SIGMA` and no Q."""
+        mean = self._play(self._first, obs)
         return Labels(mean=mean, log_std=np.full_like(mean, np.log(SIGMA)), q=None)
 
+    def _play(self, task: str, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        return np.clip(self._scripts[task](observations), -1, 1).astype(np.float32)
 
-Script = Callable[[np.ndarray], np.ndarray]
+
+def has_script(task: str) -> bool:
+    """Whether the suite of `task` has a scripted policy for it."""
+    return suite_of(task).script(task) is not None
 
 
 def _script(task: str) -> Script:
-    if is_toy(task):
-        return partial(optimal_action, task)
-    from metaworld.policies import ENV_POLICY_MAP  # here: the toy tasks do without Meta-World
-
-    return ENV_POLICY_MAP[task]().get_action
-
-
-def _play(scripts: Sequence[Script], observations: np.ndarray) -> np.ndarray:
-    with warnings.catch_warnings():  # the scripts aim beyond the action space, and are clipped to it here
-        warnings.filterwarnings("ignore", message="Constant", module="metaworld")
-        actions = [script(obs) for script, obs in zip(scripts, observations, strict=True)]
-    return np.clip(actions, -1, 1).astype(np.float32)
+    script = suite_of(task).script(task)
+    if script is None:
+        raise UserError(
+            f"{task} has no scripted policy: train an expert with 'collectiverl train-task {task}'"
+        )
+    return script

@@ -1,4 +1,4 @@
-"""Meta-World's evaluation protocol: deterministic actions, every goal of a task once, full time limit."""
+"""Meta-World's evaluation protocol: deterministic actions, each goal of a task once, the whole time limit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,31 +6,32 @@ from dataclasses import dataclass
 import numpy as np
 
 from collectiverl.artifacts.metrics import Report, silent
+from collectiverl.artifacts.validation import at_least, between
 from collectiverl.envs import make
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.goals import MAX_SEEDS, NUM_GOALS, GoalSet, indices
 from collectiverl.envs.rollout import episodes
 from collectiverl.evaluation.statistics import Interval, success_interval
-from collectiverl.types import Episode, Policy
+from collectiverl.types import ConfigError, Episode, Policy
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Which goals are played, and how many side by side."""
+    """Which goals are played, and in how many environments at once."""
 
     goals: GoalSet | tuple[int, ...] = "all"  # all 50, the 40 for training, the 10 held out, or a list
-    goal_seeds: int = 1  # sets of goals: those that Meta-World draws from seeds 0, 1, …
-    num_envs: int = 10  # at most; fewer suit a scripted policy, more a large network
+    goal_seeds: int = 1  # sets of goals: those drawn with the seeds 0, 1, …
+    num_envs: int = 10  # at most; a scripted policy is faster with fewer, a large network with more
 
     def __post_init__(self) -> None:
-        if self.num_envs < 1:
-            raise ValueError(f"--num-envs={self.num_envs} must be at least 1")
-        if not 1 <= self.goal_seeds <= MAX_SEEDS:
-            raise ValueError(f"--goal-seeds={self.goal_seeds} is not in 1 to {MAX_SEEDS}")
+        at_least(self, 1, "num_envs")
+        between(self, 1, MAX_SEEDS, "goal_seeds")
         if not self.goal_indices:
-            raise ValueError(f"--goals={self.goals}: choose all, train, held-out, or a list of goals")
+            raise ConfigError(
+                "goals", f"{self.goals} has no numbers: choose all, train, held-out, or list goals"
+            )
         if len(set(self.goal_indices)) < len(self.goal_indices):
-            raise ValueError(f"--goals={self.goals} names a goal twice")
+            raise ConfigError("goals", f"{self.goals} names a goal twice")
 
     @property
     def goal_indices(self) -> tuple[int, ...]:
@@ -40,21 +41,21 @@ class EvaluateConfig:
 
     @property
     def envs_used(self) -> int:
-        """The most environments, up to `num_envs`, among which the goals divide evenly."""
+        """The largest number of environments, up to `num_envs`, that divides the number of goals."""
         return max(n for n in range(1, self.num_envs + 1) if len(self.goal_indices) % n == 0)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a policy did on each goal of a task; the tuples are in the order of `goals`."""
+    """What a policy did on each goal of a task; all tuples have the order of `goals`."""
 
     task: str
-    seed: int  # of the policy: of its training, if it was trained
-    goals: tuple[int, ...]  # which of the task's fixed goals
+    seed: int  # of the policy's training
+    goals: tuple[int, ...]  # numbers of the task's fixed goals
     success_any: tuple[bool, ...]  # at any step: what Meta-World counts
     success_last: tuple[bool, ...]  # at the last step
-    returns: tuple[float, ...]  # undiscounted, over the whole episode
-    first_success: tuple[int | None, ...]  # steps until then, from 1; None: never
+    returns: tuple[float, ...]  # undiscounted, of the whole episode
+    first_success: tuple[int | None, ...]  # the step of the first success, counted from 1; None: none
 
     @property
     def episodes(self) -> int:
@@ -79,13 +80,13 @@ class Evaluation:
 
     @property
     def steps_to_success(self) -> float | None:
-        """Mean number of steps to the first success, over the episodes that have one."""
+        """Mean number of steps to the first success, over the episodes that succeed."""
         reached = [steps for steps in self.first_success if steps is not None]
         return float(np.mean(reached)) if reached else None
 
 
 def evaluation_envs(task: str, config: EvaluateConfig) -> VectorEnv:
-    """Environments that play the goals of `config` in order, on Meta-World itself (or the toy task)."""
+    """Environments that play the goals of `config` in order, on the suite's reference simulator."""
     return make.make_envs(
         task, config.envs_used, goals=config.goal_indices, order="sequential", backend="metaworld"
     )
@@ -102,12 +103,12 @@ def evaluate(
 ) -> Evaluation:
     """Plays every goal of `config` once to the time limit.
 
-    The policy must be deterministic by itself; it is told with every `reset` which environments begin anew.
+    The policy must act deterministically. Its `reset` is called with the environments that begin a new episode.
 
     Args:
-        seed: of the policy, kept with the result. Fixed goals leave nothing else to chance.
-        envs: from `evaluation_envs` with the same `task` and `config`, to spare making simulators for each
-            policy; they stay open.
+        seed: of the policy's training, kept with the result. The environments have no randomness: goals are fixed.
+        envs: from `evaluation_envs` with the same `task` and `config`, to use the same simulators for several
+            policies; they are not closed.
 
     Raises:
         ValueError: `envs` play another task or other goals.
@@ -127,7 +128,7 @@ def evaluate(
 def _play(
     policy: Policy, envs: VectorEnv, config: EvaluateConfig, seed: int, report: Report
 ) -> list[Episode]:
-    """One episode for each goal, in the order of the goals."""
+    """One episode of each goal, by ascending number of the goal."""
     wanted, played = config.goal_indices, []
     per_env = -(-len(wanted) // envs.num_envs)
     for episode in episodes(envs, policy, per_env=per_env, phase="expert", seed=seed):
@@ -135,7 +136,9 @@ def _play(
         report(len(played), len(wanted), envs.spec.task)
     played.sort(key=lambda episode: episode.goal)
     if [episode.goal for episode in played] != sorted(wanted):
-        raise ValueError("envs do not play each goal once: make them with evaluation_envs, same config")
+        raise ValueError(
+            "envs do not play each goal once: make them with evaluation_envs and the same config"
+        )
     return played
 
 

@@ -1,4 +1,4 @@
-"""How sure a measured success rate or mean is: 95 % intervals, and what they speak of."""
+"""95 % confidence intervals of success rates and means."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 CONFIDENCE = 0.95
-ENOUGH_SEEDS = 3  # with two, the t interval (12.7 standard errors) says nothing
+ENOUGH_SEEDS = 3  # with two, the t interval is too wide to be useful (12.7 standard errors)
 
 
 class Interval(NamedTuple):
@@ -17,23 +17,23 @@ class Interval(NamedTuple):
 def success_interval(successes: int, episodes: int) -> Interval:
     """Wilson's score interval of a success rate.
 
-    It stays in [0, 1], does not collapse at 0 of 50 or 50 of 50 as the normal interval does, and holds 95 %
-    on average; Clopper and Pearson's holds at least 95 % and is wider for it (Brown, Cai, DasGupta 2001).
+    It stays in [0, 1] and, unlike the normal interval, has a width at 0 of 50 and 50 of 50. Its coverage is 95 % on
+    average; Clopper and Pearson's interval covers at least 95 % and is wider (Brown, Cai, DasGupta 2001).
 
     Raises:
-        ValueError: `successes` is not among 0 to `episodes`, or there are no episodes.
+        ValueError: `successes` is not in [0, `episodes`], or there are no episodes.
     """
-    from scipy import stats  # here: a second to import, for every command line
+    from scipy import stats  # here, because it takes a second to import
 
     found = stats.binomtest(int(successes), int(episodes)).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(float(found.low), float(found.high))
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Student's t interval of a mean over independent values, such as one number a seed.
+    """Student's t interval of the mean of independent values, such as one number for each seed.
 
     Raises:
-        ValueError: fewer than two values, whose spread nobody knows.
+        ValueError: there are fewer than two values, so that their spread is unknown.
     """
     if len(values) < 2:
         raise ValueError(f"the interval of a mean needs at least two values, not {len(values)}")
@@ -45,17 +45,17 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def interval_over(seeds: int) -> str:
-    """What `seeds_interval` of that many seeds speaks of: training anew, or these very policies."""
+    """What varies in `seeds_interval` of that many seeds: the `seeds` of training, or only the `episodes` played."""
     return "seeds" if seeds >= ENOUGH_SEEDS else "episodes"
 
 
 def seeds_interval(successes: Sequence[int], episodes: Sequence[int]) -> Interval:
-    """Interval of the success rate of several seeds, each with its own number of episodes.
+    """Interval of the mean success rate of several training seeds, from each seed's successes and episodes.
 
-    From three seeds on the seed is the unit: t interval of the seeds' rates, since 50 goals of one seed share
-    its luck. It is widened to Wilson's interval of all episodes together, so that seeds which happen to agree
-    (all at 100 %, say) do not look certain. Fewer seeds tell nothing of the spread between them: Wilson's
-    interval alone, which says how well these policies do and not how well training does.
+    With three or more seeds it is the t interval of the seeds' rates, because the episodes of one seed share its
+    policy and are not independent. It is widened to contain Wilson's interval of all episodes, so that seeds with
+    equal rates (all 100 %, for example) do not look certain. With fewer seeds their spread is unknown: it is Wilson's
+    interval of all episodes, which describes these policies and not the training.
     """
     pooled = success_interval(sum(successes), sum(episodes))
     if interval_over(len(successes)) == "episodes":

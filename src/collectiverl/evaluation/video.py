@@ -1,4 +1,4 @@
-"""Films of a policy at work: its own loop, recorded."""
+"""Videos of a policy that plays its task."""
 
 import os
 from collections.abc import Iterator
@@ -10,16 +10,15 @@ from pathlib import Path
 import av
 import numpy as np
 
+from collectiverl.artifacts.validation import at_least
 from collectiverl.envs import make
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.goals import GoalSet
+from collectiverl.envs.registry import suite_of
 from collectiverl.envs.rollout import Step, steps
-from collectiverl.envs.tasks import is_toy
-from collectiverl.evaluation.render import Camera, Frame, MetaworldScene, Scene, ToyScene
-from collectiverl.types import Policy
+from collectiverl.envs.suite import Frame, Scene, Suite
+from collectiverl.types import ConfigError, Policy
 
-METAWORLD_RATE = 80  # steps a second: five of MuJoCo's, of 2.5 ms each
-TOY_RATE = 10  # steps a second, which the eye can follow
 SUCCESS_GREEN = (60, 200, 80)
 
 
@@ -29,19 +28,18 @@ class VideoConfig:
 
     episodes: int = 1
     goals: GoalSet | tuple[int, ...] = "all"  # episodes play these in order
-    camera: Camera = "corner2"
+    camera: str | None = None  # one of the suite's; None: its default
     width: int = 480  # pixels, even
     height: int = 480
-    fps: int = 40  # frames a second at most; films play in real time
+    fps: int = 40  # frames a second, at most; videos play in real time
     mark_success: bool = True  # a green frame around the picture while the task is solved
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "fps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name}={getattr(self, name)} must be at least 1")
+        at_least(self, 1, "episodes", "fps")
         for name in ("width", "height"):
-            if getattr(self, name) < 16 or getattr(self, name) % 2:
-                raise ValueError(f"--{name}={getattr(self, name)} must be even and at least 16, for H.264")
+            pixels = getattr(self, name)
+            if pixels < 16 or pixels % 2:
+                raise ConfigError(name, f"{pixels} must be even and at least 16, for H.264")
 
 
 def record_video(
@@ -53,36 +51,30 @@ def record_video(
         `path`, which is written whole or not at all.
 
     Raises:
-        UserError: this machine cannot render (the toy tasks need no renderer).
+        ConfigError: the suite has no such camera.
+        UserError: the suite cannot be drawn, or this machine cannot draw it.
     """
-    config = config or VideoConfig()
+    config, suite = config or VideoConfig(), suite_of(task)
     envs = make.make_envs(task, 1, goals=config.goals, order="sequential", backend="metaworld")
-    with closing(envs), closing(_scene(envs, config)) as scene:
-        _write(path, _frames(envs, policy, scene, config, seed), config, _rate(task) / _stride(task, config))
+    with closing(envs), closing(_scene(suite, envs, config)) as scene:
+        stride = -(-suite.steps_per_second // config.fps)  # steps from one frame to the next
+        frames = _frames(envs, policy, scene, config, stride, seed)
+        _write(path, frames, config, Fraction(suite.steps_per_second, stride))
     return path
 
 
-def _scene(envs: VectorEnv, config: VideoConfig) -> Scene:
-    if is_toy(envs.spec.task):
-        return ToyScene(config.width, config.height)
-    from collectiverl.envs.metaworld import MetaworldVectorEnv  # here: the toy tasks do without Meta-World
-
-    assert isinstance(envs, MetaworldVectorEnv)
-    return MetaworldScene(envs, config.camera, config.width, config.height)
+def _scene(suite: Suite, envs: VectorEnv, config: VideoConfig) -> Scene:
+    if config.camera is not None and config.camera not in suite.cameras:
+        raise ConfigError("camera", f"{config.camera} is none of {', '.join(suite.cameras)}")
+    camera = config.camera or next(iter(suite.cameras), "")
+    return suite.scene(envs, camera, config.width, config.height)
 
 
-def _rate(task: str) -> Fraction:
-    return Fraction(TOY_RATE if is_toy(task) else METAWORLD_RATE)
-
-
-def _stride(task: str, config: VideoConfig) -> int:
-    """Steps from one frame to the next."""
-    return -(-_rate(task) // config.fps)
-
-
-def _frames(envs: VectorEnv, policy: Policy, scene: Scene, config: VideoConfig, seed: int) -> Iterator[Frame]:
-    """Every `stride`-th step as a picture, and each episode's last."""
-    left, stride = config.episodes, _stride(envs.spec.task, config)
+def _frames(
+    envs: VectorEnv, policy: Policy, scene: Scene, config: VideoConfig, stride: int, seed: int
+) -> Iterator[Frame]:
+    """A picture of every `stride`-th step, and of the last step of each episode."""
+    left = config.episodes
     for number, step in enumerate(steps(envs, policy, seed)):
         ended = bool(step.result.done[0])
         if number % stride == 0 or ended:
@@ -113,10 +105,10 @@ def _write(path: Path, frames: Iterator[Frame], config: VideoConfig, rate: Fract
 
 
 def _encode(path: Path, frames: Iterator[Frame], config: VideoConfig, rate: Fraction) -> None:
-    options = {"movflags": "+faststart"}  # so that a browser plays while it loads
-    with av.open(str(path), "w", format="mp4", options=options) as film:
-        stream = film.add_stream("libx264", rate=rate, options={"crf": "23", "preset": "veryfast"})
+    options = {"movflags": "+faststart"}  # so that browsers can play it while it loads
+    with av.open(str(path), "w", format="mp4", options=options) as video:
+        stream = video.add_stream("libx264", rate=rate, options={"crf": "23", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = config.width, config.height, "yuv420p"
         for frame in frames:
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        film.mux(stream.encode())
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        video.mux(stream.encode())

@@ -1,8 +1,8 @@
 """Layers for arrays whose last axis is the batch: (entries of a token, tokens, batch).
 
-A batch fills vector registers however small the model. XLA's CPU backend then runs softmax and LayerNorm as loops
-over contiguous lanes, and sums over a token's entries add whole rows. Gradients are written by hand where automatic
-differentiation would ask for them in another order of axes, and copy.
+Vector registers are then filled along the batch, however small the model: XLA's CPU backend runs softmax and LayerNorm
+as loops over contiguous memory, and sums over a token's entries add whole rows. Gradients are written by hand where
+automatic differentiation would need another order of axes, and a copy.
 """
 
 import jax
@@ -13,12 +13,12 @@ from collectiverl.nn.mlp import LayerNorm, Linear
 
 
 def entries_first(x: Float[Array, "n *batch size"]) -> Float[Array, "size n B"]:
-    """With the batch's axes as one, the last."""
+    """The entries as the first axis, and the batch axes merged into the last."""
     return jnp.moveaxis(x.reshape(len(x), -1, x.shape[-1]), -1, 0)
 
 
 def project(layer: Linear, x: Float[Array, "inputs *tokens B"]) -> Float[Array, "outputs *tokens B"]:
-    """A linear layer of the entries of every token."""
+    """A linear layer, applied to the entries of every token."""
     return _affine(layer.weight, layer.bias, x.reshape(len(x), -1)).reshape(-1, *x.shape[1:])
 
 

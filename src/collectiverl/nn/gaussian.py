@@ -48,7 +48,7 @@ def kl(p: Gaussian, q: Gaussian) -> Float[Array, "*batch"]:
 class Actor(eqx.Module):
     """Maps a state to a tanh-Gaussian with bounded log-std.
 
-    The bound is smooth (a rescaled tanh), so that gradients do not vanish at once beyond it, as clipping's do.
+    The bound is smooth (a rescaled tanh): with clipping, gradients would be zero beyond it.
     """
 
     mlp: MLP

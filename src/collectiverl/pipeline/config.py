@@ -10,7 +10,6 @@ from collectiverl.artifacts import sealed
 from collectiverl.artifacts.paths import CONFIG, TRANSFORMER
 from collectiverl.artifacts.validation import at_least, fraction
 from collectiverl.collective.online import OnlineConfig
-from collectiverl.collective.policy import EMBEDDED
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.envs.make import Backend
 from collectiverl.envs.tasks import resolve
@@ -66,7 +65,7 @@ class RunConfig:
     @property
     def encoder(self) -> str:
         """The folder of the encoder that the collective is conditioned on."""
-        refreshed = self.online.conditioning in EMBEDDED and self.online.refresh
+        refreshed = self.online.reads and self.online.refresh
         return online_path(self.tasks, self.seed) if refreshed else TRANSFORMER
 
     def mixed_skill_of(self, task: str) -> Record:

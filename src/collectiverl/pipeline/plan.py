@@ -8,7 +8,7 @@ from typing import Literal
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER
 from collectiverl.artifacts.validation import renamed
-from collectiverl.collective.policy import EMBEDDED
+from collectiverl.envs.scripted import has_script
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages.base import Stage, is_done
 from collectiverl.stages.buffers import Split, split_buffer_stage, split_online_buffer_stage
@@ -99,7 +99,7 @@ def online_distill(c: RunConfig) -> OnlineDistill:
         backend=c.backend,
         fraction=c.validation_fraction,
         online=c.online,
-        transformer=c.transformer if c.online.conditioning in EMBEDDED else None,
+        transformer=c.transformer if c.online.reads else None,
     )
 
 
@@ -131,7 +131,7 @@ def _students(c: RunConfig) -> list[Stage[TrainStudent]]:
     found = []
     for task in c.student_tasks:
         with renamed(train="student"):
-            helped = TrainStudent(task=task, backend=c.backend, train=c.student, strategy=c.strategy.helping)
+            helped = TrainStudent(task=task, backend=c.backend, train=c.student, strategy=c.strategy.active)
         found += [
             train_student_stage(config, c.seed + 1) for config in (helped, replace(helped, strategy=None))
         ]
@@ -140,7 +140,7 @@ def _students(c: RunConfig) -> list[Stage[TrainStudent]]:
 
 def _evaluations(c: RunConfig, kinds: Sequence[PolicyKind]) -> list[Stage[Evaluate]]:
     """The evaluations of these kinds of policies, in this order."""
-    wanted = [Evaluate(kind="scripted", policy=f"scripted:{t}", task=t) for t in c.tasks]
+    wanted = [Evaluate(kind="scripted", policy=f"scripted:{t}", task=t) for t in c.tasks if has_script(t)]
     if c.experts != "scripted":
         wanted += [Evaluate(kind="expert", policy=paths.expert(t, c.seed), task=t) for t in c.tasks]
     wanted += [Evaluate(kind="collective", policy=COLLECTIVE, task=t) for t in c.tasks]

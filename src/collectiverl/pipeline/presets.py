@@ -83,8 +83,8 @@ def quickstart() -> RunConfig:
         sampling=SamplingConfig(period=16_000, warmup=0, episodes=16),
     )
     return RunConfig(
-        tasks=("reach-v3", "window-close-v3", "drawer-close-v3"),
-        student_tasks=("window-close-v3",),
+        tasks=("reach", "window-close", "drawer-close"),
+        student_tasks=("window-close",),
         expert=expert,
         student=expert,
         transformer=TransformerConfig(updates=1_000),
@@ -101,8 +101,8 @@ def mt10() -> RunConfig:
     )
     return RunConfig(
         tasks=("MT10",),
-        demo_tasks=("push-v3", "pick-place-v3", "peg-insert-side-v3"),
-        student_tasks=("window-open-v3",),
+        demo_tasks=("push", "pick-place", "peg-insert-side"),
+        student_tasks=("window-open",),
         expert=expert,
         student=expert,
         transformer=TransformerConfig(updates=2_000),

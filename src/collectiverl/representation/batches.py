@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from collectiverl.data.episodes import EpisodeTable
+from collectiverl.representation.scales import Point, Scales
 from collectiverl.types import Episode, UserError, Window
 
 Positives = Literal["views", "episode", "buffer"]
@@ -18,8 +19,8 @@ class Rows(NamedTuple):
     """Every state of every episode, one behind the other, with the action and reward that led to it."""
 
     state: Float[Array, "rows S"]
-    action: Float[Array, "rows A"]  # zero at an episode's first state, as the reward
-    reward: Float[Array, "rows"]
+    action: Float[Array, "rows A"]  # zero at an episode's first state
+    reward: Float[Array, "rows"]  # nan at an episode's first state
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,17 @@ def pack(tables: Sequence[EpisodeTable], state_index: Sequence[int]) -> Pack:
 
 def _episode_rows(episode: Episode, state_index: Sequence[int]) -> tuple[np.ndarray, ...]:
     action = np.concatenate([np.zeros_like(episode.action[:1]), episode.action])
-    reward = np.concatenate([np.zeros_like(episode.reward[:1]), episode.reward])
+    reward = np.concatenate([np.full_like(episode.reward[:1], np.nan), episode.reward])
     return episode.obs[:, list(state_index)], action, reward
 
 
-def changes(data: Pack) -> Float[np.ndarray, "steps S"]:
-    """Every state less the one before it in its episode."""
-    change = np.diff(np.asarray(data.rows.state), axis=0)
-    return np.delete(change, data.first[1:] - 1, axis=0)
+def fit_scales(data: Pack, points: Sequence[Point] = ()) -> Scales:
+    """The statistics of these episodes."""
+    state, reward = np.asarray(data.rows.state), np.asarray(data.rows.reward)
+    between = data.first[1:] - 1  # from one episode's last state to the next one's first
+    change, reward_change = (np.delete(np.diff(x, axis=0), between, axis=0) for x in (state, reward))
+    known = reward_change[~np.isnan(reward_change)]
+    return Scales.fit(state, reward[~np.isnan(reward)], change, known, points)
 
 
 def draw(

@@ -1,4 +1,4 @@
-"""Embeddings in use: of running trajectories step by step, and of recorded episodes at once."""
+"""Embeddings in use: of running windows step by step, and of recorded episodes at once."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,67 +14,35 @@ from collectiverl.representation.batches import Rows, gather, pack
 from collectiverl.representation.encoder import Encoder, Readout
 from collectiverl.types import Window
 
+AT_ONCE = 100_000  # pairs of places in one pass over whole episodes: about what attention keeps of them
+
 
 def reading(encoder: Encoder, readout: Readout) -> Callable[[Window], Float[Array, "*batch Z"]]:
     """What is taken for `z`: the CLS token's output, or the last state's."""
     return encoder if readout == "cls" else encoder.last_state
 
 
-@eqx.filter_jit
-def _step(
-    encoder: Encoder, windows: Window, began: Bool[Array, "N"], latest: Window, readout: Readout
-) -> tuple[Window, Float[Array, "N Z"]]:
-    """Empties the windows that begin anew, takes the latest step into all, and embeds them."""
-    kept = windows._replace(mask=windows.mask & ~began[:, None])
-    latest = latest._replace(
-        action=jnp.where(began[:, None], 0, latest.action), reward=jnp.where(began, 0, latest.reward)
+# -- running windows ---------------------------------------------------------------------------------------
+
+
+def begin_windows(encoder: Encoder, num_envs: int) -> Window:
+    """Empty windows of the encoder's size."""
+    size = encoder.window
+    return Window(
+        jnp.zeros((num_envs, size, encoder.scales.state_dim)),
+        jnp.zeros((num_envs, size, encoder.action_dim)),
+        jnp.zeros((num_envs, size)),
+        jnp.zeros((num_envs, size), bool),
     )
-    windows = jax.tree.map(
-        lambda column, x: jnp.concatenate([column[:, 1:], x[:, None]], axis=1), kept, latest
-    )
-    return windows, reading(encoder, readout)(windows)
 
 
-class Context:
-    """The running trajectories of `num_envs` environments, on the device.
+def push(windows: Window, latest: Window, begins: Bool[Array, "N"]) -> Window:
+    """Windows that end with one more step (`latest`, windows of length 1); those that begin are emptied first."""
+    kept = windows._replace(mask=windows.mask & ~begins[:, None])
+    return jax.tree.map(lambda column, x: jnp.concatenate([column[:, 1:], x], axis=1), kept, latest)
 
-    Call `embed`, `acted`, `observe` in turn, and `reset` where an episode is over. `windows` are those last embedded.
-    """
 
-    def __init__(
-        self, encoder: Encoder, state_index: Sequence[int], num_envs: int, *, readout: Readout = "cls"
-    ):
-        self.encoder, self.state_index = encoder, list(state_index)
-        self.readout: Readout = readout
-        size, action_dim = encoder.window, encoder.action_dim
-        self.windows = Window(
-            jnp.zeros((num_envs, size, len(state_index))),
-            jnp.zeros((num_envs, size, action_dim)),
-            jnp.zeros((num_envs, size)),
-            jnp.zeros((num_envs, size), bool),
-        )
-        self._began = np.ones(num_envs, bool)
-        self._action = np.zeros((num_envs, action_dim), np.float32)
-        self._reward = np.zeros(num_envs, np.float32)
-
-    def reset(self, mask: Bool[np.ndarray, "N"]) -> None:
-        """The environments in `mask` begin a new episode with their next observation."""
-        self._began = self._began | mask
-
-    def embed(self, obs: Float[np.ndarray, "N O"]) -> Float[Array, "N Z"]:
-        """Takes in the observations, and embeds the windows that end with them."""
-        state = np.asarray(obs, np.float32)[:, self.state_index]
-        latest = Window(*map(jnp.asarray, (state, self._action, self._reward, np.ones(len(state), bool))))
-        began = jnp.asarray(self._began)
-        self.windows, z = _step(self.encoder, self.windows, began, latest, self.readout)
-        self._began = np.zeros(len(state), bool)
-        return z
-
-    def acted(self, actions: Float[np.ndarray, "N A"]) -> None:
-        self._action = np.asarray(actions, np.float32)
-
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
-        self._reward = np.asarray(rewards, np.float32)
+# -- recorded episodes -------------------------------------------------------------------------------------
 
 
 @eqx.filter_jit
@@ -121,3 +89,27 @@ def in_batches(
     filled = (np.pad(chunk, ((0, 0), (0, batch - chunk.shape[1])), mode="edge") for chunk in chunks)
     done = [np.asarray(function(*map(jnp.asarray, chunk))) for chunk in filled]
     return np.concatenate(done)[: places.shape[1]]
+
+
+@eqx.filter_jit
+def _embed_episodes(encoder: Encoder, rows: Rows, first: Int[Array, "B"], size: int) -> Float[Array, "B L Z"]:
+    """From the first row of each on; what lies behind an episode's end is another's, and is not used."""
+    end = jnp.minimum(first + size - 1, len(rows.reward) - 1)
+    return encoder.every(gather(rows, first, end, jnp.full_like(first, size), size))
+
+
+def embed_every(
+    encoder: Encoder, table: EpisodeTable, state_index: Sequence[int]
+) -> Float[np.ndarray, "steps Z"]:
+    """The embedding at each state that has an action, of all that lies behind it, one pass an episode."""
+    data = pack([table], state_index)
+    size = int(data.length.max())
+    rows = Rows(*(jnp.pad(column, ((0, size), *[(0, 0)] * (column.ndim - 1))) for column in data.rows))
+    count = max(1, AT_ONCE // size**2)
+    found: list[np.ndarray] = []
+    for i in range(0, len(data.first), count):
+        first, length = data.first[i : i + count], data.length[i : i + count]
+        filled = np.pad(first, (0, count - len(first)), mode="edge")
+        z = np.asarray(_embed_episodes(encoder, rows, jnp.asarray(filled, jnp.int32), size))
+        found += [part[:n] for part, n in zip(z, length, strict=False)]
+    return np.concatenate(found)

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from collectiverl.representation.tokens import Parts, Standard
+from collectiverl.representation.scales import Standard
+from collectiverl.representation.tokens import Parts
 
 Negatives = Literal["buffers", "all"]
 MASKED, ZEROED, REPLACED = (
@@ -26,22 +27,24 @@ def corrupt(
     """Windows with some parts hidden, and where: rows are action, reward, state.
 
     A replaced part is that of the same place in `other`, another random sample. Changes from and to a masked
-    state are hidden with it.
+    part are hidden with it. A reward that is unknown is not masked.
     """
     where, how = jax.random.uniform(key, (2, 3, *window.mask.shape))
-    places = (where < MASKED) & window.mask
+    there = jnp.stack([window.mask, window.known[..., 0] > 0, window.mask])
+    places = (where < MASKED) & there
 
     def hide(part: Float[Array, "L *batch _"], others: Float[Array, "L *batch _"], row: int):
         zeroed, replaced = places[row] & (how[row] < ZEROED), places[row] & (how[row] >= 1 - REPLACED)
         return jnp.where(zeroed[..., None], 0, jnp.where(replaced[..., None], others, part))
 
-    known = ~places[2] & ~jnp.roll(places[2], 1, axis=0)
-    hidden = Standard(
+    _, reward_kept, state_kept = (~places & ~jnp.roll(places, 1, axis=1))[..., None]
+    hidden = window._replace(
         action=hide(window.action, other.action, 0),
         reward=hide(window.reward, other.reward, 1),
+        reward_change=jnp.where(reward_kept, window.reward_change, 0),
         state=hide(window.state, other.state, 2),
-        change=jnp.where(known[..., None], window.change, 0),
-        mask=window.mask,
+        change=jnp.where(state_kept, window.change, 0),
+        difference=jnp.where(~places[2][..., None], window.difference, 0),
     )
     return hidden, places
 

@@ -14,7 +14,8 @@ from collectiverl.representation import losses
 from collectiverl.representation.batches import Draw, Positives, Rows, gather
 from collectiverl.representation.encoder import Encoder
 from collectiverl.representation.losses import Negatives
-from collectiverl.representation.tokens import Standard, part_names, parts_of
+from collectiverl.representation.scales import Standard
+from collectiverl.representation.tokens import part_names, parts_of
 from collectiverl.types import ConfigError
 
 PREDICTOR_WIDTH = 64
@@ -57,7 +58,7 @@ def init_model(
     encoder: Encoder, config: ObjectiveConfig, action_dim: int, buffers: int, key: PRNGKeyArray
 ) -> Model:
     k_predictor, k_classifier = jax.random.split(key)
-    state_dim, z_dim = encoder.state_scale.mean.shape[-1], len(encoder.head.bias)
+    state_dim, z_dim = encoder.scales.state_dim, encoder.z_dim
     inputs = state_dim + action_dim + z_dim
     return Model(
         encoder,
@@ -84,7 +85,7 @@ def load(encoder: Encoder, rows: Rows, draw: Draw, size: int) -> Batch:
     )
     windows = gather(rows, first, end, context, size)
     steps = gather(rows, first, other, jnp.full_like(context, 2), 2)
-    return Batch(encoder.standardize(windows), buffer, positive, encoder.standardize(steps))
+    return Batch(encoder.scales(windows), buffer, positive, encoder.scales(steps))
 
 
 def loss(

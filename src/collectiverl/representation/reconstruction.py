@@ -34,11 +34,12 @@ def _errors(
     encoder: Encoder, rows: Rows, first: Array, end: Array, context: Array, key: PRNGKeyArray
 ) -> tuple[Float[Array, "parts"], Float[Array, ""]]:
     """Mean squared error at masked places, of each part, and of the last state when that alone is hidden."""
-    windows = encoder.standardize(gather(rows, first, end, context, encoder.window))
+    windows = encoder.scales(gather(rows, first, end, context, encoder.window))
     others = jax.tree.map(lambda x: jnp.roll(x, 1, axis=1), windows)
     hidden, places = losses.corrupt(windows, others, key)
     truth = parts_of(windows, encoder.rewards)
     errors = losses.reconstruction_errors(encoder.read(hidden).parts, truth, places)
-    blind = windows._replace(state=windows.state.at[-1].set(0))
+    hidden_parts = ("state", "change", "difference")
+    blind = windows._replace(**{name: getattr(windows, name).at[-1].set(0) for name in hidden_parts})
     last = encoder.read(blind).parts[-1][-1]
     return errors, jnp.mean((last - windows.state[-1]) ** 2)

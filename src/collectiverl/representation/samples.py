@@ -5,7 +5,6 @@ from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -14,7 +13,7 @@ from collectiverl.data.episodes import EpisodeTable
 from collectiverl.representation.batches import Pack, Rows, gather, pack
 from collectiverl.representation.context import embed_all, in_batches
 from collectiverl.representation.encoder import Encoder
-from collectiverl.representation.tokens import parts_of
+from collectiverl.representation.tokens import inputs_of
 
 MOST = 1_500  # windows, of each side of the split and each context
 
@@ -66,7 +65,7 @@ def embeddings(encoder: Encoder, data: Pack, sample: Sample) -> Float[np.ndarray
 
 def last_states(encoder: Encoder, data: Pack, sample: Sample) -> Float[np.ndarray, "B S"]:
     """Raw, but standardised."""
-    return np.asarray(jax.vmap(encoder.state_scale)(data.rows.state[sample.end]))
+    return np.asarray(encoder.scales.state(data.rows.state[sample.end]))
 
 
 def whole_windows(encoder: Encoder, data: Pack, sample: Sample) -> Float[np.ndarray, "B CX"]:
@@ -81,7 +80,6 @@ def _read(
 ) -> Float[Array, "B L X"]:
     """All that the encoder reads of a step, standardised as it reads it."""
 
-    standard = encoder.standardize(gather(rows, first, end, context, encoder.window))
-    change = (standard.change,) if encoder.changes else ()
-    seen = jnp.concatenate((*parts_of(standard, encoder.rewards), *change), axis=-1)
+    standard = encoder.scales(gather(rows, first, end, context, encoder.window))
+    seen = jnp.concatenate(inputs_of(standard, encoder.rewards), axis=-1)
     return jnp.moveaxis(seen, 0, 1)  # standardised windows have their steps in front

@@ -1,39 +1,34 @@
-"""From a window to tokens and back: two layouts, and the learnable CLS token and positions.
+"""From a window to tokens and back: two layouts.
 
 A step's parts are (action, reward, state), the order in which they came about; without rewards (action, state).
 """
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from collectiverl.nn.batch_last import entries_first, normalize, project
 from collectiverl.nn.mlp import LayerNorm, Linear
-from collectiverl.nn.transformer import Transformer
+from collectiverl.representation.scales import Standard
 
 Parts = tuple[Float[Array, "L *batch _"], ...]
-INITIAL_SCALE = 0.5
-
-
-class Standard(NamedTuple):
-    """Windows in standard deviations, steps first, as the networks take them."""
-
-    state: Float[Array, "L *batch S"]
-    change: Float[Array, "L *batch S"]  # of the state since the step before; zero where that is unknown
-    action: Float[Array, "L *batch A"]  # as it is: actions lie in [-1, 1]
-    reward: Float[Array, "L *batch 1"]
-    mask: Bool[Array, "L *batch"]  # False: padding
 
 
 def parts_of(standard: Standard, rewards: bool) -> Parts:
     """What a step consists of, one array [L, …, size] a part."""
     reward = (standard.reward,) if rewards else ()
     return (standard.action, *reward, standard.state)
+
+
+def inputs_of(standard: Standard, rewards: bool) -> Parts:
+    """What a token is made of: each part, and beside it how it differs from the step before."""
+    state = jnp.concatenate([standard.state, standard.change, standard.difference], axis=-1)
+    reward = jnp.concatenate([standard.reward, standard.reward_change, standard.known], axis=-1)
+    return (standard.action, reward, state) if rewards else (standard.action, state)
 
 
 def part_names(rewards: bool) -> tuple[str, ...]:
@@ -93,38 +88,3 @@ class InterleavedTokens(Tokens):
 
     def outputs_of_parts(self, outputs: Float[Array, "dim n B"]) -> tuple[Float[Array, "dim L B"], ...]:
         return tuple(outputs[:, i :: self.per_step] for i in range(self.per_step))
-
-
-class CLSTransformer(eqx.Module):
-    """A transformer behind a CLS token, whose output sums the sequence up, and learnable positions.
-
-    Positions are counted back from the last token, now, so that padding on the left changes nothing.
-    """
-
-    cls: Float[Array, "dim"]
-    position: Float[Array, "most dim"]
-    transformer: Transformer
-
-    def __init__(self, transformer: Transformer, most: int, dim: int, *, key: PRNGKeyArray):
-        k_cls, k_position = jax.random.split(key)
-        self.cls = INITIAL_SCALE * jax.random.normal(k_cls, (dim,))
-        self.position = INITIAL_SCALE * jax.random.normal(k_position, (most, dim))
-        self.transformer = transformer
-
-    def __call__(
-        self, tokens: Float[Array, "dim n B"], mask: Bool[Array, "n B"], key: PRNGKeyArray | None = None
-    ) -> tuple[Float[Array, "dim B"], Float[Array, "dim n B"]]:
-        """The sum-up and the outputs of all tokens."""
-        outputs = self.transformer(*self._behind_cls(tokens, mask), key)
-        return outputs[:, 0], outputs[:, 1:]
-
-    def summary(self, tokens: Float[Array, "dim n B"], mask: Bool[Array, "n B"]) -> Float[Array, "dim B"]:
-        """The sum-up alone, at less cost."""
-        return self.transformer.first(*self._behind_cls(tokens, mask))
-
-    def _behind_cls(self, tokens, mask):
-        dim, n, batch = tokens.shape
-        placed = tokens + self.position[len(self.position) - n :].T[:, :, None]
-        cls = jnp.broadcast_to(self.cls[:, None, None], (dim, 1, batch))
-        shown = jnp.concatenate([jnp.ones((1, batch), bool), mask])
-        return jnp.concatenate([cls, placed], axis=1), shown

@@ -19,8 +19,8 @@ from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.metrics import MetricsLog, Report, silent
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.representation import objective
-from collectiverl.representation.batches import Draw, Pack, changes, draw, pack
-from collectiverl.representation.encoder import Encoder, fit_scales, init_encoder
+from collectiverl.representation.batches import Draw, Pack, draw, fit_scales, pack
+from collectiverl.representation.encoder import Encoder, init_encoder
 from collectiverl.representation.updates import (
     TrainState,
     TransformerConfig,
@@ -57,7 +57,7 @@ class Trainer:
         encoder = begin
         if encoder is None:
             encoder = eqx.filter_jit(init_encoder)(config.encoder, *sizes, k_encoder)
-            encoder = fit_scales(encoder, np.asarray(rows.state), np.asarray(rows.reward), changes(training))
+            encoder = eqx.tree_at(lambda e: e.scales, encoder, fit_scales(training))
         model = objective.init_model(encoder, config.objective, sizes[1], len(training.count), k_model)
         self.state = TrainState(model, make_optimizer(config).init(eqx.filter(model, eqx.is_array)))
         self.best = encoder

@@ -1,7 +1,6 @@
-"""The losses of soft actor-critic (Haarnoja et al. 2018b), and imitation, for one transition; the caller maps.
+"""The losses of soft actor-critic (Haarnoja et al. 2018b), and imitation, for one transition; the caller maps them.
 
-`gaussian`s come from the actor, `q` from the twin critics; checked against Stable-Baselines3 in
-tests/test_sac_against_sb3.py.
+`q` are the values of the twin critics. `tests/test_sac_against_sb3.py` compares the losses with Stable-Baselines3's.
 """
 
 import jax.numpy as jnp
@@ -25,14 +24,14 @@ def critic_loss(q: Float[Array, "2"], target: Float[Array, ""]) -> Float[Array, 
 
 
 def actor_loss(q: Float[Array, "2"], log_prob: Float[Array, ""], alpha: Float[Array, ""]) -> Float[Array, ""]:
-    """What the actor minimises: entropy-regularised negative value."""
+    """The negative value with entropy regularisation."""
     return alpha * log_prob - jnp.min(q)
 
 
 def temperature_loss(
     log_alpha: Float[Array, ""], log_prob: Float[Array, ""], target_entropy: float
 ) -> Float[Array, ""]:
-    """Raises the temperature while the policy's entropy is below the target, and lowers it above."""
+    """Minimised, it raises the temperature while the entropy is below the target, and lowers it above."""
     return -log_alpha * (log_prob + target_entropy)
 
 

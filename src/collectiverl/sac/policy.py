@@ -1,4 +1,4 @@
-"""SAC agents as policies: deterministic with labels for use as expert and teacher, stochastic for training."""
+"""SAC agents as policies: deterministic as experts and teachers, stochastic in training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.modules import load_module
-from collectiverl.sac.agent import Agent, SACConfig, batch_of_one, init_agent
-from collectiverl.types import AnyArray, EnvSpec, Labels, UserError
+from collectiverl.sac.agent import Agent, SACConfig, batch_of_one, expert_count, init_agent
+from collectiverl.types import AnyArray, EnvSpec, Labels, UserError, ValueUnit
 
 WEIGHTS = "agent.safetensors"
 ABOUT = "agent.json"
@@ -44,7 +44,7 @@ class AgentPolicy:
 
     def __init__(self, agents: Agent):
         self.agents = agents
-        self.experts = agents.normalizer.count.shape[0]
+        self.experts = expert_count(agents)
 
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         obs = np.asarray(observations, np.float32).reshape(self.experts, -1, observations.shape[-1])
@@ -58,25 +58,30 @@ class AgentPolicy:
 
 
 class Expert(AgentPolicy):
-    """One trained agent: plays, and labels what others played."""
+    """One trained agent: plays, and labels episodes that anybody played.
 
-    def __init__(self, agent: Agent):
+    Args:
+        unit: of the agent's values, `SACConfig.value_unit` of its training; it travels with the labels.
+    """
+
+    def __init__(self, agent: Agent, unit: ValueUnit):
         super().__init__(batch_of_one(agent))
-        self.agent = agent
+        self.agent, self.unit = agent, unit
 
     def label(self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]) -> Labels:
-        return Labels(*(np.asarray(x, np.float32) for x in _label(self.agent, obs, action)))
+        mean, log_std, q = (np.asarray(x, np.float32) for x in _label(self.agent, obs, action))
+        return Labels(mean, log_std, q, self.unit)
 
 
 def save_agent(folder: Path, agent: Agent, config: SACConfig, **about: object) -> None:
-    """Weights and what is needed to rebuild the networks around them."""
+    """Writes the weights, and the settings and sizes that `load_agent` rebuilds the networks from."""
     checkpoints.save_tree(folder / WEIGHTS, agent)
-    sizes = {"obs_dim": agent.normalizer.mean.shape[-1], "action_dim": agent.actor.action_dim}
+    sizes = {"obs_dim": agent.normalizer.feature_dim, "action_dim": agent.actor.action_dim}
     checkpoints.write_json(folder / ABOUT, {"sac": sealed.to_jsonable(config), **sizes, **about})
 
 
 def load_agent(folder: Path) -> tuple[Agent, SACConfig]:
-    """The agent sealed in `folder`, its files verified."""
+    """The agent sealed in `folder`, after its files are verified."""
 
     def make(about: Mapping[str, Any], key: PRNGKeyArray) -> Agent:
         return init_agent(about["obs_dim"], about["action_dim"], SACConfig(**about["sac"]), key)
@@ -86,12 +91,13 @@ def load_agent(folder: Path) -> tuple[Agent, SACConfig]:
 
 
 def load_expert(folder: Path) -> Expert:
-    return Expert(load_agent(folder)[0])
+    agent, config = load_agent(folder)
+    return Expert(agent, config.value_unit)
 
 
 def check_shapes(agent: Agent, spec: EnvSpec) -> None:
     """Raises if the agent cannot play in environments of these shapes."""
-    found = agent.normalizer.mean.shape[-1], agent.actor.action_dim
+    found = agent.normalizer.feature_dim, agent.actor.action_dim
     if found != (spec.obs_dim, spec.action_dim):
         raise UserError(
             f"this agent was trained on observations of {found[0]} entries and {found[1]} actions, "

@@ -11,7 +11,7 @@ from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import first_success
 from collectiverl.sac.policy import Expert, save_agent
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.students import TrainStudent, helper_of, played_first
+from collectiverl.stages.students import TrainStudent, guidance_of, played_first
 from collectiverl.student.cloning import CloningConfig, clone
 from collectiverl.student.prior_data import PriorDataConfig
 from collectiverl.student.strategies import StrategyConfig
@@ -44,14 +44,14 @@ def clone_student(work: Work[CloneStudent]) -> dict[str, Any]:
     """Trains, then plays `eval_episodes` fresh goals."""
     config = work.config
     student, began = config.student, time.perf_counter()
-    helper = helper_of(work, student.task, StrategyConfig(use=("imitation",)))
-    prior, mentor_success, _ = played_first(student, config.prior_data, helper, work.seed)
+    help = guidance_of(work, student.task, StrategyConfig(use=("imitation",)))
+    prior, mentor_success, _ = played_first(student, config.prior_data, help, work.seed)
     agent = clone(prior.memory, student.train.sac, config.cloning, work.seed)
     save_agent(work.folder, agent, student.train.sac, task=student.task)
     envs = make_envs(student.task, student.train.eval_episodes, backend=student.backend, goals="fresh")
     with contextlib.closing(envs):
         seed = int(np.random.SeedSequence([work.seed, PLAY]).generate_state(1)[0] >> 1)
-        success, _ = first_success(envs, Expert(agent), seed)
+        success, _ = first_success(envs, Expert(agent, student.train.sac.value_unit), seed)
     return {
         "task": student.task,
         "trained_from": "cloning",

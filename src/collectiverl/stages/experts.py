@@ -19,9 +19,12 @@ from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.sac import agent as sac
+from collectiverl.sac.batches import Prior
+from collectiverl.sac.help import Help
 from collectiverl.sac.policy import Expert, save_agent
-from collectiverl.sac.settings import Help, TrainConfig
-from collectiverl.sac.train import Prior, Result, Trainer
+from collectiverl.sac.progress import Result
+from collectiverl.sac.settings import TrainConfig
+from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work, available_cores, summary
 from collectiverl.stages.flags import Flat, Task
 from collectiverl.stages.recording import first_episodes
@@ -75,7 +78,7 @@ def train_task(work: Work[TrainTask]) -> dict[str, Any]:
 def save_expert(folder: Path, config: TrainTask, result: Result) -> dict[str, Any]:
     """The agent, and the episodes sampled while it learned, labelled by it; returns the summary."""
     save_agent(folder, result.agent, config.train.sac, task=config.task)
-    expert = Expert(result.agent)
+    expert = Expert(result.agent, config.train.sac.value_unit)
     labelled = relabel(result.episodes, lambda e: expert.label(e.obs[:-1], e.action))
     count = write(folder / EPISODES, labelled)
     return training_summary(config.task, result, origin=config.demos or "scratch") | {"episodes": count}

@@ -11,11 +11,10 @@ from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import DISTILL_BUFFER, EPISODES, TRANSFORMER
 from collectiverl.artifacts.validation import fraction
 from collectiverl.collective.online import EncoderTraining, OnlineConfig, OnlineDistillation
-from collectiverl.collective.policy import EMBEDDED
 from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.envs.tasks import BENCHMARKS, benchmark, is_toy
+from collectiverl.envs.tasks import benchmark_of
 from collectiverl.representation.encoder import load_encoder, save_encoder
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.policy import load_expert
@@ -41,13 +40,8 @@ class OnlineDistill:
 
     def __post_init__(self) -> None:
         fraction(self, "fraction")
-        if self.reads and self.online.refresh:
+        if self.online.reads and self.online.refresh:
             _ = self.refresh  # raises if the settings do not fit
-
-    @property
-    def reads(self) -> bool:
-        """Whether the learner is conditioned on its trajectory."""
-        return self.online.conditioning in EMBEDDED
 
     @property
     def refresh(self) -> TransformerConfig:
@@ -59,10 +53,7 @@ class OnlineDistill:
 
 def name_of(tasks: Sequence[str]) -> str:
     """A short name of these tasks, for a folder."""
-    for name in BENCHMARKS:
-        if not any(map(is_toy, tasks)) and tuple(tasks) == benchmark(name):
-            return name
-    name = "+".join(tasks)
+    name = benchmark_of(tasks) or "+".join(tasks)
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return name if len(name) <= LONGEST else f"{len(tasks)}_tasks_{digest}"
 
@@ -77,7 +68,7 @@ def online_distill_stage(config: OnlineDistill, seed: int) -> Stage[OnlineDistil
         paths.expert(t, seed): f"train-task {t} (or pass --teacher scripted)"
         for t in (config.tasks if config.teacher == "sac" else ())
     }
-    if config.reads:
+    if config.online.reads:
         inputs[TRANSFORMER] = "train-transformer (or pass --conditioning task_id)"
         inputs |= buffer_inputs(DISTILL_BUFFER, config.tasks, seed)
     return Stage(
@@ -94,7 +85,7 @@ def online_distill_stage(config: OnlineDistill, seed: int) -> Stage[OnlineDistil
 def online_distill(work: Work[OnlineDistill]) -> dict[str, Any]:
     config = work.config
     encoder_training, encoder_config = None, None
-    if config.reads:
+    if config.online.reads:
         buffers = open_buffers(work.run, DISTILL_BUFFER, config.tasks, work.seed)
         encoder, encoder_config = load_encoder(work.run / TRANSFORMER)
         encoder_training = EncoderTraining(encoder, config.refresh, *buffers)

@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -17,10 +16,11 @@ from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.experts import TrainTask, train_agents, training_summary
 from collectiverl.stages.flags import Flat, OrNone, Task
-from collectiverl.student.finetune import Anchor, Embedded, FinetuningConfig, seeing, tuned
+from collectiverl.student.finetune import EmbeddedEnvs, FinetuningConfig, ReferencePolicy
 from collectiverl.student.prior_data import Played, PriorDataConfig, play
 from collectiverl.student.strategies import StrategyConfig, guidance
 from collectiverl.student.strategy import Guidance
+from collectiverl.student.trained_encoder import with_agent, with_trained_encoder
 from collectiverl.types import ConfigError
 
 BEFORE = "played_before"  # environment steps of the collective, which the metrics do not count
@@ -72,12 +72,11 @@ def train_student(work: Work[TrainStudent]) -> dict[str, Any]:
     config = work.config
     help, prior, lessons, before, began = None, None, {}, 0, time.perf_counter()
     if config.strategy:
-        helper = helper_of(work, config.task, config.strategy)
-        help = helper(config.train.num_envs)
+        help = guidance_of(work, config.task, config.strategy)
         if "prior-data" in config.strategy.use:
-            prior, success, help.trust = played_first(config, config.strategy.prior_data, helper, work.seed)
-            lessons = {"mentor_success": success}
-            if not help.trust:  # from here on it is plain SAC, bit for bit
+            prior, success, trust = played_first(config, config.strategy.prior_data, help, work.seed)
+            help, lessons = replace(help, trust=trust), {"mentor_success": success}
+            if not trust:  # from here on it is plain SAC, bit for bit
                 help, prior, before = None, None, prior.env_steps
     seconds = time.perf_counter() - began
     train = replace(config.train, steps=config.train.steps - before)
@@ -95,26 +94,20 @@ def train_student(work: Work[TrainStudent]) -> dict[str, Any]:
     return training_summary(config.task, result, origin=origin) | lessons | {BEFORE: before}
 
 
-def helper_of(work: Work, task: str, strategy: StrategyConfig) -> Callable[[int], Guidance]:
-    """Makes the guidance of the stage's collective for a number of environments."""
+def guidance_of(work: Work, task: str, strategy: StrategyConfig) -> Guidance:
+    """The help of the collective that the stage reads."""
     [folder] = work.inputs
     collective, networks, _ = load_collective(work.run / folder)
     check_shapes(collective, spec(task))
-
-    def helper(num_envs: int) -> Guidance:
-        return guidance(collective, networks.reward_scale, (task,) * num_envs, strategy)
-
-    return helper
+    return guidance(collective, networks.value_unit, strategy)
 
 
-def played_first(
-    config: TrainStudent, settings: PriorDataConfig, helper: Callable[[int], Guidance], seed: int
-) -> Played:
+def played_first(config: TrainStudent, settings: PriorDataConfig, help: Guidance, seed: int) -> Played:
     """The collective's episodes in the student's task; the same again when a killed training goes on."""
     n, horizon = settings.num_envs, config.train.horizon
     envs = make_envs(config.task, n, backend=config.backend, goals="fresh", horizon=horizon)
     with contextlib.closing(envs):
-        return play(envs, helper(n), settings, seed)
+        return play(envs, help, settings, seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,20 +143,22 @@ def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
     check_shapes(collective, spec(config.task))
     tuning = config.finetuning
     learning = _learning_settings(config.train, networks, tuning)
-    agent = seeing(collective) if tuning.encoder else collective.agent
+    agent = with_trained_encoder(collective) if tuning.encoder else collective.agent
     state = sac.batch_of_one(sac.init_state(agent, learning.sac))
 
-    def make(num_envs: int, horizon: int | None = None) -> Embedded:
+    def make(num_envs: int, horizon: int | None = None) -> EmbeddedEnvs:
         envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh", horizon=horizon)
-        return Embedded(envs, collective, windows=tuning.encoder)
+        return EmbeddedEnvs(envs, collective, windows=tuning.encoder)
 
     envs = make(learning.num_envs, learning.horizon)
     eval_envs = make(min(learning.eval_envs, learning.eval_episodes))
-    anchor = Anchor(agent, tuning.imitation, networks.reward_scale)
+    reference = ReferencePolicy(agent, tuning.imitation, networks.value_unit)
     with contextlib.closing(envs), contextlib.closing(eval_envs):
-        trainer = Trainer(state, learning, envs, eval_envs, seed=work.seed, help=anchor, report=work.report)
+        trainer = Trainer(
+            state, learning, envs, eval_envs, seed=work.seed, help=reference, report=work.report
+        )
         result = trainer.run(work.folder)[0]
-    save_collective(work.folder, tuned(collective, result.agent), learning.sac, encoder)
+    save_collective(work.folder, with_agent(collective, result.agent), learning.sac, encoder)
     return training_summary(config.task, result, origin="collective")
 
 

@@ -1,4 +1,4 @@
-"""Behaviour cloning of the collective from its own episodes in a task: what imitation gives without learning."""
+"""Behaviour cloning of the collective from its own episodes in a task: imitation without reinforcement learning."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from collectiverl.artifacts.validation import at_least, positive
 from collectiverl.collective.distill import descend, draw, optimizer
 from collectiverl.data.replay import Replay
 from collectiverl.nn.gaussian import Actor
+from collectiverl.nn.normalizer import Normalizer
 from collectiverl.sac import losses
 from collectiverl.sac.agent import Agent, SACConfig, init_agent
 
@@ -26,11 +28,8 @@ class CloningConfig:
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        if self.updates < 1 or self.batch_size < 1 or self.learning_rate <= 0:
-            raise ValueError(
-                f"cloning: updates={self.updates} and batch-size={self.batch_size} must be at least 1, "
-                f"learning-rate={self.learning_rate} positive"
-            )
+        at_least(self, 1, "updates", "batch_size")
+        positive(self, "learning_rate")
 
 
 def _loss(actor: Actor, batch: tuple[Array, Array], _: None) -> Float[Array, ""]:
@@ -39,17 +38,18 @@ def _loss(actor: Actor, batch: tuple[Array, Array], _: None) -> Float[Array, ""]
 
 
 def clone(memory: Replay, networks: SACConfig, config: CloningConfig, seed: int) -> Agent:
-    """A student's actor after regression on the advice in a memory; its critic knows nothing."""
+    """An agent whose actor is fitted to the advice in a memory; its critics stay untrained."""
     kept = memory.data.valid
     obs, advice = memory.data.obs[kept], memory.data.advice[kept]
     agent = init_agent(obs.shape[-1], advice.shape[-1], networks, jax.random.key(seed))
     if networks.normalize_obs:
-        agent = eqx.tree_at(lambda a: a.normalizer, agent, agent.normalizer.update(jnp.asarray(obs)))
-    seen = np.asarray(agent.normalizer(jnp.asarray(obs)))
+        normalizer = Normalizer.identity(obs.shape[-1]).update(jnp.asarray(obs))
+        agent = eqx.tree_at(lambda a: a.normalizer, agent, normalizer)
+    features = np.asarray(agent.normalizer(jnp.asarray(obs)))
     opt = optimizer(config.learning_rate, config.updates)
     actor, opt_state = agent.actor, opt.init(eqx.filter(agent.actor, eqx.is_inexact_array))
     for step in range(0, config.updates, UPDATES_PER_CALL):
         count = min(UPDATES_PER_CALL, config.updates - step)
-        index = draw(seed, step, (count, config.batch_size), len(seen))
-        actor, opt_state, _ = descend(actor, opt_state, (seen[index], advice[index]), _loss, opt)
+        index = draw(seed, step, (count, config.batch_size), len(features))
+        actor, opt_state, _ = descend(actor, opt_state, (features[index], advice[index]), _loss, opt)
     return eqx.tree_at(lambda a: a.actor, agent, actor)

@@ -1,12 +1,12 @@
-"""`imitation`: the student's actor is drawn to what the collective would do, less and less.
+"""`imitation`: a loss that keeps the student's actor near the collective's actions, with a weight that decays.
 
 Kickstarting (Schmitt et al. 2018) in the form of TD3+BC (Fujimoto & Gu 2021): the actor's loss gains
-`w(t) mean|Q| |tanh mu(s) - mu_c(s, z)|^2` in the states of each batch.
+`w(t) mean|Q| |tanh mu(s) - mu_c(s, z)|^2` in the states of each batch (`sac.updates.update_actor`).
 """
 
 from dataclasses import dataclass
 
-from collectiverl.sac.settings import Weights
+from collectiverl.sac.help import Weights
 from collectiverl.student.schedule import LinearDecay
 from collectiverl.student.strategy import Strategy
 

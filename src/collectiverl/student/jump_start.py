@@ -1,7 +1,7 @@
 """`jump-start`: the collective acts the first steps of an episode, fewer and fewer (Uchendu et al. 2023).
 
-Environments differ in how many: in the last one the collective acts longest, in the first one never, so that the
-student meets both what follows the collective's start and what follows its own.
+The number grows with the index of the environment: in the first one the collective never acts, in the last one it
+acts longest. The student thus learns both after the collective's first steps and after its own.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from collectiverl.artifacts.validation import at_least
 from collectiverl.student.strategy import StepContext, Strategy
 
 
@@ -17,23 +18,20 @@ class JumpStartConfig:
     """How long the collective acts."""
 
     steps: int = 200  # of an episode, in the environment where it acts longest
-    decay_steps: int = 20_000  # environment steps until it acts no more
+    decay_steps: int = 20_000  # environment steps until it no longer acts
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.decay_steps < 0:
-            raise ValueError(
-                f"strategy.jump-start: steps={self.steps} and decay-steps={self.decay_steps} must not be negative"
-            )
+        at_least(self, 0, "steps", "decay_steps")
 
 
 class JumpStart(Strategy):
     def __init__(self, config: JumpStartConfig):
         self.config = config
 
-    def act(self, own: Float[np.ndarray, "N A"], now: StepContext) -> Float[np.ndarray, "N A"]:
-        if now.env_steps >= self.config.decay_steps:
+    def act(self, own: Float[np.ndarray, "N A"], context: StepContext) -> Float[np.ndarray, "N A"]:
+        if context.env_steps >= self.config.decay_steps:
             return own
-        longest = now.trust * self.config.steps * (1 - now.env_steps / self.config.decay_steps)
+        longest = context.trust * self.config.steps * (1 - context.env_steps / self.config.decay_steps)
         shares = np.linspace(0, 1, len(own)) if len(own) > 1 else np.ones(1)
-        guided = now.age < longest * shares
-        return np.where(guided[:, None], now.view.mean, own)
+        collective_acts = context.age < longest * shares
+        return np.where(collective_acts[:, None], context.output.mean, own)

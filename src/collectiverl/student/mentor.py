@@ -1,52 +1,61 @@
-"""The collective looking on: what it would do, and how good it finds things, on a student's own trajectories."""
+"""The collective as a mentor: its action and value at every step of a student's own trajectories."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from collectiverl.collective.policy import Collective, conditioner, features
+from collectiverl.collective.policy import Collective, Running
+from collectiverl.envs.rollout import Step
 from collectiverl.sac.agent import Agent
-
-
-class MentorPrediction(NamedTuple):
-    """The collective's policy and value in the states of N environments."""
-
-    mean: Float[np.ndarray, "N A"]  # tanh(mu): in action space
-    log_std: Float[np.ndarray, "N A"]  # of the Gaussian before tanh
-    value: Float[np.ndarray, "N"]  # min Q(s, mean, z), in units of the environment's reward
+from collectiverl.sac.help import MentorOutput
+from collectiverl.types import ValueUnit
 
 
 @eqx.filter_jit
-def _view(agent: Agent, seen: Float[Array, "N F"]) -> tuple[Array, Array, Array]:
-    gaussian = agent.policy(seen)
-    return gaussian.mode, gaussian.log_std, agent.q(seen, gaussian.mode)
+def _policy_and_value(agent: Agent, obs: Float[Array, "N F"]) -> tuple[Array, Array, Array]:
+    gaussian = agent.policy(obs)
+    return gaussian.mode, gaussian.log_std, agent.q(obs, gaussian.mode)
 
 
+def output_of(agent: Agent, obs: Float[Array, "N F"], unit: ValueUnit) -> MentorOutput:
+    """The agent's policy, and the smaller critic at its mode; `unit` is that of its values."""
+    mean, log_std, q = map(np.asarray, _policy_and_value(agent, obs))
+    return MentorOutput(mean, log_std, q / np.float32(unit.reward_scale))
+
+
+@dataclass(frozen=True)
+class MentorContext:
+    """N running episodes as a mentor follows them."""
+
+    running: Running
+    age: Int[np.ndarray, "N"]  # steps that the episodes have lasted
+
+
+@dataclass(frozen=True)
 class Mentor:
-    """Follows N running trajectories. Call `look`, then `see` what was done and earned; `reset` where one began.
+    """Embeds running episodes with the collective's encoder and asks its actor and critic."""
 
-    Args:
-        tasks: of the environments, read by a collective that is conditioned on the task id alone.
-        reward_scale: by which the collective's critic has its rewards.
-    """
+    collective: Collective
+    unit: ValueUnit  # of the collective's critic
 
-    def __init__(self, collective: Collective, tasks: Sequence[str], reward_scale: float):
-        self.collective, self.reward_scale = collective, reward_scale
-        self.conditioner = conditioner(collective, len(tasks), tasks)
+    def begin(self, tasks: Sequence[str]) -> MentorContext:
+        """`tasks` are read by a collective that is conditioned on the task id alone."""
+        running = self.collective.begin(len(tasks), tasks)
+        return MentorContext(running, np.zeros(len(tasks), np.int64))
 
-    def look(self, obs: Float[np.ndarray, "N O"]) -> MentorPrediction:
-        z = self.conditioner.embed(obs)
-        seen = features(self.collective.state_index, obs, z)
-        mean, log_std, q = map(np.asarray, _view(self.collective.agent, jnp.asarray(seen)))
-        return MentorPrediction(mean, log_std, q / np.float32(self.reward_scale))
+    def reset(self, context: MentorContext, env_mask: Bool[np.ndarray, "N"]) -> MentorContext:
+        running = context.running.reset(env_mask)
+        return MentorContext(running, np.where(env_mask, 0, context.age))
 
-    def see(self, action: Float[np.ndarray, "N A"], reward: Float[np.ndarray, "N"]) -> None:
-        self.conditioner.acted(action)
-        self.conditioner.observe(reward)
+    def predict(
+        self, context: MentorContext, obs: Float[np.ndarray, "N O"]
+    ) -> tuple[MentorContext, MentorOutput]:
+        running, seen = self.collective.see(context.running, obs)
+        return replace(context, running=running), output_of(self.collective.agent, seen, self.unit)
 
-    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
-        self.conditioner.reset(env_mask)
+    def observe(self, context: MentorContext, step: Step) -> MentorContext:
+        running = context.running.acted(step.action).rewarded(step.result.reward)
+        return MentorContext(running, context.age + 1)

@@ -1,24 +1,24 @@
 """`potential`: the collective's value as a potential, `r + w (gamma V(s') - V(s))`.
 
-It changes no optimal policy (Ng, Harada & Russell 1999), and is the same as beginning with `w V` as the critic's
-first guess (Wiewiora 2003). The replay keeps V(s, z) beside each observation and forms the difference.
+It changes no optimal policy (Ng, Harada & Russell 1999), and is equivalent to initialising the critic with `w V`
+(Wiewiora 2003). The replay stores V(s, z) beside each observation and forms the difference.
 """
 
 from dataclasses import dataclass
 
-from collectiverl.sac.settings import Weights
+from collectiverl.artifacts.validation import at_least
+from collectiverl.sac.help import Weights
 from collectiverl.student.strategy import Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
 class PotentialConfig:
-    """Constant: a potential that fades would reward waiting."""
+    """The weight is constant: one that decays would reward waiting."""
 
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"strategy.potential.weight={self.weight} must not be negative")
+        at_least(self, 0, "weight")
 
 
 class Potential(Strategy):

@@ -1,6 +1,6 @@
-"""Which strategies help a student, alone or together, and how each is set."""
+"""The strategies that help a student, alone or together, and their settings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +12,7 @@ from collectiverl.student.mentor import Mentor
 from collectiverl.student.potential import Potential, PotentialConfig
 from collectiverl.student.prior_data import PriorDataConfig
 from collectiverl.student.strategy import Guidance, Strategy
+from collectiverl.types import ConfigError, ValueUnit
 
 Name = Literal["none", "likelihood", "potential", "jump-start", "prior-data", "imitation"]
 DEFAULT: tuple[Name, ...] = ("jump-start", "prior-data", "imitation")
@@ -19,7 +20,7 @@ DEFAULT: tuple[Name, ...] = ("jump-start", "prior-data", "imitation")
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyConfig:
-    """What helps, and how much."""
+    """Which strategies are used, and the settings of each."""
 
     use: tuple[Name, ...] = DEFAULT  # one or several of them; none: plain SAC
     likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
@@ -30,18 +31,19 @@ class StrategyConfig:
 
     def __post_init__(self) -> None:
         if not self.use or len(set(self.use)) < len(self.use) or ("none" in self.use and len(self.use) > 1):
-            raise ValueError(
-                f"strategy.use={' '.join(self.use)}: name none for plain SAC, or each other strategy once"
+            named = " ".join(self.use) or "nothing"
+            raise ConfigError(
+                "use", f"{named} is no choice: name none for plain SAC, or other strategies, each once"
             )
 
     @property
-    def helping(self) -> "StrategyConfig | None":
-        """Itself, or nothing: plain SAC does not depend on how strategies are set that it has not."""
+    def active(self) -> "StrategyConfig | None":
+        """None for plain SAC, so unused settings don't change the stage."""
         return None if self.use == ("none",) else self
 
 
 def strategies(config: StrategyConfig) -> list[Strategy]:
-    """Those that help while the student learns; `prior-data` did so before."""
+    """Those that act while the student learns; `prior-data` has its effect before."""
     made: dict[str, Callable[[], Strategy]] = {
         "likelihood": lambda: Likelihood(config.likelihood),
         "potential": lambda: Potential(config.potential),
@@ -51,8 +53,6 @@ def strategies(config: StrategyConfig) -> list[Strategy]:
     return [made[name]() for name in config.use if name in made]
 
 
-def guidance(
-    collective: Collective, reward_scale: float, tasks: Sequence[str], config: StrategyConfig
-) -> Guidance:
-    """The help of a collective for a student of so many environments."""
-    return Guidance(Mentor(collective, tasks, reward_scale), strategies(config), len(tasks))
+def guidance(collective: Collective, unit: ValueUnit, config: StrategyConfig) -> Guidance:
+    """The help of a collective; `unit` is that of its critic's values."""
+    return Guidance(Mentor(collective, unit), tuple(strategies(config)))

@@ -1,75 +1,80 @@
-"""What a strategy may do for a student. Each of the modules beside this one is one strategy."""
+"""What a strategy may do for a student; each strategy has a module of its own beside this one."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from collectiverl.envs.rollout import Step
-from collectiverl.sac.settings import MentorOutput, Weights
-from collectiverl.student.mentor import Mentor, MentorPrediction
+from collectiverl.sac.help import MentorOutput, Weights
+from collectiverl.student.mentor import Mentor, MentorContext
 
 
 class StepContext(NamedTuple):
-    """What a strategy knows when somebody is to act."""
+    """What a strategy knows when actions are chosen."""
 
-    view: MentorPrediction
+    output: MentorOutput  # the collective's, at the latest observations
     age: Int[np.ndarray, "N"]  # steps that the running episodes have lasted
-    env_steps: int
+    env_steps: int  # of training
     trust: float  # in the collective
 
 
 class Strategy:
-    """Does nothing; a strategy does one of these things."""
+    """Does nothing. A strategy overrides one of these methods, or several."""
 
-    def act(self, own: Float[np.ndarray, "N A"], now: StepContext) -> Float[np.ndarray, "N A"]:
-        """Who acts."""
+    def act(self, own: Float[np.ndarray, "N A"], context: StepContext) -> Float[np.ndarray, "N A"]:
+        """The actions that are taken, where the student's would be `own`."""
         return own
 
-    def bonus(self, action: Float[np.ndarray, "N A"], view: MentorPrediction) -> Float[np.ndarray, "N"]:
+    def bonus(self, action: Float[np.ndarray, "N A"], output: MentorOutput) -> Float[np.ndarray, "N"]:
+        """The reward for these actions, before it is weighted."""
         return np.zeros(len(action), np.float32)
 
     def weights(self, env_steps: int, trust: float) -> Weights:
         return Weights()
 
 
+@dataclass(frozen=True)
 class Guidance:
     """The `Help` of one collective, through one strategy or several: their weights and bonuses add up.
 
-    The collective follows the student's trajectories, whoever acts, so that every strategy sees the same `z`.
-    `trust`, from 0 to 1, is what the collective's own episodes in the student's task earned it, if it played any:
-    what it does not know, it need not teach.
+    The collective follows the student's trajectories, whoever acts, so that every strategy uses the same `z`.
     """
 
-    def __init__(self, mentor: Mentor, strategies: Sequence[Strategy], num_envs: int):
-        self.mentor, self.strategies = mentor, tuple(strategies)
-        self.trust = 1.0
-        self.age = np.zeros(num_envs, np.int64)
-        self.view: MentorPrediction
+    mentor: Mentor
+    strategies: tuple[Strategy, ...]
+    trust: float = 1.0  # 0 to 1, from the collective's success in the student's task, if it has played there
 
-    def look(self, obs: Float[np.ndarray, "N O"]) -> MentorOutput:
-        self.view = self.mentor.look(obs)
-        return MentorOutput(potential=self.view.value, advice=self.view.mean)
+    def begin(self, tasks: Sequence[str]) -> MentorContext:
+        return self.mentor.begin(tasks)
 
-    def act(self, own: Float[np.ndarray, "N A"], env_steps: int) -> Float[np.ndarray, "N A"]:
-        now = StepContext(self.view, self.age, env_steps, self.trust)
+    def reset(self, context: MentorContext, env_mask: Bool[np.ndarray, "N"]) -> MentorContext:
+        return self.mentor.reset(context, env_mask)
+
+    def predict(
+        self, context: MentorContext, obs: Float[np.ndarray, "N O"]
+    ) -> tuple[MentorContext, MentorOutput]:
+        return self.mentor.predict(context, obs)
+
+    def act(
+        self, own: Float[np.ndarray, "N A"], output: MentorOutput, context: MentorContext, env_steps: int
+    ) -> Float[np.ndarray, "N A"]:
+        at_step = StepContext(output, context.age, env_steps, self.trust)
         for strategy in self.strategies:
-            own = strategy.act(own, now)
+            own = strategy.act(own, at_step)
         return own
 
-    def bonus(self, step: Step) -> Float[np.ndarray, "N"]:
-        self.mentor.see(step.action, step.result.reward)
-        self.age += 1
+    def bonus(self, step: Step, output: MentorOutput) -> Float[np.ndarray, "N"]:
         return sum(
-            (strategy.bonus(step.action, self.view) for strategy in self.strategies),
+            (strategy.bonus(step.action, output) for strategy in self.strategies),
             start=np.zeros(len(step.action), np.float32),
         )
+
+    def observe(self, context: MentorContext, step: Step) -> MentorContext:
+        return self.mentor.observe(context, step)
 
     def weights(self, env_steps: int) -> Weights:
         parts = [strategy.weights(env_steps, self.trust) for strategy in self.strategies]
         return Weights(*(sum(column) for column in zip(Weights(), *parts, strict=True)))
-
-    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
-        self.mentor.reset(env_mask)
-        self.age[env_mask] = 0

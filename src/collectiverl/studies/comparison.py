@@ -14,7 +14,7 @@ from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.metrics import read_metrics
 from collectiverl.artifacts.paths import COLLECTIVE, COMPARISON
 from collectiverl.artifacts.validation import at_least, renamed
-from collectiverl.envs.tasks import resolve
+from collectiverl.envs.tasks import label, resolve
 from collectiverl.evaluation.statistics import seeds_interval
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.pipeline.plan import unfinished
@@ -81,7 +81,7 @@ class ComparisonConfig:
 
     def of(self, task: str) -> str:
         """The collective that helps in a task: `push` and `push-v3` both stand for it."""
-        return self.collective.replace("{task}", task.removesuffix("-v3"))
+        return self.collective.replace("{task}", label(task))
 
     def train(self, base: TrainConfig) -> TrainConfig:
         return replace(

@@ -72,7 +72,7 @@ def _extensions(run: Path, config: RunConfig, settings: LifelongConfig) -> Itera
             fraction=config.validation_fraction,
             online=config.online,
             transformer=replace(config.transformer, encoder=encoder) if encoder else config.transformer,
-            collective=replace(config.collective, conditioning=first.conditioning, sac=sac),
+            collective=replace(config.collective, conditioning=first.conditioning.name, sac=sac),
             extension=settings.extension,
         )
         stage = extend_collective_stage(step, config.seed)

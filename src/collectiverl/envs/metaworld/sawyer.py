@@ -1,25 +1,29 @@
-"""One Meta-World environment as a Gymnasium environment whose episodes follow from its seed and the actions.
+"""One Meta-World environment as a Gymnasium environment whose episodes depend on its seed and the actions alone.
 
-Meta-World's own `reset(seed)` ignores the seed, and leaves the choice of a goal to wrappers of its own. Here
-the goal is set at every reset. Once it is, nothing of earlier episodes is left: Meta-World resets twice, and
-the second time everything the first wrote into the model is already that goal's (tests hold it to that).
+Meta-World's own `reset(seed)` ignores the seed and leaves the choice of a goal to its wrappers. Here the goal is set
+at every reset. Afterwards nothing of earlier episodes is left: Meta-World resets twice, so that at the second reset
+the model already has the new goal (`tests/test_envs.py` checks this).
 """
 
+import pickle
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
+import metaworld
 import numpy as np
 from jaxtyping import Float
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
-from collectiverl.envs.goals import FRESH, GoalSequence
+from collectiverl.envs.goals import FRESH, GoalSequence, fixed_goals
 from collectiverl.types import EnvSpec
 
 if TYPE_CHECKING:
     from mujoco._structs import MjData, MjModel  # where type checkers find them
 
+HAND, FIRST_OBJECT, SECOND_OBJECT = (0, 1, 2), (4, 5, 6), (11, 12, 13)  # positions in a frame
+MOVING = (0, 1, 2)  # of the action; the last entry is the gripper's
 EXTRAS = 2  # entries after Meta-World's observation: success at this step, index of the goal
 
 
@@ -34,23 +38,34 @@ def make_sawyer(task: str) -> SawyerXYZEnv:
 
 @cache
 def sawyer_spec(task: str) -> EnvSpec:
-    """Shapes of the task's environment: this frame, the previous one, the goal."""
+    """Sizes of the task's environment. An observation is this frame, the previous frame, and the goal."""
     env = make_sawyer(task)
     env.close()
     assert env.goal_space is not None
     obs_dim, goal_dim = env.sawyer_observation_space.shape[0], env.goal_space.shape[0]
-    frame = (obs_dim - goal_dim) // 2
+    frame, goal = (obs_dim - goal_dim) // 2, tuple(range(obs_dim - goal_dim, obs_dim))
     return EnvSpec(
         task=task,
         obs_dim=obs_dim,
         action_dim=gym.spaces.flatdim(env.action_space),
         horizon=env.max_path_length,
-        state_index=(*range(frame), *range(2 * frame, obs_dim)),
+        state_index=(*range(frame), *goal),
+        goal_index=goal,
+        points=(HAND, FIRST_OBJECT, SECOND_OBJECT, tuple(range(frame, frame + goal_dim))),
+        moving_index=MOVING,
     )
 
 
+@fixed_goals
+def sawyer_goals(task: str, seed: int) -> Float[np.ndarray, "G K"]:
+    """What Meta-World's `MT1(task, seed)` plays: its `rand_vec`, the places of the object and the goal in metres."""
+    # The bytes were pickled by Meta-World a moment ago in this process: no file is read.
+    made = metaworld.MT1(task, seed=seed).train_tasks
+    return np.stack([pickle.loads(one.data)["rand_vec"] for one in made])
+
+
 class SawyerEnv(gym.Env):
-    """Observations are Meta-World's with `EXTRAS` appended, which spares a vector of them the info dicts."""
+    """Its observations are Meta-World's and `EXTRAS`, so that a vector of environments needs no info dicts."""
 
     def __init__(self, task: str, sequence: GoalSequence, horizon: int):
         self._sequence = sequence
@@ -83,7 +98,7 @@ class SawyerEnv(gym.Env):
         self._env.close()
 
     def _draw(self) -> Float[np.ndarray, "K"]:
-        """A goal from the task's distribution; `reset_model` draws until the task's constraint holds."""
+        """A goal from the task's distribution; `reset_model` draws again until the task's constraint holds."""
         self._env._freeze_rand_vec, self._env.seeded_rand_vec = False, True
         self._env.np_random = self._sequence.generator
         self._env.reset_model()

@@ -1,4 +1,4 @@
-"""EnvPool's Meta-World, written in C++: several times faster, with a fresh goal every episode."""
+"""EnvPool's Meta-World, written in C++: several times faster, with a fresh goal in every episode."""
 
 import warnings
 
@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 
 from collectiverl.envs.core import StepResult, limited
 from collectiverl.envs.goals import FRESH, env_seeds
-from collectiverl.envs.sawyer import sawyer_spec
+from collectiverl.envs.metaworld.sawyer import sawyer_spec
 from collectiverl.types import EnvSpec, UserError
 
 
@@ -33,7 +33,7 @@ class EnvpoolVectorEnv:
     def reset(self, seed: int) -> Float[np.ndarray, "N O"]:
         """Starts a new pool, since EnvPool seeds a pool only when it is made: about 30 ms an environment."""
         self.close()
-        self._pool = _make_pool(self.spec, env_seeds(seed, self.num_envs), self._num_threads)
+        self._pool = _make_pool(self.spec, env_seeds(seed, self.num_envs, self.spec.task), self._num_threads)
         self._done = np.zeros(self.num_envs, bool)
         obs, _ = self._pool.reset()
         return obs.astype(np.float32)
@@ -63,7 +63,7 @@ class EnvpoolVectorEnv:
 def _library():
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its dependencies' deprecations are nothing a user can mend
+            warnings.simplefilter("ignore")  # users cannot fix the deprecated calls of its dependencies
             import envpool
     except ImportError as error:
         raise UserError(

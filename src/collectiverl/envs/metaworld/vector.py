@@ -1,4 +1,4 @@
-"""Meta-World itself behind the vector protocol: the reference backend, and the one evaluation uses."""
+"""Meta-World itself as a vector of environments: the reference simulator, which evaluation uses."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,16 +9,16 @@ from jaxtyping import Float, Int
 
 from collectiverl.envs.core import StepResult, limited
 from collectiverl.envs.goals import FRESH, Goals, GoalSequence, Order, env_seeds
-from collectiverl.envs.sawyer import SawyerEnv, sawyer_spec
+from collectiverl.envs.metaworld.sawyer import SawyerEnv, sawyer_goals, sawyer_spec
 
 if TYPE_CHECKING:
     from mujoco._structs import MjData, MjModel  # where type checkers find them
 
 
 class MetaworldVectorEnv:
-    """`num_envs` copies of one Meta-World task, in this process or one process each.
+    """`num_envs` copies of one Meta-World task, in this process or in a process each.
 
-    Gymnasium's auto-reset is the protocol's own (`AutoresetMode.NEXT_STEP`).
+    Automatic resets are Gymnasium's (`AutoresetMode.NEXT_STEP`), whose rules are those of `VectorEnv`.
     """
 
     def __init__(
@@ -33,7 +33,8 @@ class MetaworldVectorEnv:
         self.spec = limited(sawyer_spec(task), horizon)
         self.num_envs = num_envs
         self.tasks = (task,) * num_envs
-        sequences = [GoalSequence(task, goals, order, i, num_envs) for i in range(num_envs)]
+        fixed = partial(sawyer_goals, task)
+        sequences = [GoalSequence(fixed, goals, order, i, num_envs) for i in range(num_envs)]
         makers = [partial(SawyerEnv, task, sequence, self.spec.horizon) for sequence in sequences]
         vector: Any = AsyncVectorEnv if processes else SyncVectorEnv
         options = {"context": "spawn"} if processes else {}  # forking a process that runs JAX may hang
@@ -47,7 +48,7 @@ class MetaworldVectorEnv:
         return self._goal_index.copy()
 
     def reset(self, seed: int) -> Float[np.ndarray, "N O"]:
-        wide, _ = self._envs.reset(seed=[*env_seeds(seed, self.num_envs)])
+        wide, _ = self._envs.reset(seed=[*env_seeds(seed, self.num_envs, self.spec.task)])
         self._done = np.zeros(self.num_envs, bool)
         return self._narrow(wide)
 
@@ -65,7 +66,7 @@ class MetaworldVectorEnv:
         )
 
     def mujoco_state(self, i: int) -> "tuple[MjModel, MjData]":
-        """The simulator of environment `i`, for rendering. Needs the environments in this process."""
+        """The simulator of environment `i`, for rendering. The environments must be in this process."""
         if not isinstance(self._envs, SyncVectorEnv):
             raise ValueError("environments in processes of their own cannot be rendered: use processes=False")
         return self._envs.envs[i].unwrapped.mujoco_state  # type: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,290 @@
+"""What tells the collective its tasks apart: one class a conditioning.
+
+A conditioning says `z` of stored episodes, for learning, and of running ones, for acting, and both must agree. To add
+one, write its class and name it in `ConditioningName`.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from collectiverl.data.episodes import EpisodeTable
+from collectiverl.representation.clusters import Clusters, fit_clusters
+from collectiverl.representation.context import begin_windows, embed_every, encode, push, reading
+from collectiverl.representation.encoder import Encoder, EncoderConfig, Readout, init_encoder
+from collectiverl.representation.scales import Scales
+from collectiverl.types import EnvSpec, UserError, Window
+
+ConditioningName = Literal["own", "tuned", "cls", "last_state", "cluster", "task_id", "zeros"]
+ZEROS_DIM = 1  # something to condition on that says nothing
+CLUSTERED = 5_000  # embeddings that the mixture is fitted to
+
+
+class Source(NamedTuple):
+    """What a conditioning is made from."""
+
+    table: EpisodeTable  # the training episodes
+    spec: EnvSpec
+    scales: Scales  # their statistics
+    own: EncoderConfig  # of an encoder that is trained with the actor
+    encoder: Encoder | None  # the trajectory transformer, if there is one
+    seed: int
+
+    def transformer(self, name: str) -> Encoder:
+        """The trajectory transformer, for a conditioning that needs it."""
+        if self.encoder is None:
+            raise UserError(
+                f"the conditioning {name} needs a trajectory transformer: run train-transformer first, "
+                "or pass --conditioning own"
+            )
+        return self.encoder
+
+
+class Conditioning(eqx.Module):
+    """What tells the tasks apart; it is saved with the collective."""
+
+    name: ClassVar[ConditioningName]
+    reads: ClassVar[bool] = False  # the trajectory transformer, which has to be trained first
+    learns: ClassVar[bool] = False  # is trained with the actor
+
+    @property
+    def reader(self) -> Encoder | None:
+        """The encoder that reads the trajectory; None: nothing does."""
+        return None
+
+    @classmethod
+    @abstractmethod
+    def make(cls, source: Source) -> "Conditioning":
+        """For the tasks of these training episodes.
+
+        Raises:
+            UserError: it needs the trajectory transformer, and there is none.
+        """
+
+    @abstractmethod
+    def embed(self, table: EpisodeTable, state_index: Sequence[int]) -> Float[np.ndarray, "steps Z"]:
+        """The embedding of each stored step, as the policy will have it when it acts there."""
+
+    @abstractmethod
+    def begin(self, num_envs: int, tasks: Sequence[str]) -> Any:
+        """The state of so many running trajectories; `tasks` are those played, for a conditioning that is told."""
+
+    @abstractmethod
+    def step(self, state: Any, latest: Window, begins: Bool[Array, "N"]) -> tuple[Any, Float[Array, "N Z"]]:
+        """Takes in one more step of each (windows of length 1), and embeds it."""
+
+    def about(self) -> dict[str, Any]:
+        """What `blank` needs beside the encoder's settings."""
+        return {}
+
+    @classmethod
+    @abstractmethod
+    def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "Conditioning":
+        """In the shape of a saved one, to be filled from a file."""
+
+
+# -- an encoder that is trained with the actor -----------------------------------------------------------------
+
+
+class Own(Conditioning):
+    """An encoder of the collective's own, trained through the actor's loss; it begins from nothing."""
+
+    name: ClassVar[ConditioningName] = "own"
+    learns: ClassVar[bool] = True
+    encoder: Encoder
+
+    @property
+    def reader(self) -> Encoder:
+        return self.encoder
+
+    @classmethod
+    def make(cls, source: Source) -> "Own":
+        spec, key = source.spec, jax.random.key(source.seed)
+        encoder = _fresh(source.own, spec.state_dim, spec.action_dim, key, source.scales.points)
+        return cls(eqx.tree_at(lambda e: e.scales, encoder, source.scales))
+
+    def embed(self, table: EpisodeTable, state_index: Sequence[int]) -> Float[np.ndarray, "steps Z"]:
+        return embed_every(self.encoder, table, state_index)
+
+    def every(self, window: Window) -> Float[Array, "*batch L Z"]:
+        """The embedding at each step of a segment, in one pass that gradients go through."""
+        return self.encoder.every(window)
+
+    def begin(self, num_envs: int, tasks: Sequence[str]) -> Any:
+        return self.encoder.begin(num_envs)
+
+    def step(self, state: Any, latest: Window, begins: Bool[Array, "N"]) -> tuple[Any, Float[Array, "N Z"]]:
+        return self.encoder.step(state, latest, begins)
+
+    @classmethod
+    def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "Own":
+        assert encoder is not None
+        return cls(encoder)
+
+
+class Tuned(Own):
+    """The same, but it begins as the trajectory transformer."""
+
+    name: ClassVar[ConditioningName] = "tuned"
+    reads: ClassVar[bool] = True
+
+    @classmethod
+    def make(cls, source: Source) -> "Tuned":
+        return cls(source.transformer(cls.name))
+
+
+@eqx.filter_jit
+def _fresh(
+    config: EncoderConfig, state_dim: int, action_dim: int, key: PRNGKeyArray, points: Sequence[Any]
+) -> Encoder:
+    return init_encoder(config, state_dim, action_dim, key, points)
+
+
+# -- the trajectory transformer, as it is ----------------------------------------------------------------------
+
+
+class CLS(Conditioning):
+    """The CLS token of the trajectory transformer, which stays as it is."""
+
+    name: ClassVar[ConditioningName] = "cls"
+    reads: ClassVar[bool] = True
+    readout: ClassVar[Readout] = "cls"
+    encoder: Encoder
+
+    @property
+    def reader(self) -> Encoder:
+        return self.encoder
+
+    @classmethod
+    def make(cls, source: Source) -> "CLS":
+        return cls(source.transformer(cls.name))
+
+    def embed(self, table: EpisodeTable, state_index: Sequence[int]) -> Float[np.ndarray, "steps Z"]:
+        return encode(self.encoder, table, state_index, readout=self.readout)
+
+    def begin(self, num_envs: int, tasks: Sequence[str]) -> Window:
+        return begin_windows(self.encoder, num_envs)
+
+    def step(
+        self, state: Window, latest: Window, begins: Bool[Array, "N"]
+    ) -> tuple[Window, Float[Array, "N Z"]]:
+        windows = push(state, latest, begins)
+        return windows, reading(self.encoder, self.readout)(windows)
+
+    @classmethod
+    def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "CLS":
+        assert encoder is not None
+        return cls(encoder)
+
+
+class LastState(CLS):
+    """The output of the last state's own token, in place of CLS'."""
+
+    name: ClassVar[ConditioningName] = "last_state"
+    readout: ClassVar[Readout] = "last_state"
+
+
+class Cluster(CLS):
+    """The mean of the cluster that the CLS token lies in."""
+
+    name: ClassVar[ConditioningName] = "cluster"
+    clusters: Clusters
+
+    @classmethod
+    def make(cls, source: Source) -> "Cluster":
+        encoder, table = source.transformer(cls.name), source.table
+        z = encode(encoder, table, source.spec.state_index)
+        chosen = np.random.default_rng(source.seed).permutation(len(z))[:CLUSTERED]
+        most = 2 * len(set(table.tasks)) + 10
+        return cls(encoder, fit_clusters(z[chosen], most=most, seed=source.seed))
+
+    def embed(self, table: EpisodeTable, state_index: Sequence[int]) -> Float[np.ndarray, "steps Z"]:
+        return np.asarray(jax.vmap(self.clusters)(jnp.asarray(super().embed(table, state_index))))
+
+    def step(
+        self, state: Window, latest: Window, begins: Bool[Array, "N"]
+    ) -> tuple[Window, Float[Array, "N Z"]]:
+        windows, z = super().step(state, latest, begins)
+        return windows, jax.vmap(self.clusters)(z)
+
+    def about(self) -> dict[str, Any]:
+        return {"clusters": list(self.clusters.mean.shape)}
+
+    @classmethod
+    def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "Cluster":
+        assert encoder is not None
+        return cls(encoder, Clusters.blank(*about["clusters"]))
+
+
+# -- nothing that is read --------------------------------------------------------------------------------------
+
+
+class TaskId(Conditioning):
+    """The one-hot task: told, not found out. A task that is not known is all zeros."""
+
+    name: ClassVar[ConditioningName] = "task_id"
+    tasks: tuple[str, ...] = eqx.field(static=True)
+
+    @classmethod
+    def make(cls, source: Source) -> "TaskId":
+        return cls(tuple(dict.fromkeys(source.table.tasks)))
+
+    def embed(self, table: EpisodeTable, state_index: Sequence[int]) -> Float[np.ndarray, "steps Z"]:
+        return np.repeat(one_hot(table.tasks, self.tasks), table.length, axis=0)
+
+    def begin(self, num_envs: int, tasks: Sequence[str]) -> Float[Array, "N Z"]:
+        if len(tasks) != num_envs:
+            raise UserError(
+                "this collective is conditioned on the task id: say which task each environment plays"
+            )
+        return jnp.asarray(one_hot(tasks, self.tasks))
+
+    def step(self, state: Array, latest: Window, begins: Bool[Array, "N"]) -> tuple[Array, Array]:
+        return state, state
+
+    def about(self) -> dict[str, Any]:
+        return {"known": list(self.tasks)}
+
+    @classmethod
+    def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "TaskId":
+        return cls(tuple(about["known"]))
+
+
+class Zeros(Conditioning):
+    """Nothing at all: what the state alone tells."""
+
+    name: ClassVar[ConditioningName] = "zeros"
+
+    @classmethod
+    def make(cls, source: Source) -> "Zeros":
+        return cls()
+
+    def embed(self, table: EpisodeTable, state_index: Sequence[int]) -> Float[np.ndarray, "steps Z"]:
+        return np.zeros((int(table.length.sum()), ZEROS_DIM), np.float32)
+
+    def begin(self, num_envs: int, tasks: Sequence[str]) -> Float[Array, "N Z"]:
+        return jnp.zeros((num_envs, ZEROS_DIM))
+
+    def step(self, state: Array, latest: Window, begins: Bool[Array, "N"]) -> tuple[Array, Array]:
+        return state, state
+
+    @classmethod
+    def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "Zeros":
+        return cls()
+
+
+CONDITIONINGS: dict[str, type[Conditioning]] = {
+    c.name: c for c in (Own, Tuned, CLS, LastState, Cluster, TaskId, Zeros)
+}
+assert tuple(CONDITIONINGS) == get_args(ConditioningName)
+
+
+def one_hot(tasks: Sequence[str], known: Sequence[str]) -> Float[np.ndarray, "N K"]:
+    """Each task's place among the known ones; an unknown task is all zeros."""
+    return np.asarray([[float(task == k) for k in known] for task in tasks], np.float32)

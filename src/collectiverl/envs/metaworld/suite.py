@@ -1,0 +1,101 @@
+"""The Meta-World suite: fifty tasks of a robot arm, in their third version."""
+
+import warnings
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from collectiverl.envs.core import VectorEnv
+from collectiverl.envs.metaworld.verified import DIFFERS, VERIFIED
+from collectiverl.envs.suite import EnvOptions, Scene, Script, Suite
+from collectiverl.types import EnvSpec, UserError
+
+VERSION = "-v3"
+VERSIONS = ("-v1", "-v2", VERSION)
+RENAMED = {"peg-insertion-side": "peg-insert-side"}  # older names of tasks
+
+
+class MetaworldSuite(Suite):
+    """Simulated by Meta-World itself, or by EnvPool's copy of it where that agrees.
+
+    Modules that import Meta-World, which takes most of a second, are imported inside of functions.
+    """
+
+    name = "Meta-World"
+    tasks = tuple(sorted(VERIFIED | set(DIFFERS)))
+    benchmarks = ("MT10", "MT25", "MT50")
+    cameras = ("corner2", "corner", "corner3", "corner4", "topview", "behindGripper", "gripperPOV")
+    steps_per_second = 80  # a step is five of MuJoCo's, of 2.5 ms each
+
+    def canonical(self, name: str) -> str | None:
+        bare = name.lower()
+        for version in VERSIONS:
+            bare = bare.removesuffix(version)
+        return super().canonical(RENAMED.get(bare, bare) + VERSION)
+
+    def label(self, task: str) -> str:
+        return task.removesuffix(VERSION)
+
+    def benchmark(self, name: str) -> tuple[str, ...]:
+        import metaworld.env_dict
+
+        return tuple(getattr(metaworld.env_dict, f"{name}_V3"))
+
+    def spec(self, task: str) -> EnvSpec:
+        from collectiverl.envs.metaworld.sawyer import sawyer_spec
+
+        return sawyer_spec(task)
+
+    def make(self, task: str, num_envs: int, options: EnvOptions) -> VectorEnv:
+        if _uses_envpool(task, options):
+            from collectiverl.envs.metaworld.envpool import EnvpoolVectorEnv
+
+            return EnvpoolVectorEnv(task, num_envs, options.num_threads, options.horizon)
+        from collectiverl.envs.metaworld.vector import MetaworldVectorEnv
+
+        return MetaworldVectorEnv(
+            task, num_envs, options.goals, options.order, options.processes, options.horizon
+        )
+
+    def goals(self, task: str, seed: int) -> Float[np.ndarray, "G K"]:
+        from collectiverl.envs.metaworld.sawyer import sawyer_goals
+
+        return sawyer_goals(task, seed)
+
+    def script(self, task: str) -> Script:
+        from metaworld.policies import ENV_POLICY_MAP
+
+        return partial(_act, ENV_POLICY_MAP[task]())
+
+    def scene(self, envs: VectorEnv, camera: str, width: int, height: int) -> Scene:
+        from collectiverl.envs.metaworld.scene import MetaworldScene
+        from collectiverl.envs.metaworld.vector import MetaworldVectorEnv
+
+        assert isinstance(envs, MetaworldVectorEnv)
+        return MetaworldScene(envs, camera, width, height)
+
+
+METAWORLD = MetaworldSuite()
+
+
+def _uses_envpool(task: str, options: EnvOptions) -> bool:
+    """Whether EnvPool plays the task; it draws a fresh goal in every episode and can play no others."""
+    fresh = options.goals == "fresh"
+    if options.backend == "envpool" and not fresh:
+        raise UserError(
+            f"EnvPool draws a fresh goal in every episode and cannot play goals {options.goals!r}: "
+            "use --goals fresh, or --backend metaworld"
+        )
+    fits = fresh and task in VERIFIED and find_spec("envpool") is not None
+    return options.backend == "envpool" or (options.backend == "auto" and fits)
+
+
+def _act(policy: Any, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+    with (
+        warnings.catch_warnings()
+    ):  # the scripts ask for more than the action space allows, and are clipped to it
+        warnings.filterwarnings("ignore", message="Constant", module="metaworld")
+        return np.stack([policy.get_action(obs) for obs in observations])

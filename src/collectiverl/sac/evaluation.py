@@ -1,0 +1,63 @@
+"""Evaluations while E experts are trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from collectiverl.envs.core import VectorEnv
+from collectiverl.envs.rollout import first_success
+from collectiverl.sac.agent import Agent, expert_count
+from collectiverl.sac.policy import AgentPolicy
+from collectiverl.types import AnyArray
+
+EVALUATION = 2  # stream of random numbers
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found of each expert."""
+
+    success: Float[np.ndarray, "E"]  # share of its episodes
+    returns: Float[np.ndarray, "E"]  # mean, until the first success
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Plays episodes of E agents with fresh goals; an equal share of the environments is each agent's."""
+
+    envs: VectorEnv
+    episodes: int  # of each agent
+    seed: int
+
+    def play(self, agents: Agent, env_steps: int) -> Evaluation:
+        """As many rounds as the episodes need; a function of the seed and of `env_steps`."""
+        experts, policy = expert_count(agents), AgentPolicy(agents)
+        rounds = -(-self.episodes * experts // self.envs.num_envs)
+        seeds = np.random.SeedSequence([self.seed, EVALUATION, env_steps]).generate_state(rounds)
+        played = [first_success(self.envs, policy, int(seed % 2**31)) for seed in seeds]
+        success, returns = (
+            np.concatenate([part.reshape(experts, -1) for part in parts], axis=1)[:, : self.episodes].mean(1)
+            for parts in zip(*played, strict=True)
+        )
+        return Evaluation(success, returns)
+
+
+def choose(is_new: Bool[np.ndarray, "E"], new: Agent, old: Agent) -> Agent:
+    """The new agents where `is_new`, the old ones elsewhere."""
+
+    def pick(a: Array, b: Array) -> Array:
+        return jnp.where(is_new.reshape(-1, *[1] * (a.ndim - 1)), a, b) if eqx.is_array(a) else a
+
+    return jax.tree.map(pick, new, old)
+
+
+def by_task(tasks: Sequence[str], values: Mapping[str, Float[AnyArray, "E"]]) -> dict[str, float]:
+    """Each expert's metrics; those of several experts under the names of their tasks."""
+    prefixes = [f"{task}/" for task in tasks] if len(tasks) > 1 else [""]
+    columns = {name: np.asarray(value) for name, value in values.items()}
+    return {p + name: float(c[i]) for name, c in columns.items() for i, p in enumerate(prefixes)}

@@ -1,0 +1,70 @@
+"""Episodes sampled while experts learn; the collective is trained on them later."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.data import episodes as episode_files
+from collectiverl.envs.core import VectorEnv
+from collectiverl.envs.rollout import EpisodeCollector, Step
+from collectiverl.sac.settings import SamplingConfig
+from collectiverl.types import Episode
+
+STATE = "sampling.json"
+
+
+@dataclass
+class Samples:
+    """The episodes of one expert."""
+
+    recent: list[Episode] = field(default_factory=list)  # the last complete ones
+    sampled: list[Episode] = field(default_factory=list)
+    next_sampling: int = 0  # environment steps
+
+
+class EpisodeSampler:
+    """Cuts the steps of E experts into episodes and samples the last ones of each, at intervals."""
+
+    def __init__(self, envs: VectorEnv, experts: int, config: SamplingConfig, seed: int):
+        self.config = config
+        self.envs_of_one = envs.num_envs // experts
+        self.collector = EpisodeCollector(envs, "training", seed)
+        self.experts = [Samples() for _ in range(experts)]
+
+    def restart(self) -> None:
+        """Forgets the running episodes: the environments were reset."""
+        self.collector.restart()
+
+    def add(self, step: Step, env_steps: int, *, finished: bool) -> None:
+        """Takes a step; samples the last episodes of each expert if it is time, or if training is finished."""
+        config = self.config
+        for env, episode in self.collector.add(step):
+            recent = self.experts[env // self.envs_of_one].recent
+            recent.append(episode)
+            del recent[: -max(config.episodes, 1)]
+        for expert in self.experts:
+            due = finished or env_steps >= max(expert.next_sampling, config.warmup)
+            if due and len(expert.recent) >= config.episodes:
+                expert.sampled += expert.recent[: config.episodes]
+                expert.recent.clear()
+                expert.next_sampling = env_steps + config.period
+
+    def save(self, folder: Path) -> None:
+        """Everything but the running episodes."""
+        for i, expert in enumerate(self.experts):
+            episode_files.write(folder / f"recent_{i}", expert.recent)
+            episode_files.write(folder / f"sampled_{i}", expert.sampled)
+        times = [expert.next_sampling for expert in self.experts]
+        checkpoints.write_json(folder / STATE, {"next_sampling": times})
+
+    def restore(self, folder: Path) -> None:
+        times: Sequence[int] = sealed.read_json(folder / STATE)["next_sampling"]
+        self.experts = [
+            Samples(_read(folder / f"recent_{i}"), _read(folder / f"sampled_{i}"), time)
+            for i, time in enumerate(times)
+        ]
+
+
+def _read(folder: Path) -> list[Episode]:
+    return list(episode_files.EpisodeTable.open(folder)) if episode_files.paths(folder) else []
