@@ -57,8 +57,6 @@ def change(base: C, changes: Any, where: str, path: str = "") -> C:
         return dataclasses.replace(base, **values)  # type: ignore[type-var]
     except ConfigError as error:
         raise UserError(f"{_place(where, path + error.field)}: {error.why}") from error
-    except ValueError as error:
-        raise UserError(f"{_place(where, path)}: {error}") from error
 
 
 def _place(where: str, path: str) -> str:

@@ -62,8 +62,6 @@ def refusals(settings: Settings) -> Iterator[None]:
         yield
     except ConfigError as error:
         raise UserError(_said(settings, error.field, error.why)) from error
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 # -- checks, each in its place -----------------------------------------------------------------------------
@@ -103,8 +101,6 @@ def _check(settings: Settings) -> None:
             config.__post_init__()
         except ConfigError as error:
             raise UserError(_said(settings, path + error.field, error.why)) from error
-        except ValueError as error:
-            raise UserError(str(error)) from error
 
 
 def _nested(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
