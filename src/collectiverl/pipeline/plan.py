@@ -8,6 +8,7 @@ from typing import Literal
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER
 from collectiverl.artifacts.validation import renamed
+from collectiverl.envs.scripted import has_script
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages.base import Stage, is_done
 from collectiverl.stages.buffers import Split, split_buffer_stage, split_online_buffer_stage
@@ -161,7 +162,7 @@ def _students(c: RunConfig) -> list[Stage[TrainStudent]]:
 
 def _evaluations(c: RunConfig, kinds: Sequence[PolicyKind]) -> list[Stage[Evaluate]]:
     """The evaluations of these kinds of policies, in this order."""
-    wanted = [Evaluate(kind="scripted", policy=f"scripted:{t}", task=t) for t in c.tasks]
+    wanted = [Evaluate(kind="scripted", policy=f"scripted:{t}", task=t) for t in c.tasks if has_script(t)]
     if c.experts != "scripted":
         wanted += [Evaluate(kind="expert", policy=paths.expert(t, c.seed), task=t) for t in c.tasks]
     wanted += [Evaluate(kind="collective", policy=COLLECTIVE, task=t) for t in c.tasks]

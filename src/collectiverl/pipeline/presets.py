@@ -75,7 +75,7 @@ def smoke() -> RunConfig:
 
 
 def quickstart() -> RunConfig:
-    """Three easy tasks, their experts learned from scratch, in minutes on two cores."""
+    """Three easy tasks, with experts trained from scratch: minutes on two cores."""
     expert = TrainConfig(
         steps=160_000,
         eval_every=6_000,
@@ -93,7 +93,7 @@ def quickstart() -> RunConfig:
 
 
 def mt10() -> RunConfig:
-    """The ten tasks of MT10; their experts in under an hour on two cores, the three hard ones from demonstrations."""
+    """The ten tasks of MT10. Experts take under an hour on two cores; the three hard ones begin with demonstrations."""
     expert = TrainConfig(
         steps=500_000,
         stop_evaluations=3,
