@@ -112,13 +112,13 @@ def mt10() -> RunConfig:
 
 
 def mt10_hidden() -> RunConfig:
-    """The ten tasks of MT10 with their goals hidden: only rewards tell where to go."""
+    """The ten tasks of MT10 with their goals hidden: only rewards tell where to go, so they are always told."""
     base = mt10()
     return replace(
         base,
         goals_hidden=True,
         student_tasks=(),
-        collective=replace(base.collective, probing=ProbingConfig(amplitude=0.5)),
+        collective=replace(base.collective, probing=ProbingConfig(amplitude=0.5), unrewarded=0.0),
     )
 
 
