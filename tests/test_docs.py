@@ -2,9 +2,16 @@
 
 import importlib
 import re
+from operator import attrgetter
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from collectiverl.collective.conditioning import CONDITIONINGS
+from collectiverl.pipeline.config import RunConfig
+from collectiverl.pipeline.presets import PRESETS
+from collectiverl.student.strategies import Name
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "collectiverl"
@@ -32,7 +39,7 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
 
 
 @named
-def test_every_line_of_code_that_is_named_is_there(page):
+def test_all_code_that_is_named_is_there(page):
     """Names such as `collective.probing.probe`, with the module that holds them."""
     rooms = "|".join(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != DATA)
     for name in re.findall(rf"`((?:{rooms}|types)\.[\w.]+)`", page.read_text()):
@@ -74,13 +81,22 @@ def test_the_map_lists_the_folders_and_the_modules_at_the_root():
     assert all(len(line.split()) > 2 for line in tree.splitlines())  # each says what it holds
 
 
+@named
+def test_the_defaults_that_are_given_are_those_of_the_code(page):
+    """Rows such as `| `--online.horizon` | 200 |`: a setting of a run, and its default."""
+    for flag, shown in re.findall(r"^\| `--([\w.-]+)` \| (\S+) \|", page.read_text(), re.MULTILINE):
+        value = attrgetter(flag.replace("-", "_"))(RunConfig())
+        assert str(value) == shown, flag
+
+
+def test_every_preset_is_named():
+    assert all(f"`{preset}`" in (ROOT / "README.md").read_text() for preset in PRESETS)
+
+
 def test_every_conditioning_and_strategy_is_explained():
-    from typing import get_args
-
-    from collectiverl.collective.conditioning import CONDITIONINGS
-    from collectiverl.student.strategies import Name
-
-    pages = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("collective", "glossary", "students")}
+    pages = {
+        name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("collective", "glossary", "students")
+    }
     for conditioning in CONDITIONINGS:
         assert f"`{conditioning}`" in pages["collective"]
         assert f"| `{conditioning}` |" in pages["glossary"]
