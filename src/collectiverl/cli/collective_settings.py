@@ -134,7 +134,9 @@ class DistillCollective(SeededSettings):
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
-        config = replace(plan.distill_collective(run), tasks=(), learner=AUTO)
+        config = collective.DistillCollective(
+            tasks=(), learner=AUTO, goals_hidden=run.goals_hidden, collective=run.collective
+        )
         return cls(options=options, seed=run.seed, config=config)
 
     def resolved(self) -> Self:

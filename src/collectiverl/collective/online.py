@@ -61,13 +61,20 @@ class OnlineConfig:
         None  # steps after its first success at which an episode ends; None: it goes on
     )
     first_updates: int = 130  # of the learner, on the experts' episodes
-    updates: int = 130  # a round
+    round_updates: int = 130  # of the learner, while a round is played
     num_envs: int = 500  # alive at once, at most; each plays one episode
 
     def __post_init__(self) -> None:
         at_least(self, 0, "random_episodes", "learner_rounds", "after_success")
         at_least(
-            self, 1, "expert_episodes", "learner_episodes", "horizon", "first_updates", "updates", "num_envs"
+            self,
+            1,
+            "expert_episodes",
+            "learner_episodes",
+            "horizon",
+            "first_updates",
+            "round_updates",
+            "num_envs",
         )
         between(self, 0, 1, "noisy", "taught")
         if self.expert_episodes < 2:
@@ -144,7 +151,7 @@ class OnlineDistillation:
     def _round(self, player: ThreadPoolExecutor, log: MetricsLog | None, work: Path | None) -> None:
         """The learner plays as it is, and meanwhile learns from what came before."""
         playing = player.submit(self._play_learner, self.collective)
-        loss = self._learn(self.config.updates)
+        loss = self._learn(self.config.round_updates)
         played = playing.result()
         self.collected += played
         self.success = success_by_task(played, self.tasks)

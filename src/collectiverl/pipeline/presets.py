@@ -61,7 +61,7 @@ def smoke() -> RunConfig:
             learner_episodes=16,
             horizon=None,
             first_updates=100,
-            updates=100,
+            round_updates=100,
         ),
         collective=CollectiveConfig(
             labels=1_000,
@@ -134,7 +134,15 @@ def mt50() -> RunConfig:
         mixed_skill=24,
         transformer=replace(base.transformer, updates=4_000, batch_size=256),
         online=replace(
-            base.online, expert_episodes=10, learner_episodes=9, learner_rounds=9, updates=250, num_envs=500
+            base.online,
+            expert_episodes=10,
+            learner_rounds=9,
+            learner_episodes=9,
+            horizon=300,
+            after_success=40,
+            first_updates=250,
+            round_updates=250,
+            num_envs=600,
         ),
         collective=replace(base.collective, differences=True, updates=1_000),
         evaluate=EvaluateConfig(),
