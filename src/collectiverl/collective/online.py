@@ -229,9 +229,9 @@ class OnlineDistillation:
 
     def sides(self) -> Sides:
         """What is rehearsed and what was collected, for training and for validation, one table a task."""
-        known = self.rehearsal
-        training, validation = (list(known.training), list(known.validation)) if known else ([], [])
         hidden = self.spec.goal_index if self.goals_hidden else ()
+        known = (self.rehearsal.training, self.rehearsal.validation) if self.rehearsal else ((), ())
+        training, validation = ([table.hiding(hidden) for table in side] for side in known)
         for task in self.tasks:
             mine = EpisodeTable([Shard.of([e for e in self.collected if e.task == task])]).hiding(hidden)
             learned, kept = split(mine.about, fraction=self.held_out, seed=self.seed)

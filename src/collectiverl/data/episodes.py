@@ -147,8 +147,16 @@ class EpisodeTable:
 
     @classmethod
     def join(cls, tables: Sequence["EpisodeTable"]) -> "EpisodeTable":
-        """Several tables as one, in their order."""
+        """Several tables as one, in their order.
+
+        Raises:
+            ValueError: they hide different entries.
+        """
+        hidden = {tuple(table._hidden) for table in tables}
+        if len(hidden) > 1:
+            raise ValueError("tables that hide different entries cannot be joined")
         joined = cls.__new__(cls)
+        joined._hidden = hidden.pop() if hidden else ()
         joined.shards = [shard for table in tables for shard in table.shards]
         joined.about = [row for table in tables for row in table.about]
         firsts = np.cumsum([0, *(len(table.shards) for table in tables)])
@@ -264,7 +272,7 @@ class EpisodeTable:
         return Window(
             np.where(shown[..., None], state, 0),
             np.where(has_action[..., None], action, 0),
-            np.where(has_action, reward, 0),
+            np.where(has_action, reward, np.where(shown, np.float32(np.nan), np.float32(0))),
             shown,
         )
 
