@@ -212,9 +212,9 @@ def _encoder_config(about: Mapping[str, Any]) -> EncoderConfig | None:
 def _blank(about: Mapping[str, Any], key: PRNGKeyArray) -> Collective:
     k_agent, k_encoder = jax.random.split(key)
     spec = EnvSpec(**{name: _hashable(value) for name, value in about["spec"].items()})
-    scales, encoder = Scales.identity(spec.state_dim, about["points"]), _encoder_config(about)
-    sizes = spec.state_dim, spec.action_dim
-    reader = init_encoder(encoder, *sizes, k_encoder, about["points"]) if encoder else None
+    points, encoder = _hashable(about["points"]), _encoder_config(about)
+    scales, sizes = Scales.identity(spec.state_dim, points), (spec.state_dim, spec.action_dim)
+    reader = init_encoder(encoder, *sizes, k_encoder, points) if encoder else None
     seen = about["condition_dim"] + scales.feature_dim
     return Collective(
         agent=init_agent(seen, spec.action_dim, SACConfig(**about["sac"]), k_agent),

@@ -79,7 +79,7 @@ class Scales(eqx.Module):
         states: Float[np.ndarray, "rows S"],
         rewards: Float[np.ndarray, "rows"],
         changes: Float[np.ndarray, "steps S"],
-        reward_changes: Float[np.ndarray, "steps"],
+        reward_changes: Float[np.ndarray, "known_steps"],
         points: Sequence[Point] = (),
     ) -> "Scales":
         """Changes are not centred: a state that rests must read as zero."""
