@@ -19,6 +19,7 @@ from collectiverl.representation.clusters import Clusters, fit_clusters
 from collectiverl.representation.encoder import save_encoder
 from collectiverl.representation.linear import confusion, most_confused, predict_tasks
 from collectiverl.representation.probe import probe
+from collectiverl.representation.scales import REWARD_INPUTS
 from collectiverl.stages.base import execute
 from collectiverl.stages.representation import PICTURES, Probe, probe_stage
 from collectiverl.types import UserError
@@ -87,7 +88,8 @@ def test_a_raw_window_holds_every_step_that_was_seen():
     actions = 2
     own = np.asarray(side.data.rows.action)[sample.first[:, None] + np.arange(3)]
     np.testing.assert_allclose(seen[..., :actions], own, rtol=1e-6)
-    states = seen[:, -1, actions + 1 : actions + 1 + len(STATE_INDEX)]
+    before = actions + REWARD_INPUTS
+    states = seen[:, -1, before : before + len(STATE_INDEX)]
     np.testing.assert_allclose(states, samples.last_states(encoder, side.data, sample), rtol=1e-5)
 
 
