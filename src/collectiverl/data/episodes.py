@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from collectiverl.artifacts import sealed
 from collectiverl.types import Episode, Labels, UserError, ValueUnit, Window
@@ -276,7 +276,7 @@ class EpisodeTable:
             shown,
         )
 
-    def column(self, name: str, missing: float | None = None) -> Float[np.ndarray, "steps ..."]:
+    def column(self, name: str, missing: float | None = None) -> Shaped[np.ndarray, "steps ..."]:
         """A per-step column of all episodes, one behind the other.
 
         Shards without it give `missing`, or, where that is None, a UserError.
