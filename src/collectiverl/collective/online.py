@@ -39,7 +39,7 @@ from collectiverl.envs.rollout import RandomPolicy
 from collectiverl.representation.encoder import Encoder
 from collectiverl.types import ConfigError, EnvSpec, Episode, Policy, TeachingPolicy
 
-PLAY, MIX, NOISE, LEARNER = 0, 1, 2, 3  # streams of random numbers
+PLAY, MIX, NOISE, LEARNER, RANDOM = 0, 1, 2, 3, 4  # streams of random numbers
 LIGHT, HEAVY = 0.3, 0.8  # deviations of the noise in teachers' episodes
 NOISY = 0.3  # share of the teachers' episodes with either
 Sides = tuple[list[EpisodeTable], list[EpisodeTable]]  # for training and for validation, one table a task
@@ -199,8 +199,8 @@ class OnlineDistillation:
     def _play(
         self, phase: str, wanted: Mapping[str, int], policy: Callable[[Sequence[str], int], Policy]
     ) -> list[Episode]:
-        """One round of labelled episodes, ordered by task."""
-        seed, total = self._round_seed(PLAY), sum(wanted.values())
+        """One round of labelled episodes, ordered by task; random actions have starts of their own."""
+        seed, total = self._round_seed(RANDOM if phase == "random" else PLAY), sum(wanted.values())
         played: list[Episode] = []
         parts = play_together(
             self.make_envs,
