@@ -8,9 +8,9 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+from collectiverl.collective.dataset import Dataset
 
 from collectiverl.cli import main
-from collectiverl.collective.dataset import Dataset
 from collectiverl.collective.extension import ExtensionConfig, forgetting
 from collectiverl.collective.online import OnlineDistillation, Rehearsal
 from collectiverl.collective.policy import load_collective
