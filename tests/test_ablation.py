@@ -32,7 +32,7 @@ CONFIG = replace(
         learner_rounds=1,
         learner_episodes=4,
         first_updates=10,
-        updates=10,
+        round_updates=10,
     ),
     collective=replace(COLLECTIVE, updates=10),
 )

@@ -15,7 +15,7 @@ from collectiverl.cli.parser import flags, parse
 from collectiverl.cli.reference import reference
 from collectiverl.cli.settings import Run, Settings
 from collectiverl.policies import tasks_of
-from collectiverl.stages.flags import Flat, Optional
+from collectiverl.stages.flags import Flat, OrNone
 from collectiverl.types import ConfigError, StageFailed, UserError
 
 MT10 = (
@@ -72,9 +72,12 @@ def test_a_missing_task_is_asked_for(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("train-task toy-reach 0", "steps"),
-        ("train-task toy-reach -5", "steps"),
-        ("train-task toy-reach --sac.gamma 2", "sac.gamma"),
+        ("train-task toy-reach 0", "STEPS: 0 must be at least 1"),
+        ("train-task toy-reach -5", "STEPS: -5 must be at least 1"),
+        ("train-task toy-reach --sac.gamma 2", "--sac.gamma: 2.0 is not in (0, 1]"),
+        ("run --student.sac.gamma 2", "--student.sac.gamma: 2.0 is not in (0, 1]"),
+        ("run --expert.warmup 2000000", "--expert.warmup: 2000000 exceeds"),
+        ("train-task toy-reach --warmup 2000000", "--warmup: 2000000 exceeds"),
         ("train-task toy-reach --demos random:5", "--demos: 'random:5' is not a number of scripted episodes"),
         ("record toy-reach --num-envs 0", "--num-envs: 0 must be at least 1"),
         ("split-buffer toy-reach --fraction 2", "--fraction: 2.0 is not between 0 and 1"),
@@ -113,7 +116,7 @@ class Twice(Settings):
 
     expert: Inner = field(default_factory=Inner)
     student: Flat[Inner] = field(default_factory=Inner)
-    other_one: Optional[Inner] = None
+    other_one: OrNone[Inner] = None
 
 
 @pytest.mark.parametrize(

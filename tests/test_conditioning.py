@@ -205,3 +205,5 @@ def test_the_statistics_are_those_of_the_training_episodes():
     own = jax.tree.leaves(collective.encoder.scales)
     assert all(map(np.array_equal, own, jax.tree.leaves(collective.scales)))
     assert collective.scales.points == SPEC.points
+    plain = fresh_collective(labelled()[0], replace(COLLECTIVE, differences=False), SPEC)
+    assert plain.scales.difference_dim == 0

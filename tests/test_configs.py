@@ -92,7 +92,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_a_real_config_is_checked_by_its_own_rules(tmp_path):
-    with pytest.raises(UserError, match=r"here.*gamma.*2\.0 is not in \(0, 1\]"):
+    with pytest.raises(UserError, match=r"here: gamma: 2\.0 is not in \(0, 1\]"):
         configs.change(SACConfig(), {"gamma": 2}, "here")
 
 

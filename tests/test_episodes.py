@@ -224,6 +224,8 @@ def test_what_is_hidden_stays_hidden_when_tables_are_joined(tmp_path):
     table = EpisodeTable.open(tmp_path)
     with pytest.raises(ValueError, match="hide different entries"):
         EpisodeTable.join([table, table.hiding((1,))])
+    once, twice = table.hiding((2, 1)), table.hiding((1,)).hiding((1, 2))
+    assert len(EpisodeTable.join([once, twice])) == 2 * len(table)
 
 
 # -- damaged and missing files -----------------------------------------------------------------------------

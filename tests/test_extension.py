@@ -45,7 +45,12 @@ def small():
         experts="scripted",
         student_tasks=(),
         online=replace(
-            base.online, expert_episodes=4, learner_rounds=1, learner_episodes=4, first_updates=20, updates=20
+            base.online,
+            expert_episodes=4,
+            learner_rounds=1,
+            learner_episodes=4,
+            first_updates=20,
+            round_updates=20,
         ),
         collective=replace(COLLECTIVE, updates=20),
     )
@@ -200,7 +205,7 @@ def test_a_task_is_added_by_the_runs_settings_for_as_long_as_its_own_say():
         learner_rounds=2,
         learner_episodes=4,
         first_updates=20,
-        updates=20,
+        round_updates=20,
     )
     assert found.collective == replace(collective, updates=20, critic=CriticConfig(batch_size=99, updates=50))
     assert found.share == SMALL.share

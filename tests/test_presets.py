@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from collectiverl.envs.tasks import resolve
 from collectiverl.pipeline.plan import stages
 from collectiverl.pipeline.presets import PRESETS, mt10, reference
 
@@ -28,7 +29,7 @@ def test_a_collective_counts_value_as_its_teachers_do(preset):
 
 def test_demonstrations_are_for_the_tasks_that_are_named():
     made = {s.subject: s.config.demos for s in stages(mt10().resolved()) if s.kind == "train-task"}
-    assert {task for task, demos in made.items() if demos} == set(mt10().demo_tasks)
+    assert {task for task, demos in made.items() if demos} == set(resolve(mt10().demo_tasks))
     assert len(made) == 10
 
 

@@ -1,18 +1,9 @@
 """What the collective learns from: segments are the stretches of the episodes, and are drawn as asked for."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from collectiverl.collective.segments import (
-    SETTLED,
-    SETTLED_WEIGHT,
-    SHORTEST,
-    Draw,
-    Segments,
-    played,
-)
+from collectiverl.collective.segments import SHORTEST, Draw, Segments, played
 from collectiverl.data.episodes import EpisodeTable, Shard
 from collectiverl.types import Episode, Labels
 from toy_buffers import SPEC, STATE_INDEX
@@ -81,7 +72,7 @@ def test_behind_an_episodes_end_nothing_counts(table, segments):
     batch = segments.gather(np.arange(len(segments)), np.zeros(len(segments), int), int(table.length.max()))
     expected = np.arange(table.length.max()) < table.length[:, None]
     np.testing.assert_array_equal(batch.window.mask, expected)
-    np.testing.assert_array_equal(batch.weight > 0, expected)
+    np.testing.assert_array_equal(batch.weight, expected)
     assert all(np.isfinite(part).all() for part in (batch.mean, batch.log_std, batch.window.state))
 
 
@@ -99,15 +90,6 @@ def test_hidden_goals_do_not_reach_a_segment(table):
     state, seen = (sampled(s, draw).window.state for s in (blind, Segments(table, STATE_INDEX)))
     assert not state[..., hidden].any()
     np.testing.assert_array_equal(state[..., ~hidden], seen[..., ~hidden])
-
-
-def test_steps_long_after_the_first_success_count_less():
-    first = 20
-    solved = an_episode("toy-reach", first + SETTLED + 10, success=first)
-    lost = replace(solved, success=solved.success & (np.arange(len(solved)) == first))
-    found = Segments(EpisodeTable([Shard.of([solved, lost, an_episode("toy-reach", 50)])]), STATE_INDEX)
-    expected = np.where(np.arange(len(solved)) < first + SETTLED, 1, SETTLED_WEIGHT)
-    np.testing.assert_allclose(found.weight, [*expected, *expected, *np.ones(50)])
 
 
 # -- what is drawn -------------------------------------------------------------------------------------------

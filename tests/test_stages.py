@@ -35,7 +35,7 @@ def test_a_shipped_expert_is_taken_as_it_is(tmp_path):
     record = Record(
         task="reach-v3", policy="mixed-skill", episodes=2, num_envs=2, horizon=20, backend="metaworld"
     )
-    stage = take_shipped_stage(TakeShipped(record=record), 0)
+    stage = take_shipped_stage(TakeShipped(task="reach-v3", record=record), 0)
     summary = execute(tmp_path, stage)
     assert summary["shipped"] == "mt10/reach-v3"
     assert summary["episodes"] == 2

@@ -162,7 +162,7 @@ def test_a_task_without_a_script_says_so(tmp_path, capsys):
 
 def test_a_run_evaluates_the_scripts_that_there_are():
     config = replace(RunConfig(), tasks=("LINE2",), student_tasks=()).resolved()
-    scripted = [s.config.task for s in stages(config) if s.name == "evaluate" and s.config.kind == "scripted"]
+    scripted = [s.config.task for s in stages(config) if s.kind == "evaluate" and s.config.kind == "scripted"]
     assert scripted == [FORWARD]
 
 

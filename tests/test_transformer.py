@@ -24,7 +24,7 @@ KINDS = ("transformer", "wide heads", "gru", "lstm")  # a wide head's attention 
 
 @cache
 def a_model(kind, layers=2, reach=REACH):
-    """Biases by distance begin at zero; here they are drawn."""
+    """Biases by distance begin alike for all tokens; here they are drawn."""
     key = jax.random.key(0)
     if kind in ("gru", "lstm"):
         return Recurrent(kind, DIM, layers, 0.0, key=key)
@@ -135,6 +135,16 @@ def test_order_is_seen_by_the_distances_alone():
     model = a_model("transformer", layers=1, reach=N)
     flat = eqx.tree_at(lambda m: m.blocks[0].attention.position, model, jnp.zeros((2, N)))
     np.testing.assert_allclose(flat.last(backwards, ALL), flat.last(TOKENS, ALL), atol=1e-5)
+
+
+def test_heads_begin_with_biases_that_fall_with_the_distance_but_for_one():
+    position = np.asarray(Attention(8, 4, 5, key=jax.random.key(0)).position)
+    assert not position[0].any()
+    assert not position[:, 0].any()
+    falls = np.diff(position[1:])
+    assert (falls < 0).all()
+    np.testing.assert_allclose(falls, np.broadcast_to(falls[:, :1], falls.shape), rtol=1e-5)
+    assert len(np.unique(falls[:, 0])) == 3
 
 
 # -- attention -----------------------------------------------------------------------------------------------

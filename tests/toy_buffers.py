@@ -32,6 +32,7 @@ SMALL = EncoderConfig(layers=1, heads=2, dropout=0.0)
 OWN = EncoderConfig(window=8, dim=16, layers=1, heads=2, feedforward=16, dropout=0.0, z_dim=4)
 COLLECTIVE = CollectiveConfig(
     encoder=OWN,
+    differences=True,
     labels=200,
     segment=12,
     updates=40,

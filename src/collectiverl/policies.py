@@ -1,4 +1,4 @@
-"""`load_policy`: anything that can play, by path or name, behind the one policy interface."""
+"""`load_policy`: any policy, by path or name, as a `Policy`."""
 
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def tasks_of(path_or_name: str | Path) -> tuple[str, ...]:
 
 
 def shipped(name: str) -> Path | None:
-    """The folder of a policy that comes with the package; what lies under that path itself goes before it.
+    """The folder of a policy that comes with the package; None if there is a file or folder of that name.
 
     Raises:
         UserError: the package has such a collection, but not this task's.

@@ -1,4 +1,4 @@
-"""Configurations from YAML: a file changes what it names of a preset, and may name nothing unknown."""
+"""Configurations from YAML: a file changes the settings that it names; unknown names are refused."""
 
 import dataclasses
 import difflib
@@ -57,8 +57,6 @@ def change(base: C, changes: Any, where: str, path: str = "") -> C:
         return dataclasses.replace(base, **values)  # type: ignore[type-var]
     except ConfigError as error:
         raise UserError(f"{_place(where, path + error.field)}: {error.why}") from error
-    except ValueError as error:
-        raise UserError(f"{_place(where, path)}: {error}") from error
 
 
 def _place(where: str, path: str) -> str:
@@ -73,7 +71,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
 
 
 def _read(value: Any, hint: Any) -> Any:
-    """What YAML says, in the types that configs have: lists are tuples, and numbers may be floats."""
+    """A YAML value in the types of configs: lists become tuples, and whole numbers floats where floats are due."""
     options = union_options(hint)
     if isinstance(value, list):
         item = next((typing.get_args(o)[0] for o in options if typing.get_origin(o) is tuple), Any)
@@ -82,7 +80,7 @@ def _read(value: Any, hint: Any) -> Any:
 
 
 def _as_float(value: Any) -> Any:
-    """Whole numbers as floats; and `1e-3`, which YAML takes for a word."""
+    """Whole numbers as floats; and `1e-3`, which YAML reads as a string."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return value
     try:

@@ -8,9 +8,9 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from collectiverl.artifacts.paths import METRICS
 from collectiverl.artifacts.sealed import write_atomically
 
+METRICS = "metrics.jsonl"
 Report = Callable[[int, int, str], None]  # (done, total, note), called as a stage advances
 
 
@@ -49,7 +49,7 @@ class MetricsLog:
         self._board.close()
 
 
-def read_metrics(folder: Path) -> list[dict[str, int | float]]:
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """What was logged in `folder`, in order."""
     return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
 

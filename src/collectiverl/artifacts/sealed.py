@@ -24,7 +24,7 @@ RESUMABLE = ("checkpoint", "checkpoint.old", METRICS, "tensorboard", ".lock", ".
 
 
 def partial(out: Path) -> Path:
-    """Where the stage that will be sealed as `out` works."""
+    """The working folder of the stage that will be sealed as `out`."""
     return out.with_name(out.name + ".partial")
 
 
@@ -40,7 +40,7 @@ def sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """All of `data` under `path`, or nothing: temporary name, fsync, rename."""
+    """Writes all of `data` to `path` or nothing: temporary name, fsync, rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
         file.write(data)
@@ -62,7 +62,11 @@ def read_json(path: Path) -> Any:
 
 
 def manifest(out: Path) -> dict[str, Any]:
-    """The manifest of a sealed directory; an unsealed or missing one is the user's to mend."""
+    """The manifest of a sealed directory.
+
+    Raises:
+        UserError: the directory is missing or not sealed.
+    """
     if not (out / MANIFEST).is_file():
         hint = f" ({partial(out).name} is there: the stage was interrupted)" if partial(out).exists() else ""
         raise UserError(f"{out} is not a finished result{hint}")
@@ -77,13 +81,13 @@ def is_sealed(out: Path) -> bool:
 
 
 def identity(out: Path) -> str:
-    """Hash of all a sealed directory holds, for the manifests of the stages that read it."""
+    """Hash of all files of a sealed directory, for the manifests of the stages that read it."""
     files = manifest(out)["files"]
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def verify(out: Path) -> dict[str, Any]:
-    """The manifest of `out`, after every file of it was found whole."""
+    """The manifest of `out`, after the checksums of all its files were compared."""
     record = manifest(out)
     for name, expected in record["files"].items():
         path = out / name
@@ -97,7 +101,7 @@ def verify(out: Path) -> dict[str, Any]:
 
 
 def differences(expected: Any, found: Any, prefix: str = "") -> list[str]:
-    """Names of the settings in which two plain configs differ, with both values."""
+    """Names of the settings in which two configs differ, with both values; both as JSON sees them."""
     if isinstance(expected, dict) and isinstance(found, dict):
         keys = sorted(expected.keys() | found.keys())
         return [d for k in keys for d in differences(expected.get(k), found.get(k), f"{prefix}{k}.")]
@@ -137,7 +141,11 @@ def versions() -> dict[str, str]:
 
 
 def make_writable(folder: Path) -> None:
-    """Creates `folder`, or says why it cannot be written."""
+    """Creates `folder`.
+
+    Raises:
+        UserError: it cannot be written; the message says why.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
@@ -150,7 +158,7 @@ def make_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Holds `folder` for this process; the kernel lets go when the process dies, however it dies."""
+    """Locks `folder` for this process; the kernel releases the lock when the process ends."""
     make_writable(folder)
     file: IO[str] = (folder / ".lock").open("w")
     try:
@@ -196,7 +204,7 @@ def stage(
 
 
 def _clear(work: Path, but: tuple[str, ...]) -> None:
-    """Removes what an earlier attempt left, but for what this one can go on from."""
+    """Removes the files of an earlier attempt, except those that this attempt resumes from."""
     for path in work.iterdir():
         if path.name not in but:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

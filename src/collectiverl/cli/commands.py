@@ -1,11 +1,12 @@
-"""The commands, in one table: what `collectiverl --help` and docs/commands.md say, and what runs, comes from it."""
+"""The table of commands: `collectiverl --help`, docs/commands.md and what runs all come from it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from collectiverl.cli import actions, settings, show, stage_settings
+from collectiverl.cli import actions, collective_settings, policy_settings, settings, show
 from collectiverl.cli.settings import Settings
+from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.studies import ablation, comparison, lifelong
 
 
@@ -33,10 +34,14 @@ class Command:
 
 
 def _stage(
-    name: str, help: str, settings: type[stage_settings.StageSettings], example: str, **more: Any
+    name: str,
+    help: str,
+    settings: type[StageSettings],
+    example: str,
+    shown: Callable[[Any, Mapping[str, Any]], None] = show.show_stage,
 ) -> Command:
     """A command that does one stage of a run."""
-    return Command(name, help, settings, actions.run_stage, more.get("show", show.show_stage), example)
+    return Command(name, help, settings, actions.run_stage, shown, example)
 
 
 ESSENTIAL = (
@@ -59,44 +64,44 @@ _TABLE = (
     _stage(
         "train-task",
         "one SAC expert, from scratch or with demonstrations",
-        stage_settings.TrainTask,
+        policy_settings.TrainTask,
         "push 500000 --run demo",
     ),
     _stage(
         "split-buffer",
         "an expert's sampled episodes, split into training and validation",
-        stage_settings.SplitBuffer,
+        collective_settings.SplitBuffer,
         "push --run demo",
     ),
     _stage(
         "train-transformer",
         "the encoder that infers from a trajectory which task is played",
-        stage_settings.TrainTransformer,
+        collective_settings.TrainTransformer,
         "--tasks push reach --run demo",
     ),
     _stage(
         "probe",
         "how well the encoder tells tasks apart",
-        stage_settings.Probe,
+        collective_settings.Probe,
         "--run mt10",
-        show=show.show_probe,
+        show.show_probe,
     ),
     _stage(
         "online-distill",
         "episodes of a learner of all tasks, labelled by the experts",
-        stage_settings.OnlineDistill,
+        collective_settings.OnlineDistill,
         "push reach --run demo",
     ),
     _stage(
         "split-online-buffer",
         "these episodes, split into training and validation",
-        stage_settings.SplitOnlineBuffer,
+        collective_settings.SplitOnlineBuffer,
         "push --run demo",
     ),
     _stage(
         "distill-collective",
         "the collective: one policy, distilled from all experts",
-        stage_settings.DistillCollective,
+        collective_settings.DistillCollective,
         "--tasks push reach --run demo",
     ),
     Command(
@@ -110,25 +115,25 @@ _TABLE = (
     _stage(
         "take-collective",
         "a collective that comes with the package, or another run's, for students",
-        stage_settings.TakeCollective,
+        collective_settings.TakeCollective,
         "mt10 --run demo",
     ),
     _stage(
         "train-student",
         "a student of one task, with the collective's help",
-        stage_settings.TrainStudent,
+        policy_settings.TrainStudent,
         "push --run demo",
     ),
     _stage(
         "finetune-student",
         "SAC on one task, from the collective's own networks",
-        stage_settings.FinetuneStudent,
+        policy_settings.FinetuneStudent,
         "push --run demo",
     ),
     _stage(
         "record",
         "episodes of the scripted or a random policy",
-        stage_settings.Record,
+        policy_settings.Record,
         "push --policy mixed --run demo",
     ),
     Command(

@@ -57,13 +57,11 @@ def parse(kind: type[S], args: Sequence[str], *, prog: str, essential: Sequence[
 
 @contextlib.contextmanager
 def refusals(settings: Settings) -> Iterator[None]:
-    """What a config refuses that is made from these settings is said of the flag."""
+    """Configs that are made from these settings are refused under the names of their flags."""
     try:
         yield
     except ConfigError as error:
         raise UserError(_said(settings, error.field, error.why)) from error
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 # -- checks, each in its place -----------------------------------------------------------------------------
@@ -103,8 +101,6 @@ def _check(settings: Settings) -> None:
             config.__post_init__()
         except ConfigError as error:
             raise UserError(_said(settings, path + error.field, error.why)) from error
-        except ValueError as error:
-            raise UserError(str(error)) from error
 
 
 def _nested(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -59,7 +59,7 @@ class Learning(NamedTuple):
                 learner_rounds=e.learner_rounds,
                 learner_episodes=e.learner_episodes,
                 first_updates=e.learner_updates,
-                updates=e.learner_updates,
+                round_updates=e.learner_updates,
             ),
             collective=replace(
                 collective, updates=e.updates, critic=replace(collective.critic, updates=e.critic_updates)

@@ -40,8 +40,9 @@ from collectiverl.representation.encoder import Encoder
 from collectiverl.types import ConfigError, EnvSpec, Episode, Policy, TeachingPolicy
 
 PLAY, MIX, NOISE, LEARNER, RANDOM = 0, 1, 2, 3, 4  # streams of random numbers
-LIGHT, HEAVY = 0.3, 0.8  # deviations of the noise in teachers' episodes
-NOISY = 0.3  # share of the teachers' episodes with either
+DEVIATION = 0.5  # of the noise in experts' episodes
+FIRST_SHARE, SHARE = 0.5, 0.3  # of the stretches, for the teacher: in the learner's first round, and later
+WHOLE = 0.2  # share of the episodes that go on after a success all the same
 Sides = tuple[list[EpisodeTable], list[EpisodeTable]]  # for training and for validation, one table a task
 
 
@@ -50,23 +51,32 @@ class OnlineConfig:
     """How `online_buffer` is collected."""
 
     random_episodes: int = 0  # a task
-    expert_episodes: int = 20  # a task; the others of the first round
+    expert_episodes: int = 16  # a task; the others of the first round
+    noisy: float = 0.5  # share of the experts' episodes whose actions carry noise; their labels never do
     learner_rounds: int = 7  # rounds of DAgger
-    learner_episodes: int = 20  # a task and round, on average
-    horizon: int | None = 300  # steps of an episode, at most; None: the environment's own limit
-    after_success: int = 40  # steps after its first success at which an episode ends
-    whole: float = 0.2  # share of the episodes that go on to the end all the same
-    taught: float = 0.3  # share of the learner's episodes in half of whose stretches the teacher plays
-    first_updates: int = 200  # of the learner, on the teachers' episodes
-    updates: int = 150  # a round
-    num_envs: int = 250  # alive at once, at most; each plays one episode
+    learner_episodes: int = 16  # a task and round, on average
+    taught: float = 0.5  # share of the learner's episodes in which the teacher plays some of the stretches
+    horizon: int | None = 200  # steps of an episode, at most; None: the environment's own limit
+    after_success: int | None = (
+        None  # steps after its first success at which an episode ends; None: it goes on
+    )
+    first_updates: int = 130  # of the learner, on the experts' episodes
+    round_updates: int = 130  # of the learner, while a round is played
+    num_envs: int = 500  # alive at once, at most; each plays one episode
 
     def __post_init__(self) -> None:
         at_least(self, 0, "random_episodes", "learner_rounds", "after_success")
         at_least(
-            self, 1, "expert_episodes", "learner_episodes", "horizon", "first_updates", "updates", "num_envs"
+            self,
+            1,
+            "expert_episodes",
+            "learner_episodes",
+            "horizon",
+            "first_updates",
+            "round_updates",
+            "num_envs",
         )
-        between(self, 0, 1, "whole", "taught")
+        between(self, 0, 1, "noisy", "taught")
         if self.expert_episodes < 2:
             raise ConfigError("expert_episodes", "at least 2, since one in five is kept for validation")
 
@@ -141,7 +151,7 @@ class OnlineDistillation:
     def _round(self, player: ThreadPoolExecutor, log: MetricsLog | None, work: Path | None) -> None:
         """The learner plays as it is, and meanwhile learns from what came before."""
         playing = player.submit(self._play_learner, self.collective)
-        loss = self._learn(self.config.updates)
+        loss = self._learn(self.config.round_updates)
         played = playing.result()
         self.collected += played
         self.success = success_by_task(played, self.tasks)
@@ -178,9 +188,8 @@ class OnlineDistillation:
             return RandomPolicy(self.spec.action_dim, seed)
 
         def teach(tasks: Sequence[str], seed: int) -> Policy:
-            drawn = np.random.default_rng([seed, NOISE]).random(len(tasks))
-            deviation = np.where(drawn < NOISY, LIGHT, np.where(drawn > 1 - NOISY, HEAVY, 0.0))
-            return NoisyActions(PerTaskPolicy(self.teachers, tasks), deviation, seed)
+            noisy = np.random.default_rng([seed, NOISE]).random(len(tasks)) < self.config.noisy
+            return NoisyActions(PerTaskPolicy(self.teachers, tasks), np.where(noisy, DEVIATION, 0.0), seed)
 
         c = self.config
         played = self._play("random", dict.fromkeys(self.tasks, c.random_episodes), random)
@@ -189,7 +198,9 @@ class OnlineDistillation:
     def _play_learner(self, learner: Collective) -> list[Episode]:
         def policy(tasks: Sequence[str], seed: int) -> Policy:
             rng = np.random.default_rng([seed, MIX])
-            share = np.where(rng.random(len(tasks)) < self.config.taught, 0.5, 0.0)
+            first = self.done == 1  # it cannot do much yet
+            some = rng.random(len(tasks)) < (1.0 if first else self.config.taught)
+            share = np.where(some, FIRST_SHARE if first else SHARE, 0.0)
             told = rng.random(len(tasks)) >= self.learning.unrewarded
             teacher = PerTaskPolicy(self.teachers, tasks)
             return Alternating(CollectivePolicy(learner, tasks), teacher, share, told, seed)
@@ -218,8 +229,9 @@ class OnlineDistillation:
 
     def _limits(self, num_envs: int, seed: int) -> Int[np.ndarray, "N"]:
         """Steps that each episode goes on after its first success."""
-        whole = np.random.default_rng([seed, MIX + 1]).random(num_envs) < self.config.whole
-        return np.where(whole, NEVER, self.config.after_success)
+        whole = np.random.default_rng([seed, MIX + 1]).random(num_envs) < WHOLE
+        limit = NEVER if self.config.after_success is None else self.config.after_success
+        return np.where(whole, NEVER, limit)
 
     def _labelled(self, e: Episode, seed: int) -> Episode:
         """With what the teacher says. All episodes of a round carry one seed, by which it is split."""

@@ -11,8 +11,6 @@ from collectiverl.data.episodes import EpisodeTable
 from collectiverl.types import AnyArray, Window
 
 SHORTEST = 50  # steps of the smallest bucket of whole episodes; each next one is twice as long
-SETTLED = 60  # steps after the first success from which on a step counts less …
-SETTLED_WEIGHT = 0.3  # … so much: holding still is easy, and would fill the batches
 
 
 class Batch(NamedTuple):
@@ -22,7 +20,7 @@ class Batch(NamedTuple):
     z: Float[AnyArray, "*updates B T Z"]  # of a conditioning that does not learn; else Z is 0
     mean: Float[AnyArray, "*updates B T A"]  # the teacher's labels, see `Labels`
     log_std: Float[AnyArray, "*updates B T A"]
-    weight: Float[AnyArray, "*updates B T"]  # of the step in the loss; 0 for padding
+    weight: Float[AnyArray, "*updates B T"]  # of the step in the loss: 0 for padding, else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +62,6 @@ class Segments:
         self.action, self.reward = _before(table.column("action")), _before(table.column("reward"))
         self.action[self.first], self.reward[self.first] = 0, np.nan
         self.mean, self.log_std = table.column("teacher_mean"), table.column("teacher_log_std")
-        self.weight = _weights(table.column("success"), self.first, self.length)
         self.z = np.zeros((steps, 0), np.float32) if z is None else z
         self.chance = _chances(table, emphasized, share)
 
@@ -99,25 +96,12 @@ class Segments:
         mask = step < self.length[episode][:, None]
         row = self.first[episode][:, None] + np.minimum(step, self.length[episode][:, None] - 1)
         window = Window(self.state[row], self.action[row], self.reward[row], mask)
-        weight = np.where(mask, self.weight[row], 0)
-        return Batch(window, self.z[row], self.mean[row], self.log_std[row], weight)
+        return Batch(window, self.z[row], self.mean[row], self.log_std[row], mask.astype(np.float32))
 
 
 def _before(column: Float[np.ndarray, "steps *entries"]) -> Float[np.ndarray, "steps *entries"]:
     """What led to each step: the row before it. The first step of an episode has none."""
     return np.concatenate([column[:1], column[:-1]])
-
-
-def _weights(
-    success: np.ndarray, first: Int[np.ndarray, "episodes"], length: Int[np.ndarray, "episodes"]
-) -> Float[np.ndarray, "steps"]:
-    """1 until a while after an episode's first success, then less."""
-    weight = np.ones(len(success), np.float32)
-    for begin, count in zip(first, length, strict=True):
-        solved = success[begin : begin + count]
-        if solved.any():
-            weight[begin + int(solved.argmax()) + SETTLED : begin + count] = SETTLED_WEIGHT
-    return weight
 
 
 def _chances(

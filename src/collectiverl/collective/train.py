@@ -47,6 +47,7 @@ class CollectiveConfig:
 
     conditioning: ConditioningName = "own"
     encoder: EncoderConfig = field(default_factory=own_encoder)  # of the conditioning `own`
+    differences: bool = False  # read the differences between hand, objects and goal beside the state
     probing: ProbingConfig = field(default_factory=ProbingConfig)
     loss: DistillLoss = "mse"
     absolute: float = 0.2  # weight of the absolute error beside the loss: near the label it still pulls
@@ -56,7 +57,7 @@ class CollectiveConfig:
     learning_rate: float = 2e-3
     warmup: int = 50  # updates until the rate is reached
     average: float = 0.985  # decay of the average of the weights that plays and is kept
-    updates: int = 800  # of the actor, the rate falling to zero
+    updates: int = 320  # of the actor, the rate falling to zero
     validation_every: int = 100  # updates
     critic: CriticConfig = field(default_factory=CriticConfig)
     sac: SACConfig = field(default_factory=lambda: SACConfig(width=256, depth=2))
@@ -98,7 +99,8 @@ def fresh_collective(
     Raises:
         UserError: the conditioning needs the trajectory transformer, and there is none.
     """
-    scales = fit_scales(pack([table], spec.state_index), spec.points)
+    points = spec.points if config.differences else ()
+    scales = fit_scales(pack([table], spec.state_index), points)
     source = Source(table, spec, scales, config.encoder, transformer, seed)
     conditioning = CONDITIONINGS[config.conditioning].make(source)
     reader = conditioning.reader

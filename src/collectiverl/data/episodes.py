@@ -126,7 +126,7 @@ def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray:
 class EpisodeTable:
     """The episodes of several shards as one table; windows of them are gathered by vectorised indices."""
 
-    _hidden: Sequence[int] = ()  # entries of the observations that read as zero
+    _hidden: tuple[int, ...] = ()  # entries of the observations that read as zero
 
     def __init__(self, shards: Sequence[Shard]):
         self.shards = shards
@@ -147,16 +147,12 @@ class EpisodeTable:
 
     @classmethod
     def join(cls, tables: Sequence["EpisodeTable"]) -> "EpisodeTable":
-        """Several tables as one, in their order.
-
-        Raises:
-            ValueError: they hide different entries.
-        """
-        hidden = {tuple(table._hidden) for table in tables}
+        """Several tables as one, in their order; all hide the same entries."""
+        hidden = {table._hidden for table in tables}
         if len(hidden) > 1:
-            raise ValueError("tables that hide different entries cannot be joined")
+            raise ValueError(f"tables that hide different entries cannot be joined: {sorted(hidden)}")
         joined = cls.__new__(cls)
-        joined._hidden = hidden.pop() if hidden else ()
+        joined._hidden = hidden.pop()
         joined.shards = [shard for table in tables for shard in table.shards]
         joined.about = [row for table in tables for row in table.about]
         firsts = np.cumsum([0, *(len(table.shards) for table in tables)])
@@ -184,7 +180,7 @@ class EpisodeTable:
     def hiding(self, entries: Sequence[int]) -> "EpisodeTable":
         """The same episodes with these entries of their observations zero, as for one from whom the goal is hidden."""
         table = self.subset(range(len(self)))
-        table._hidden = [*self._hidden, *entries]
+        table._hidden = tuple(sorted({*self._hidden, *entries}))
         return table
 
     def __getitem__(self, i: int | np.integer) -> Episode:

@@ -5,6 +5,7 @@ from jaxtyping import Float
 
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.goals import Goals, Order
+from collectiverl.envs.hidden import HiddenGoals
 from collectiverl.envs.registry import suite_of
 from collectiverl.envs.suite import Backend, EnvOptions
 from collectiverl.types import EnvSpec
@@ -32,6 +33,7 @@ def make_envs(
     num_threads: int = 1,
     processes: bool = False,
     horizon: int | None = None,
+    goals_hidden: bool = False,
 ) -> VectorEnv:
     """`num_envs` environments of `task`.
 
@@ -43,6 +45,7 @@ def make_envs(
         num_threads: of EnvPool.
         processes: gives each environment of the reference simulator a process of its own.
         horizon: ends episodes sooner than the task's own time limit.
+        goals_hidden: the goal's entries of the observations are zero.
 
     Raises:
         UserError: EnvPool is asked for what it cannot do, or is not installed.
@@ -55,4 +58,5 @@ def make_envs(
         processes=processes,
         horizon=horizon,
     )
-    return suite_of(task).make(task, num_envs, options)
+    envs = suite_of(task).make(task, num_envs, options)
+    return HiddenGoals(envs) if goals_hidden else envs

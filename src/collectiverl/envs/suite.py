@@ -4,7 +4,7 @@ To add one, implement `Suite` in a file of its own and add a line to the table i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -67,6 +67,13 @@ class Suite(ABC):
     def benchmark(self, name: str) -> tuple[str, ...]:
         """The tasks of one of `benchmarks`, in their order."""
         raise KeyError(name)
+
+    def labeller(self, task: str, among: Collection[str]) -> str:
+        """The task whose script labels `task` for one policy of all tasks in `among`.
+
+        Another than `task` itself where some of them begin alike: two scripts would label one input differently.
+        """
+        return task
 
     @abstractmethod
     def spec(self, task: str) -> EnvSpec:

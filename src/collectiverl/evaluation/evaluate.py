@@ -21,6 +21,7 @@ class EvaluateConfig:
 
     goals: GoalSet | tuple[int, ...] = "all"  # all 50, the 40 for training, the 10 held out, or a list
     goal_seeds: int = 1  # sets of goals: those drawn with the seeds 0, 1, …
+    goals_hidden: bool = False  # observations do not show the goal
     num_envs: int = 10  # at most; a scripted policy is faster with fewer, a large network with more
 
     def __post_init__(self) -> None:
@@ -51,6 +52,7 @@ class Evaluation:
 
     task: str
     seed: int  # of the policy's training
+    goals_hidden: bool  # from the policy
     goals: tuple[int, ...]  # numbers of the task's fixed goals
     success_any: tuple[bool, ...]  # at any step: what Meta-World counts
     success_last: tuple[bool, ...]  # at the last step
@@ -88,7 +90,12 @@ class Evaluation:
 def evaluation_envs(task: str, config: EvaluateConfig) -> VectorEnv:
     """Environments that play the goals of `config` in order, on the suite's reference simulator."""
     return make.make_envs(
-        task, config.envs_used, goals=config.goal_indices, order="sequential", backend="metaworld"
+        task,
+        config.envs_used,
+        goals=config.goal_indices,
+        order="sequential",
+        backend="metaworld",
+        goals_hidden=config.goals_hidden,
     )
 
 
@@ -122,7 +129,7 @@ def evaluate(
     finally:
         if envs is None:
             used.close()
-    return _evaluation(task, seed, played)
+    return _evaluation(task, seed, config.goals_hidden, played)
 
 
 def _play(
@@ -142,10 +149,11 @@ def _play(
     return played
 
 
-def _evaluation(task: str, seed: int, played: Sequence[Episode]) -> Evaluation:
+def _evaluation(task: str, seed: int, goals_hidden: bool, played: Sequence[Episode]) -> Evaluation:
     return Evaluation(
         task=task,
         seed=seed,
+        goals_hidden=goals_hidden,
         goals=tuple(episode.goal for episode in played),
         success_any=tuple(bool(episode.success.any()) for episode in played),
         success_last=tuple(bool(episode.success[-1]) for episode in played),

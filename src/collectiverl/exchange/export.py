@@ -1,4 +1,4 @@
-"""`export`: a run's experts or its collective without episodes and logs, with a model card, to be given away."""
+"""`export`: copies a run's experts or its collective, with a model card, without episodes and logs."""
 
 import json
 import shutil
@@ -75,7 +75,7 @@ def _settings(run: Path) -> dict[str, Any]:
 
 
 def _summary_of_collective(run: Path) -> dict[str, Any]:
-    """Of the whole run, or of the run up to its collective."""
+    """The summary of the whole run, or of the run up to its collective."""
     for until in ("end", "collective"):
         if sealed.is_sealed(run / paths.summary(until)):
             return summary(run / paths.summary(until))

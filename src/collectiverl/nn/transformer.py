@@ -21,6 +21,7 @@ from collectiverl.nn.mlp import LayerNorm, Linear
 from collectiverl.nn.sequence import SequenceModel
 
 AS_MATRICES = 16  # entries of a head from which matrix products are faster than loops over the batch
+FALL = 0.05  # of a head's bias a step back, at first: some heads begin near, one sees all alike (Press et al. 2022)
 FAR = -1e9  # a logit that counts for nothing; minus infinity would make nan where a query sees no key
 
 
@@ -132,7 +133,8 @@ class Attention(eqx.Module):
         k_qkv, k_out = jax.random.split(key)
         self.qkv = Linear(dim, 3 * dim, key=k_qkv)
         self.out = Linear(dim, dim, key=k_out)
-        self.position = jnp.zeros((heads, reach))
+        slope = np.where(np.arange(heads) > 0, 2.0 ** (np.arange(heads) % 4 - 1), 0)
+        self.position = -FALL * jnp.asarray(slope[:, None] * np.arange(reach), jnp.float32)
         self.heads = heads
 
     def remember(self, x: Float[Array, "dim n B"]) -> Memory:

@@ -26,7 +26,7 @@ _progress: Any = None  # a worker's end of the progress queue
 
 
 class Progress(NamedTuple):
-    """How far a stage is. `done` of `total` in the stage's own units; `total` 0: it is over."""
+    """How far a stage is: `done` of `total` in units of the stage; `total` is 0 when it has ended."""
 
     out: str
     done: int
@@ -53,19 +53,19 @@ def use_threads(count: int) -> None:
 
 
 def _return_memory() -> None:
-    """Lets glibc give back what is freed: training an expert then peaks at 1.46 GB in place of 1.89.
+    """Lets glibc return freed memory: training an expert then peaks at 1.46 GB instead of 1.89.
 
-    Simulators come and go by the megabyte; above a fixed size each gets pages of its own, which left to itself
-    glibc stops doing, and threads share one heap.
+    Simulators allocate megabytes and free them. With a fixed threshold each large block gets pages of its own,
+    which glibc otherwise stops doing after the first frees; and threads share one heap.
     """
-    with contextlib.suppress(OSError, AttributeError):  # another C library has its own ways
+    with contextlib.suppress(OSError, AttributeError):  # another C library has no mallopt
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)
         libc.mallopt(M_ARENA_MAX, 1)
 
 
 def use_compilation_cache() -> None:
-    """Compiled programs outlive the process: the second run of anything starts at once."""
+    """Keeps compiled programs on disk, so that a later process does not compile them again."""
     import jax
 
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
@@ -146,7 +146,7 @@ def _drain(channel: Any, watch: Watch) -> None:
 
 
 def _start_worker(channel: Any, parent: int) -> None:
-    """Keeps to one thread, and will not outlive the parent."""
+    """Uses one thread, and ends when the parent process ends."""
     global _progress
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above

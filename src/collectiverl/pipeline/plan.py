@@ -8,6 +8,7 @@ from typing import Literal
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER
 from collectiverl.artifacts.validation import renamed
+from collectiverl.envs.scripted import has_script
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages.base import Stage, is_done
 from collectiverl.stages.buffers import Split, split_buffer_stage, split_online_buffer_stage
@@ -161,13 +162,22 @@ def _students(c: RunConfig) -> list[Stage[TrainStudent]]:
 
 def _evaluations(c: RunConfig, kinds: Sequence[PolicyKind]) -> list[Stage[Evaluate]]:
     """The evaluations of these kinds of policies, in this order."""
-    wanted = [Evaluate(kind="scripted", policy=f"scripted:{t}", task=t) for t in c.tasks]
+    wanted = [Evaluate(kind="scripted", policy=f"scripted:{t}", task=t) for t in c.tasks if has_script(t)]
     if c.experts != "scripted":
         wanted += [Evaluate(kind="expert", policy=paths.expert(t, c.seed), task=t) for t in c.tasks]
     wanted += [Evaluate(kind="collective", policy=COLLECTIVE, task=t) for t in c.tasks]
     wanted += [Evaluate(kind=s.config.kind, policy=s.out, task=s.config.task) for s in _students(c)]
     chosen = sorted((w for w in wanted if w.kind in kinds), key=lambda w: kinds.index(w.kind))
-    return [evaluate_stage(replace(w, evaluate=c.evaluate), c.seed) for w in chosen]
+    hidden = {"collective": c.goals_hidden}  # the others were trained with goals that they see
+    return [
+        evaluate_stage(
+            replace(
+                w, evaluate=replace(c.evaluate, goals_hidden=hidden.get(w.kind, c.evaluate.goals_hidden))
+            ),
+            c.seed,
+        )
+        for w in chosen
+    ]
 
 
 # -- what is left to do ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from collectiverl.collective.critic import CriticConfig
 from collectiverl.collective.online import OnlineConfig
+from collectiverl.collective.probing import ProbingConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.pipeline.config import RunConfig
@@ -59,14 +60,14 @@ def smoke() -> RunConfig:
             learner_rounds=2,
             learner_episodes=16,
             horizon=None,
-            first_updates=150,
-            updates=150,
+            first_updates=100,
+            round_updates=100,
         ),
         collective=CollectiveConfig(
             labels=1_000,
             encoder=EncoderConfig(window=8, dim=32, layers=1, heads=2, feedforward=64, dropout=0.0),
             segment=25,
-            updates=300,
+            updates=200,
             critic=CriticConfig(updates=100, batch_size=256),
             sac=replace(sac, width=64),
         ),
@@ -75,7 +76,7 @@ def smoke() -> RunConfig:
 
 
 def quickstart() -> RunConfig:
-    """Three easy tasks, their experts learned from scratch, in minutes on two cores."""
+    """Three easy tasks, with experts trained from scratch: minutes on two cores."""
     expert = TrainConfig(
         steps=160_000,
         eval_every=6_000,
@@ -93,7 +94,7 @@ def quickstart() -> RunConfig:
 
 
 def mt10() -> RunConfig:
-    """The ten tasks of MT10; their experts in under an hour on two cores, the three hard ones from demonstrations."""
+    """The ten tasks of MT10. Experts take under an hour on two cores; the three hard ones begin with demonstrations."""
     expert = TrainConfig(
         steps=500_000,
         stop_evaluations=3,
@@ -110,6 +111,17 @@ def mt10() -> RunConfig:
     )
 
 
+def mt10_hidden() -> RunConfig:
+    """The ten tasks of MT10 with their goals hidden: only rewards tell where to go, so they are always told."""
+    base = mt10()
+    return replace(
+        base,
+        goals_hidden=True,
+        student_tasks=(),
+        collective=replace(base.collective, probing=ProbingConfig(amplitude=0.5), unrewarded=0.0),
+    )
+
+
 def mt50() -> RunConfig:
     """The fifty tasks of MT50, taught by Meta-World's scripted policies."""
     base = mt10()
@@ -122,9 +134,17 @@ def mt50() -> RunConfig:
         mixed_skill=24,
         transformer=replace(base.transformer, updates=4_000, batch_size=256),
         online=replace(
-            base.online, expert_episodes=10, learner_episodes=9, learner_rounds=9, updates=250, num_envs=500
+            base.online,
+            expert_episodes=10,
+            learner_rounds=9,
+            learner_episodes=9,
+            horizon=300,
+            after_success=40,
+            first_updates=250,
+            round_updates=250,
+            num_envs=600,
         ),
-        collective=replace(base.collective, updates=1_000),
+        collective=replace(base.collective, differences=True, updates=1_000),
         evaluate=EvaluateConfig(),
     )
 
@@ -169,4 +189,11 @@ def reference() -> RunConfig:
     )
 
 
-PRESETS = {"smoke": smoke, "quickstart": quickstart, "mt10": mt10, "mt50": mt50, "reference": reference}
+PRESETS = {
+    "smoke": smoke,
+    "quickstart": quickstart,
+    "mt10": mt10,
+    "mt10-hidden": mt10_hidden,
+    "mt50": mt50,
+    "reference": reference,
+}

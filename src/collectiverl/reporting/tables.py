@@ -10,6 +10,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from collectiverl.envs.tasks import label
+
 make_table = partial(Table, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
 
 
@@ -151,7 +153,7 @@ def extensions_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table | str]
             f"{_mean(before.values()):.3f}",
             f"{_mean(row['after'][task] for task in before):.3f}",
             f"{row['forgetting']:+.3f}",
-            f"{row['worst'].removesuffix('-v3')} {row['worst_forgetting']:+.2f}",
+            f"{label(row['worst'])} {row['worst_forgetting']:+.2f}",
         )
     yield table
     last = rows[-1]["after"]

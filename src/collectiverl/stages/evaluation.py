@@ -66,4 +66,5 @@ def row(kind: str, result: Evaluation) -> dict[str, Any]:
         "interval": [round(float(bound), 4) for bound in result.interval],
         "return": round(result.return_mean, 2),
         "episodes": result.episodes,
+        "goals": "hidden" if result.goals_hidden else "visible",
     }

@@ -173,7 +173,7 @@ def training_summary(task: str, result: Result, *, origin: str = "scratch") -> d
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTogether:
-    """SAC experts of several tasks in one program: for a GPU, which one expert leaves idle."""
+    """SAC experts of several tasks in one program, for a GPU, which a single expert does not fill."""
 
     experts: tuple[TrainTask, ...]  # that differ in their tasks alone
 
@@ -206,7 +206,7 @@ def train_together(work: Work[TrainTogether]) -> dict[str, Any]:
 
 
 def take_expert_stage(config: TrainTask, together: str, seed: int) -> Stage[TrainTask]:
-    """Makes of one of the experts trained together what `train-task` would have left."""
+    """Copies one of the experts trained together to the folder that `train-task` would write."""
     return replace(train_task_stage(config, seed), function=take_expert, inputs={together: ""})
 
 

@@ -10,5 +10,5 @@ Task = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
 Tasks = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
 FLAT = tyro.conf.arg(name="")
 Flat = Annotated[T, FLAT]  # nested settings without the name of the field in front
-Optional = Annotated[T | None, tyro.conf.AvoidSubcommands]  # nested settings, or None
+OrNone = Annotated[T | None, tyro.conf.AvoidSubcommands]  # nested settings, or None
 Derived = Annotated[T, tyro.conf.Suppress, tyro.conf.AvoidSubcommands]  # not a flag: other settings decide

@@ -15,7 +15,7 @@ from collectiverl.sac.settings import TrainConfig
 from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.experts import TrainTask, train_agents, training_summary
-from collectiverl.stages.flags import Flat, Optional, Task
+from collectiverl.stages.flags import Flat, OrNone, Task
 from collectiverl.student.finetune import EmbeddedEnvs, FinetuningConfig, ReferencePolicy
 from collectiverl.student.prior_data import Played, PriorDataConfig, play
 from collectiverl.student.strategies import StrategyConfig, guidance
@@ -34,7 +34,7 @@ class TrainStudent:
     task: Task
     backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
     train: Flat[TrainConfig] = field(default_factory=TrainConfig)
-    strategy: Optional[StrategyConfig] = field(default_factory=StrategyConfig)  # None: plain SAC
+    strategy: OrNone[StrategyConfig] = field(default_factory=StrategyConfig)  # None: plain SAC
 
     def __post_init__(self) -> None:
         if self.strategy and "prior-data" in self.strategy.use:
@@ -94,7 +94,7 @@ def train_student(work: Work[TrainStudent]) -> dict[str, Any]:
     return training_summary(config.task, result, origin=origin) | lessons | {BEFORE: before}
 
 
-def guidance_of(work: Work[Any], task: str, strategy: StrategyConfig) -> Guidance:
+def guidance_of(work: Work, task: str, strategy: StrategyConfig) -> Guidance:
     """The help of the collective that the stage reads."""
     [folder] = work.inputs
     collective, networks, _ = load_collective(work.run / folder)

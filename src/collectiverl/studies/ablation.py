@@ -95,7 +95,7 @@ def _cloning(config: RunConfig) -> Any:
     """As many episodes of the teachers alone."""
     o = config.online
     episodes = o.expert_episodes + o.learner_rounds * o.learner_episodes
-    updates = o.first_updates + o.learner_rounds * o.updates
+    updates = o.first_updates + o.learner_rounds * o.round_updates
     return replace(o, expert_episodes=episodes, learner_rounds=0, first_updates=updates)
 
 

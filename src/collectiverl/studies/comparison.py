@@ -14,7 +14,7 @@ from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.metrics import read_metrics
 from collectiverl.artifacts.paths import COLLECTIVE, COMPARISON
 from collectiverl.artifacts.validation import at_least, renamed
-from collectiverl.envs.tasks import resolve
+from collectiverl.envs.tasks import label, resolve
 from collectiverl.evaluation.statistics import seeds_interval
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.pipeline.plan import unfinished
@@ -81,7 +81,7 @@ class ComparisonConfig:
 
     def of(self, task: str) -> str:
         """The collective that helps in a task: `push` and `push-v3` both stand for it."""
-        return self.collective.replace("{task}", task.removesuffix("-v3"))
+        return self.collective.replace("{task}", label(task))
 
     def train(self, base: TrainConfig) -> TrainConfig:
         return replace(
@@ -185,7 +185,7 @@ def summarize(run: Path, config: RunConfig, comparison: ComparisonConfig) -> dic
 
 
 def _with_earlier(run: Path, config: RunConfig, comparison: ComparisonConfig) -> ComparisonConfig:
-    """The same, with what earlier calls compared as well."""
+    """The same, with the tasks and strategies of earlier calls added."""
     comparison = replace(comparison, tasks=tasks(config, comparison))
     path = result_path(run, comparison)
     mine = ("tasks", "strategies")
@@ -230,7 +230,7 @@ def _row(run: Path, mine: Sequence[Cell], comparison: ComparisonConfig) -> dict[
         {"steps": [int(line["step"]) + b for line in log], "success": [line["eval/success"] for line in log]}
         for log, b in zip(map(read_metrics, folders), before, strict=True)
     ]
-    row["success"] = [curve["success"][-1] for curve in row["curves"]]  # the last one, which chose nothing
+    row["success"] = [curve["success"][-1] for curve in row["curves"]]  # of the last evaluation, not the best
     return row
 
 

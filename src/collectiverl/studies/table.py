@@ -12,7 +12,7 @@ S = TypeVar("S", contravariant=True)  # the settings of a study
 
 
 class Study(Protocol[S]):
-    """A module of this package: a question, as stages whose summaries make the rows of a table."""
+    """A module of this package: stages whose summaries make the rows of one table."""
 
     def stages(self, run: Path, config: RunConfig, settings: S, /) -> list[Stage]:
         """All stages, in an order in which they can be done; those that are done are not done again."""

@@ -1,6 +1,7 @@
 """The Meta-World suite: fifty tasks of a robot arm, in their third version."""
 
 import warnings
+from collections.abc import Collection
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -15,6 +16,13 @@ from collectiverl.types import EnvSpec, UserError
 
 VERSION = "-v3"
 VERSIONS = ("-v1", "-v2", VERSION)
+# Tasks that begin alike, and the one whose script solves all of them as well as each task's own does.
+ALIKE = {
+    "button-press-wall-v3": ("button-press-v3", "button-press-wall-v3"),
+    "button-press-topdown-wall-v3": ("button-press-topdown-v3", "button-press-topdown-wall-v3"),
+    "push-wall-v3": ("push-v3", "push-wall-v3"),
+    "pick-place-wall-v3": ("reach-v3", "reach-wall-v3", "pick-place-v3", "pick-place-wall-v3"),
+}
 RENAMED = {"peg-insertion-side": "peg-insert-side"}  # older names of tasks
 
 
@@ -38,6 +46,12 @@ class MetaworldSuite(Suite):
 
     def label(self, task: str) -> str:
         return task.removesuffix(VERSION)
+
+    def labeller(self, task: str, among: Collection[str]) -> str:
+        for one, group in ALIKE.items():
+            if task in group and len(set(group) & set(among)) > 1:
+                return one
+        return task
 
     def benchmark(self, name: str) -> tuple[str, ...]:
         import metaworld.env_dict

@@ -1,0 +1,167 @@
+"""The flags of the stages that lead from the experts to the collective."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Self
+
+import tyro
+
+from collectiverl.artifacts import validation
+from collectiverl.artifacts.sealed import is_sealed
+from collectiverl.cli.options import RunOptions
+from collectiverl.cli.stage_settings import SeededSettings, StageSettings, resolve_tasks
+from collectiverl.envs.tasks import canonical, resolve
+from collectiverl.pipeline import plan
+from collectiverl.pipeline.config import RunConfig
+from collectiverl.stages import collective, online, representation
+from collectiverl.stages.base import Stage
+from collectiverl.stages.flags import Flat, Task
+
+AUTO = "auto"  # the learner of the tasks' online distillation, if there is one
+
+
+# -- buffers -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitBuffer(SeededSettings):
+    """Split an expert's sampled episodes into training and validation, by whole episode."""
+
+    task: Task
+    fraction: float  # of the episodes, for validation
+
+    def __post_init__(self) -> None:
+        validation.fraction(self, "fraction")
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(options=options, seed=run.seed, task=tyro.MISSING, fraction=run.validation_fraction)
+
+    def resolved(self) -> Self:
+        return replace(self, task=canonical(self.task))
+
+    def run_config(self) -> RunConfig:
+        """The run's settings with these flags."""
+        return replace(self.options.base().resolved(), validation_fraction=self.fraction)
+
+    def stage(self) -> Stage:
+        return plan.split_buffer(self.run_config(), self.task, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOnlineBuffer(SplitBuffer):
+    """Split the episodes of online distillation into training and validation, by whole episode and phase."""
+
+    together: tuple[
+        str, ...
+    ] = ()  # all tasks that were distilled together; none: the task alone, or the run's
+
+    def stage(self) -> Stage:
+        run = self.run_config()
+        alone = is_sealed(self.options.folder / online.online_path((self.task,), self.seed))
+        together = resolve(self.together) or ((self.task,) if alone else run.tasks)
+        return plan.split_online_buffer(run, self.task, together, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineDistill(SeededSettings):
+    """Collect the episodes that the collective learns from, labelled by the experts.
+
+    First the experts play, then a learner of all tasks, which learns from all episodes so far.
+    """
+
+    config: Flat[online.OnlineDistill]
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(
+            options=options,
+            seed=run.seed,
+            config=replace(plan.online_distill(run), tasks=tyro.MISSING),
+        )
+
+    def resolved(self) -> Self:
+        return replace(self, config=replace(self.config, tasks=resolve_tasks(self.config.tasks)))
+
+    def stage(self) -> Stage:
+        return online.online_distill_stage(self.config, self.seed)
+
+
+# -- encoder and collective --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTransformer(SeededSettings):
+    """Train the trajectory transformer on all `buffer_distill` of the run, self-supervised."""
+
+    config: Flat[representation.TrainTransformer]
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        config = representation.TrainTransformer(tasks=(), transformer=run.transformer)
+        return cls(options=options, seed=run.seed, config=config)
+
+    def resolved(self) -> Self:
+        tasks = resolve_tasks(self.config.tasks or self.options.base().tasks)
+        return replace(self, config=replace(self.config, tasks=tasks))
+
+    def stage(self) -> Stage:
+        return representation.train_transformer_stage(self.config, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(SeededSettings):
+    """Judge an encoder on held-out episodes: probes, clusterings, reconstruction, pictures."""
+
+    config: Flat[representation.Probe]
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(options=options, seed=run.seed, config=representation.Probe(tasks=()))
+
+    def resolved(self) -> Self:
+        tasks = resolve_tasks(self.config.tasks or self.options.base().tasks)
+        return replace(self, config=replace(self.config, tasks=tasks))
+
+    def stage(self) -> Stage:
+        return representation.probe_stage(self.config, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillCollective(SeededSettings):
+    """Distil all experts of the run into one policy."""
+
+    config: Flat[collective.DistillCollective]
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        config = collective.DistillCollective(
+            tasks=(), learner=AUTO, goals_hidden=run.goals_hidden, collective=run.collective
+        )
+        return cls(options=options, seed=run.seed, config=config)
+
+    def resolved(self) -> Self:
+        """Without --learner: that of the tasks' online distillation, if they were distilled together."""
+        tasks = resolve_tasks(self.config.tasks or self.options.base().tasks)
+        learner = self.config.learner
+        if learner == AUTO:
+            together = online.online_path(tasks, self.seed)
+            learner = together if is_sealed(self.options.folder / together) else ""
+        return replace(self, config=replace(self.config, tasks=tasks, learner=learner))
+
+    def stage(self) -> Stage:
+        return collective.distill_collective_stage(self.config, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakeCollective(StageSettings):
+    """Copy a collective that comes with the package, or another run's, into this run, for its students."""
+
+    # or a run's folder
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")] = "mt10"
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(options=options)
+
+    def stage(self) -> Stage:
+        return collective.take_collective_stage(self.source)

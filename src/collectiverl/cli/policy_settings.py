@@ -1,0 +1,116 @@
+"""The flags of the stages of one task: experts, students, recorded episodes."""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Generic, Self, TypeVar
+
+import tyro
+
+from collectiverl.cli.options import RunOptions
+from collectiverl.cli.stage_settings import SeededSettings
+from collectiverl.envs.tasks import canonical
+from collectiverl.pipeline.config import RunConfig
+from collectiverl.stages import experts, recording, students
+from collectiverl.stages.base import Stage
+from collectiverl.stages.flags import Flat
+
+C = TypeVar("C")  # the config of the stage
+STEPS = tyro.conf.arg(metavar="[STEPS]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long a policy is trained."""
+
+    # environment steps, at most; the same as --steps
+    steps: Annotated[int | None, tyro.conf.Positional, STEPS] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(SeededSettings, Generic[C]):
+    """The flags of a command that trains one policy in one task."""
+
+    config: Flat[C]  # has `task` and `train`
+    length: Flat[Length] = field(default_factory=Length)
+
+    def resolved(self) -> Self:
+        config: Any = self.config
+        steps = config.train.steps if self.length.steps is None else self.length.steps
+        changes = {"task": canonical(config.task), "train": replace(config.train, steps=steps)}
+        return replace(self, config=replace(config, **changes))
+
+    def positionals(self) -> dict[str, str]:
+        return {} if self.length.steps is None else {"config.train.steps": "STEPS"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTask(TrainingSettings[experts.TrainTask]):
+    """Train one SAC expert. Samples of its training episodes are kept beside it, for the trajectory transformer."""
+
+    config: Flat[experts.TrainTask]
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        config = experts.TrainTask(task=tyro.MISSING, backend=run.backend, train=run.expert)
+        return cls(options=options, seed=run.seed, config=config)
+
+    def resolved(self) -> Self:
+        named = super().resolved()
+        demos = named.config.demos
+        if demos is None:
+            demos = self.options.base().resolved().demos_of(named.config.task)
+        return replace(named, config=replace(named.config, demos=demos))
+
+    def stage(self) -> Stage:
+        return experts.train_task_stage(self.config, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainStudent(TrainingSettings[students.TrainStudent]):
+    """Train a student on one task with the help of the collective; --strategy.use none is plain SAC."""
+
+    config: Flat[students.TrainStudent]
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        config = students.TrainStudent(
+            task=tyro.MISSING, backend=run.backend, train=run.student, strategy=run.strategy
+        )
+        return cls(options=options, seed=run.seed + 1, config=config)
+
+    def stage(self) -> Stage:
+        strategy = self.config.strategy
+        config = replace(self.config, strategy=strategy.active if strategy else None)
+        return students.train_student_stage(config, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneStudent(TrainingSettings[students.FinetuneStudent]):
+    """Continue SAC on the collective's own networks, in one task."""
+
+    config: Flat[students.FinetuneStudent]
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        config = students.FinetuneStudent(task=tyro.MISSING, backend=run.backend, train=run.student)
+        return cls(options=options, seed=run.seed + 1, config=config)
+
+    def stage(self) -> Stage:
+        return students.finetune_student_stage(self.config, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(SeededSettings):
+    """Record episodes of the random or the scripted policy, or of both, labelled by the scripted one."""
+
+    config: Flat[recording.Record]
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        config = recording.Record(task=tyro.MISSING, backend=run.backend)
+        return cls(options=options, seed=run.seed, config=config)
+
+    def resolved(self) -> Self:
+        return replace(self, config=replace(self.config, task=canonical(self.config.task)))
+
+    def stage(self) -> Stage:
+        return recording.record_stage(self.config, self.seed)
