@@ -21,12 +21,6 @@ from benchmarks.results import Table, _without_folder, facts
 
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.representation import objective
-from collectiverl.representation.batches import draw
-from collectiverl.representation.context import embed_all
-from collectiverl.representation.encoder import EncoderConfig
-from collectiverl.representation.losses import corrupt
-from collectiverl.representation.updates import TransformerConfig
 from collectiverl.sac import agent as sac
 from collectiverl.sac.updates import update_one
 from collectiverl.types import UserError
@@ -119,14 +113,6 @@ def test_environment_steps_are_transitions_not_calls():
     assert speed < 2 * envs.spec.horizon / (envs.spec.horizon + 1) / 1e-3
 
 
-def test_every_state_with_an_action_has_its_window():
-    data = encoder.episodes_in_memory(20)
-    first, end, context = encoder.every_window(data, 20)
-    assert len(first) == len(np.unique(end)) == data.length.sum()
-    assert set(end - first) == set(range(encoder.HORIZON))
-    assert set(context) == {20}
-
-
 def test_a_rate_by_the_cores_own_time_leaves_out_what_it_waits_for():
     def call():
         time.sleep(0.02)
@@ -136,20 +122,27 @@ def test_a_rate_by_the_cores_own_time_leaves_out_what_it_waits_for():
     assert rate(call, 1, 0.05) < 40
 
 
-def test_faster_is_more_windows_but_fewer_milliseconds():
-    speeds = {
-        ("acting", encoder.TWIN): {encoder.STEP: Spread((6.0,))},
-        ("acting", encoder.OURS): {encoder.STEP: Spread((2.0,))},
-        ("training", encoder.TWIN): {encoder.WINDOWS: Spread((100.0,))},
-        ("training", encoder.OURS): {encoder.WINDOWS: Spread((250.0,))},
+def test_the_encoders_table_is_by_what_is_measured():
+    results = {
+        encoder.named("self-supervised training", "gru"): {encoder.WINDOWS: Spread((250.0,))},
+        encoder.named("acting", "transformer"): {encoder.STEP: Spread((2.0,))},
+        encoder.named("acting", "gru"): {encoder.STEP: Spread((1.0,))},
     }
-    table = encoder.rows({encoder.named(what, "joint", model): s for (what, model), s in speeds.items()})
-    assert [(row[0], row[2], row[4]) for row in table] == [
-        ("training", encoder.OURS, "1.00x"),
-        ("training", encoder.TWIN, "2.50x"),
-        ("acting", encoder.OURS, "1.00x"),
-        ("acting", encoder.TWIN, "3.00x"),
+    assert encoder.rows(results) == [
+        ["acting", "gru", "1.0 core-ms a step"],
+        ["acting", "transformer", "2.0 core-ms a step"],
+        ["self-supervised training", "gru", "250 windows/core-s"],
     ]
+    assert len(encoder.measurements(encoder.Encoding())) == 3 * len(encoder.KINDS)
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("kind", encoder.KINDS)
+def test_each_work_of_the_encoder_is_measured(kind):
+    for name, (measure, _) in encoder.measurements(encoder.Encoding()).items():
+        if name.endswith(kind):
+            ((_, speed),) = measure(kind, 2, 0.01).items()
+            assert speed > 0
 
 
 def test_a_clock_counts_what_this_process_computes_and_stands_still_while_paused():
@@ -290,7 +283,7 @@ def test_bad_flags_get_a_message_and_exit_code_2(name, capsys, tmp_path):
         assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["learner", "loop", "encoder", "time_to_success"])
+@pytest.mark.parametrize("name", ["learner", "loop", "time_to_success"])
 def test_a_missing_peer_is_named(name, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(peers, "find_spec", lambda package: None)
     assert importlib.import_module(f"benchmarks.{name}").main(["--out", str(tmp_path)]) == 2
@@ -352,92 +345,6 @@ def test_a_peer_trains_on_a_full_buffer(peer):
     model = peers.filled_sac(peer, 6, 2, transitions=300)
     model.train(gradient_steps=2, batch_size=16)
     assert model.predict(np.zeros((3, 6), np.float32))[0].shape == (3, 2)
-
-
-@pytest.fixture(scope="module", params=["joint", "interleaved"])
-def twins(request):
-    """Our encoder and PyTorch's twin with its weights, settings and data."""
-    pytest.importorskip("torch")
-    config = TransformerConfig(encoder=EncoderConfig(layout=request.param, dropout=0.0))
-    data = encoder.episodes_in_memory(20)
-    ours = encoder.an_encoder(config.encoder, data)
-    return ours, encoder.a_twin(config.encoder, data), config, data
-
-
-@pytest.mark.bench
-def test_the_twin_has_as_many_parameters(twins):
-    ours, twin, *_ = twins
-    learned = eqx.tree_at(lambda e: (e.state_scale, e.reward_scale, e.change_scale), ours, (None,) * 3)
-    count = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(learned, eqx.is_array)))
-    assert sum(parameter.numel() for parameter in twin.parameters()) == count
-
-
-@pytest.mark.bench
-def test_the_twin_embeds_alike(twins):
-    from benchmarks import torch_training
-
-    ours, twin, config, data = twins
-    drawn = draw(data, np.random.default_rng(0), 64, config.encoder.window, config.prefix_fraction, "buffer")
-    numbers = drawn.first, drawn.end, drawn.context
-    rows = torch_training.TorchRows.of(data)
-    found = torch_training.embed_all(twin.eval(), rows, *numbers, batch=50)
-    np.testing.assert_allclose(found, embed_all(ours, data.rows, *numbers, batch=50), atol=1e-4)
-
-
-@pytest.mark.bench
-def test_the_twin_has_the_same_objective_and_gradient(twins):
-    import torch
-    from benchmarks import torch_training
-    from benchmarks.torch_encoder import Windows
-
-    ours, twin, config, data = twins
-    drawn = draw(data, np.random.default_rng(0), 64, config.encoder.window, config.prefix_fraction, "buffer")
-    model = objective.init_model(ours, config.objective, 4, 10, jax.random.key(1))
-    batch = objective.load(ours, data.rows, drawn, config.encoder.window)
-    key = jax.random.key(2)
-    others = jax.tree.map(lambda x: jax.numpy.roll(x, 1, axis=1), batch.windows)
-    masked = corrupt(batch.windows, others, jax.random.split(key)[0])
-
-    @eqx.filter_jit
-    @eqx.filter_value_and_grad(has_aux=True)
-    def learn(model):
-        return objective.loss(model, batch, key, config.objective, dropout=False)
-
-    (value, _), grad = learn(model)
-
-    def batch_first(standard):
-        columns = {
-            name: torch.from_numpy(np.array(x)).swapaxes(0, 1) for name, x in standard._asdict().items()
-        }
-        return Windows(**columns)
-
-    windows, hidden = batch_first(batch.windows), batch_first(masked[0])
-    places = torch.from_numpy(np.array(masked[1])).swapaxes(1, 2)
-    twin.zero_grad()
-    found = torch_training.objective(twin, windows, hidden, places, drawn, config)
-    found.backward()
-    assert found.item() == pytest.approx(float(value), rel=1e-4)
-    np.testing.assert_allclose(twin.cls.grad.numpy(), grad.encoder.body.cls, atol=1e-5)
-    np.testing.assert_allclose(twin.head.weight.grad.T.numpy(), grad.encoder.head.weight, atol=1e-5)
-
-
-@pytest.mark.bench
-def test_the_twin_learns():
-    torch = pytest.importorskip("torch")
-    from benchmarks.torch_training import TorchTrainer
-
-    config = TransformerConfig(updates=100, warmup=10, validation_every=20, checkpoint_every=20)
-    data, rng = encoder.episodes_in_memory(20), np.random.default_rng(0)
-    torch.manual_seed(0)
-    trainer = TorchTrainer(encoder.a_twin(config.encoder, data), data, config)
-    losses = [trainer.update(draw(data, rng, 64, 20, 0.25, "buffer")) for _ in range(40)]
-    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
-
-
-@pytest.mark.bench
-def test_the_twin_acts_on_its_context():
-    found = encoder.torch_act("joint", 3, 0.01)
-    assert found[encoder.STEP] > 0
 
 
 def test_where_results_lay_is_not_among_them():

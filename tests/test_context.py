@@ -1,19 +1,21 @@
-"""The running context is the window of the recorded episode, embedded; so are `gather` and `encode`."""
+"""Running windows are those of the recorded episode; so are `gather`, `encode` and `embed_every`."""
 
+from functools import partial
+
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from collectiverl.data.episodes import EpisodeTable, write
-from collectiverl.envs.make import make_envs
-from collectiverl.envs.rollout import EpisodeCollector, RandomPolicy, steps
 from collectiverl.representation.batches import gather, pack
-from collectiverl.representation.context import Context, encode
+from collectiverl.representation.context import begin_windows, embed_every, encode, push, reading
 from collectiverl.representation.encoder import EncoderConfig
+from collectiverl.types import Window
 from toy_buffers import STATE_INDEX, any_encoder, buffers
 
-NUM_ENVS = 3
 CONFIG = EncoderConfig(window=6, dim=8, layers=2, heads=2, feedforward=16)
+SHOWN = jnp.ones((1, 1), bool)
 
 
 @pytest.fixture(scope="module")
@@ -21,55 +23,61 @@ def encoder():
     return any_encoder(CONFIG)
 
 
-class Watching(RandomPolicy):
-    """Acts at random, and embeds what it sees as a policy that reads its context does."""
-
-    def __init__(self, context: Context):
-        super().__init__(action_dim=2, seed=0)
-        self.context, self.seen = context, []
-        self.reset, self.observe = context.reset, context.observe
-
-    def eval_action(self, observations):
-        self.seen.append(np.asarray(self.context.embed(observations)))
-        action = super().eval_action(observations)
-        self.context.acted(action)
-        return action
+def lived(episode):
+    """The steps of an episode as they come: what led to each state is known with it."""
+    state = jnp.asarray(episode.obs[:, list(STATE_INDEX)])
+    for t in range(len(episode)):
+        action = episode.action[t - 1] if t else np.zeros_like(episode.action[0])
+        reward = episode.reward[t - 1] if t else np.float32(np.nan)
+        yield Window(state[None, t, None], jnp.asarray(action)[None, None], jnp.full((1, 1), reward), SHOWN)
 
 
 @pytest.mark.parametrize("readout", ["cls", "last_state"])
-def test_the_running_context_is_the_recorded_window(encoder, readout, tmp_path):
-    envs = make_envs("toy-swap", NUM_ENVS)
-    policy = Watching(Context(encoder, STATE_INDEX, NUM_ENVS, readout=readout))
-    collector, played, owners = EpisodeCollector(envs, "random", 0), [], []
-    stream = steps(envs, policy, seed=0)
-    for _ in range(2 * envs.spec.horizon + 1):  # two episodes, and the reset between them
-        for owner, episode in collector.add(next(stream)):
-            owners.append(owner)
-            played.append(episode)
-    write(tmp_path, played)
-    recorded = encode(encoder, EpisodeTable.open(tmp_path), STATE_INDEX, batch=32, readout=readout)
-    lived, horizon = np.stack(policy.seen), envs.spec.horizon
-    for i, owner in enumerate(owners):
-        begin = (i // NUM_ENVS) * (horizon + 1)
-        np.testing.assert_allclose(
-            recorded[i * horizon : (i + 1) * horizon], lived[begin : begin + horizon, owner], atol=1e-5
-        )
+def test_the_running_window_is_the_recorded_one(encoder, readout):
+    """Two episodes, one after the other in the same environment."""
+    table = buffers()[0][2].subset([0, 5])
+    read = eqx.filter_jit(reading(encoder, readout))
+    windows, found = begin_windows(encoder, 1), []
+    for episode in table:
+        for t, step in enumerate(lived(episode)):
+            windows = push(windows, step, jnp.array([t == 0]))
+            found.append(read(windows)[0])
+    recorded = encode(encoder, table, STATE_INDEX, batch=32, readout=readout)
+    np.testing.assert_allclose(np.stack(found), recorded, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "gru"])
+def test_every_embedding_of_an_episode_is_that_of_the_running_encoder(kind):
+    encoder = any_encoder(EncoderConfig(kind=kind, window=6, dim=8, layers=2, heads=2, feedforward=16))
+    table = buffers()[0][1].subset([3, 1])
+    state, found = encoder.begin(1), []
+    step = eqx.filter_jit(type(encoder).step)
+    for episode in table:
+        for t, latest in enumerate(lived(episode)):
+            state, z = step(encoder, state, latest, jnp.array([t == 0]))
+            found.append(z[0])
+    np.testing.assert_allclose(np.stack(found), embed_every(encoder, table, STATE_INDEX), atol=1e-5)
 
 
 def test_a_reset_forgets_only_its_own_environment(encoder):
     rng = np.random.default_rng(0)
-    obs = rng.normal(size=(4, 2, 6)).astype(np.float32)
-    action, reward = rng.normal(size=(2, 2)).astype(np.float32), np.ones(2, np.float32)
-    context, fresh = (Context(encoder, STATE_INDEX, 2) for _ in range(2))
-    for at in range(3):
-        untouched = context.embed(obs[at])
-        context.acted(action)
-        context.observe(reward)
-    context.reset(np.array([True, False]))
-    z = context.embed(obs[3])
-    np.testing.assert_allclose(z[0], fresh.embed(obs[3])[0], atol=1e-6)
-    assert not np.allclose(z[1], fresh.embed(obs[3])[1], atol=1e-3)
-    assert not np.allclose(z[1], untouched[1], atol=1e-6)
+
+    def step():
+        columns = [rng.normal(size=(2, 1, *shape)) for shape in ((len(STATE_INDEX),), (2,), ())]
+        return Window(*(jnp.asarray(c, jnp.float32) for c in columns), jnp.ones((2, 1), bool))
+
+    running = begin_windows(encoder, 2)
+    for _ in range(3):
+        running = push(running, step(), jnp.zeros(2, bool))
+    last = step()
+    after = push(running, last, jnp.array([True, False]))
+    fresh = push(begin_windows(encoder, 2), last, jnp.zeros(2, bool))
+    np.testing.assert_array_equal(after.mask.sum(axis=1), [1, 4])
+    read = eqx.filter_jit(encoder)
+    np.testing.assert_allclose(read(after)[0], read(fresh)[0], atol=1e-6)
+    assert not np.allclose(read(after)[1], read(fresh)[1], atol=1e-3)
+    kept = jax.tree.map(lambda column: column[1], push(running, last, jnp.zeros(2, bool)))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[1], b), after, kept)
 
 
 def test_packed_windows_are_those_of_the_table():
@@ -93,3 +101,11 @@ def test_encoding_does_not_depend_on_the_batch(encoder):
     whole = encode(encoder, table, STATE_INDEX, batch=64)
     assert whole.shape == (len(table.column("action")), CONFIG.z_dim)
     np.testing.assert_allclose(encode(encoder, table, STATE_INDEX, batch=32), whole, atol=1e-6)
+
+
+def test_whole_episodes_are_embedded_alike_however_many_at_once(encoder, monkeypatch):
+    table = buffers()[0][0].subset(range(5))
+    embed = partial(embed_every, encoder, table, STATE_INDEX)
+    whole = embed()
+    monkeypatch.setattr("collectiverl.representation.context.AT_ONCE", 1)
+    np.testing.assert_allclose(embed(), whole, atol=1e-6)

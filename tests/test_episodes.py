@@ -175,7 +175,7 @@ def window_by_hand(episode, end, size, context):
         if at < 0 or at <= end - context:
             rows.append((np.zeros(2), np.zeros(A), 0.0, False))
         else:
-            led = (episode.action[at - 1], episode.reward[at - 1]) if at else (np.zeros(A), 0.0)
+            led = (episode.action[at - 1], episode.reward[at - 1]) if at else (np.zeros(A), np.nan)
             rows.append((episode.obs[at][list(STATE_INDEX)], *led, True))
     return [np.stack(column) for column in zip(*rows, strict=True)]
 
@@ -197,6 +197,38 @@ def test_windows_are_what_a_plain_loop_would_cut(tmp_path, shorten):
         by_hand = window_by_hand(table[episode[i]], end[i], size, context[i])
         for mine, other in zip(windows, by_hand, strict=True):
             np.testing.assert_array_equal(mine[i], other)
+
+
+# -- hidden entries ----------------------------------------------------------------------------------------
+
+
+def test_hidden_entries_read_as_zero_everywhere(tmp_path):
+    write(tmp_path, some_episodes(4))
+    table, hidden = EpisodeTable.open(tmp_path), (1, 2)
+    blind = table.hiding(hidden)
+    places = np.array([0, 3]), np.array([1, 1])
+    for shown, of in (
+        (blind[1].obs, table[1].obs),
+        (blind.subset([2, 1])[1].obs, table[1].obs),
+        (EpisodeTable.join([blind, blind])[5].obs, table[1].obs),
+        (blind.windows(*places, 2, range(O)).state, table.windows(*places, 2, range(O)).state),
+    ):
+        assert not shown[..., hidden].any()
+        assert of[..., hidden].any()
+        left = np.delete(np.arange(O), hidden)
+        np.testing.assert_array_equal(shown[..., left], of[..., left])
+
+
+def test_what_is_hidden_stays_hidden_when_tables_are_joined(tmp_path):
+    write(tmp_path, some_episodes(2))
+    table = EpisodeTable.open(tmp_path)
+    with pytest.raises(ValueError, match="hide different entries"):
+        EpisodeTable.join([table, table.hiding((1,))])
+    once, twice = table.hiding((2, 1)), table.hiding((1,)).hiding((1, 2))
+    assert len(EpisodeTable.join([once, twice])) == 2 * len(table)
+
+
+# -- damaged and missing files -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])

@@ -7,40 +7,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from collectiverl.collective.policy import Collective, CollectivePolicy
-from collectiverl.envs.make import make_envs, spec
+from collectiverl.collective.policy import CollectivePolicy
+from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import episodes
-from collectiverl.representation.encoder import EncoderConfig, init_encoder
 from collectiverl.sac import agent as sac
-from collectiverl.sac.agent import init_agent
 from collectiverl.sac.policy import AgentPolicy
 from collectiverl.sac.train import Trainer
 from collectiverl.student.finetune import EmbeddedEnvs, FinetuningConfig, ReferencePolicy
 from collectiverl.student.imitation import ImitationConfig
-from collectiverl.student.trained_encoder import with_agent, with_trained_encoder
-from collectiverl.types import ConfigError, UserError, ValueUnit
+from collectiverl.student.trained_encoder import pack, unpack, with_agent, with_trained_encoder
+from collectiverl.types import ConfigError, UserError, ValueUnit, Window
+from toy_buffers import OWN, any_collective, any_encoder
 from training import SAC, TRAIN, same
-
-SPEC = spec("toy-reach")
-ENCODER = EncoderConfig(window=4, dim=8, layers=1, heads=2, feedforward=8, dropout=0.0, z_dim=3)
 
 
 @pytest.fixture(scope="module")
 def collective():
-    k_agent, k_encoder = jax.random.split(jax.random.key(0))
-    return Collective(
-        agent=init_agent(ENCODER.z_dim + SPEC.state_dim, SPEC.action_dim, SAC, k_agent),
-        encoder=init_encoder(ENCODER, SPEC.state_dim, SPEC.action_dim, k_encoder),
-        clusters=None,
-        conditioning="cls",
-        tasks=("toy-reach",),
-        state_index=SPEC.state_index,
-    )
+    return any_collective("cls")
 
 
-@pytest.mark.parametrize("windows", [False, True])
-def test_what_is_tuned_begins_as_the_collective(collective, windows):
+@pytest.mark.parametrize(("name", "windows"), [("own", False), ("cls", False), ("cls", True)])
+def test_what_is_tuned_begins_as_the_collective(name, windows):
     """Embedded outside the agent or inside, it does what the collective does."""
+    collective = any_collective(name)
     agent = with_trained_encoder(collective) if windows else collective.agent
     ours = EmbeddedEnvs(
         make_envs("toy-reach", 3, goals=[0, 1, 2], order="sequential"), collective, windows=windows
@@ -77,14 +66,14 @@ def test_the_encoder_learns_only_if_it_may_and_scales_never(collective, windows)
     assert same(after.agent.normalizer, collective.agent.normalizer)
     assert same(after.encoder.head, collective.encoder.head) != windows
     assert same(after.encoder.tokens, collective.encoder.tokens) != windows
-    for scale in ("state_scale", "reward_scale", "change_scale"):
-        assert same(getattr(after.encoder, scale), getattr(collective.encoder, scale))
+    assert same(after.scales, collective.scales)
+    assert same(after.encoder.scales, collective.encoder.scales)
     assert jax.tree.structure(after) == jax.tree.structure(collective)
 
 
 def test_imitation_keeps_the_actor_near_the_collective(collective):
     obs = jnp.asarray(
-        np.random.default_rng(0).normal(size=(200, ENCODER.z_dim + SPEC.state_dim)), jnp.float32
+        np.random.default_rng(0).normal(size=(200, collective.agent.normalizer.feature_dim)), jnp.float32
     )
 
     def moved(weight):
@@ -94,10 +83,19 @@ def test_imitation_keeps_the_actor_near_the_collective(collective):
     assert moved(20.0) < 0.7 * moved(0.0)
 
 
-def test_without_an_encoder_there_is_none_to_train(collective):
-    blind = replace(collective, encoder=None, conditioning="zeros")
-    with pytest.raises(UserError, match="conditioned on zeros has no encoder"):
-        with_trained_encoder(blind)
+@pytest.mark.parametrize("name", ["zeros", "own", "cluster"])
+def test_only_a_windows_encoder_can_be_trained_so(name):
+    with pytest.raises(UserError, match=f"conditioned on {name} has no encoder that can be trained so"):
+        with_trained_encoder(any_collective(name))
+
+
+def test_windows_come_back_from_flat_observations():
+    rng, encoder = np.random.default_rng(0), any_encoder(OWN)
+    columns = [rng.normal(size=(3, OWN.window, *n)).astype(np.float32) for n in ((4,), (2,), ())]
+    window = Window(*map(jnp.asarray, columns), jnp.asarray(rng.random((3, OWN.window)) < 0.5))
+    window = window._replace(reward=window.reward.at[0, 2].set(jnp.nan))
+    found = unpack(pack(window), encoder)
+    jax.tree.map(np.testing.assert_array_equal, found, window)
 
 
 def test_a_rate_must_be_positive():

@@ -13,6 +13,7 @@ from collectiverl import load_policy
 from collectiverl.artifacts import sealed
 from collectiverl.cli import main
 from collectiverl.collective.policy import CollectivePolicy
+from collectiverl.envs.make import spec
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
 from collectiverl.policies import SHIPPED
@@ -42,6 +43,9 @@ def test_the_collective_is_whole_and_loaded_by_the_collections_name():
     policy = load_policy("mt10", task="push")
     assert isinstance(policy, CollectivePolicy)
     assert policy.collective.tasks == TASKS
+    assert policy.collective.conditioning.learns  # its encoder was trained with the actor
+    assert not policy.collective.goals_hidden
+    assert policy.collective.spec.state_index == spec("push-v3").state_index
     obs = np.random.default_rng(0).normal(size=(3, 39)).astype(np.float32)
     assert policy.eval_action(obs).shape == (3, 4)
     card, figures = (MT10 / "collective" / name for name in ("README.md", "figures.json"))

@@ -11,6 +11,7 @@ from sklearn import metrics
 from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.paths import TRANSFORMER
 from collectiverl.cli.progress import console
+from collectiverl.collective.policy import save_collective
 from collectiverl.data.episodes import write
 from collectiverl.reporting.probe import probe_tables
 from collectiverl.representation import samples
@@ -19,10 +20,21 @@ from collectiverl.representation.clusters import Clusters, fit_clusters
 from collectiverl.representation.encoder import save_encoder
 from collectiverl.representation.linear import confusion, most_confused, predict_tasks
 from collectiverl.representation.probe import probe
+from collectiverl.representation.scales import REWARD_INPUTS
 from collectiverl.stages.base import execute
 from collectiverl.stages.representation import PICTURES, Probe, probe_stage
 from collectiverl.types import UserError
-from toy_buffers import SMALL, STATE_INDEX, any_encoder, buffers, trained
+from toy_buffers import (
+    COLLECTIVE,
+    OWN,
+    SMALL,
+    SPEC,
+    STATE_INDEX,
+    any_collective,
+    any_encoder,
+    buffers,
+    trained,
+)
 
 
 def blobs(rng, per_blob=60):
@@ -87,7 +99,8 @@ def test_a_raw_window_holds_every_step_that_was_seen():
     actions = 2
     own = np.asarray(side.data.rows.action)[sample.first[:, None] + np.arange(3)]
     np.testing.assert_allclose(seen[..., :actions], own, rtol=1e-6)
-    states = seen[:, -1, actions + 1 : actions + 1 + len(STATE_INDEX)]
+    before = actions + REWARD_INPUTS
+    states = seen[:, -1, before : before + len(STATE_INDEX)]
     np.testing.assert_allclose(states, samples.last_states(encoder, side.data, sample), rtol=1e-5)
 
 
@@ -178,6 +191,28 @@ def test_another_encoder_and_another_buffer_are_judged_in_their_place(run):
     for picture in PICTURES.values():
         assert picture in files
         assert (run / stage.out / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_collective_from_which_goals_are_hidden_is_judged_without_them(run, monkeypatch):
+    judged = {}
+
+    def probe(encoder, training, validation, state_index, seed):
+        judged.update(encoder=encoder, tables=(*training, *validation))
+        raise Judged
+
+    monkeypatch.setattr("collectiverl.representation.probe.probe", probe)
+    for name, hidden in (("blind", True), ("seeing", False)):
+        with sealed.stage(run / name, name="distill-collective", config={}, inputs={}) as folder:
+            save_collective(folder, any_collective(goals_hidden=hidden), COLLECTIVE.sac, OWN)
+        with pytest.raises(Judged):
+            execute(run, probe_stage(Probe(tasks=TASKS, encoder=name), 0))
+        assert judged["encoder"].window == OWN.window
+        shown = [table[0].obs[:, SPEC.goal_index].any() for table in judged["tables"]]
+        assert any(shown) is not hidden
+
+
+class Judged(Exception):
+    pass
 
 
 def test_an_encoder_that_is_not_there_is_asked_for(run):

@@ -12,6 +12,7 @@ from collectiverl.collective.policy import Collective
 from collectiverl.envs.make import make_envs, spec
 from collectiverl.envs.rollout import RandomPolicy, steps
 from collectiverl.envs.toy import optimal_action
+from collectiverl.representation.scales import Scales
 from collectiverl.sac.agent import SACConfig, expert_of, init_agent
 from collectiverl.sac.help import Weights
 from collectiverl.student.cloning import CloningConfig, clone
@@ -35,13 +36,10 @@ SPEC = spec("toy-reach")
 def collective():
     """Fresh networks told the task: what they do is arbitrary, and enough."""
     config = SACConfig(width=16, log_std_min=-5.0, log_std_max=2.0)
-    agent = init_agent(len(TASKS) + SPEC.state_dim, SPEC.action_dim, config, jax.random.key(0))
-    return Collective(
-        agent=agent,
-        conditioning=TaskId(TASKS),
-        tasks=TASKS,
-        state_index=SPEC.state_index,
-    )
+    seen = len(TASKS) + Scales.identity(SPEC.state_dim).feature_dim
+    agent = init_agent(seen, SPEC.action_dim, config, jax.random.key(0))
+    scales = Scales.identity(SPEC.state_dim)
+    return Collective(agent=agent, conditioning=TaskId(TASKS), scales=scales, tasks=TASKS, spec=SPEC)
 
 
 def help_of(collective, *use, reward_scale=1.0, **settings):
@@ -65,10 +63,12 @@ def guided_steps(help, num_envs, count):
         context = help.observe(context, step)
 
 
-def seen_by_hand(collective, obs):
-    """What the collective's networks say, one environment at a time."""
-    for row in obs:
-        seen = jnp.asarray(np.concatenate([[1, 0], row[list(SPEC.state_index)]]).astype(np.float32))
+def seen_by_hand(collective, obs, before):
+    """What the collective's networks say, one environment at a time: of the task, the state, and its change."""
+    for row, last in zip(obs, obs if before is None else before, strict=True):
+        state = row[list(SPEC.state_index)]
+        change = state - last[list(SPEC.state_index)]
+        seen = jnp.asarray(np.concatenate([[1, 0], state, change]).astype(np.float32))
         gaussian = collective.agent.policy(seen)
         yield gaussian, float(collective.agent.q(seen, gaussian.mode))
 
@@ -102,16 +102,18 @@ def test_the_likelihood_is_one_at_the_mean_and_falls_from_there():
 @pytest.mark.parametrize("floor", [0.01, 3.0])
 def test_the_bonus_is_the_collectives_likelihood_of_each_action(collective, floor):
     help = help_of(collective, "likelihood", likelihood=LikelihoodConfig(sigma_floor=floor))
+    before = None
     for step, output, _ in guided_steps(help, TRAIN.num_envs, 3):
         bonus = help.bonus(step, output)
         assert bonus.shape == (TRAIN.num_envs,)
         assert np.all((bonus > 0) & (bonus <= 1))
-        for i, (gaussian, value) in enumerate(seen_by_hand(collective, step.obs)):
+        for i, (gaussian, value) in enumerate(seen_by_hand(collective, step.obs, before)):
             std = np.maximum(np.exp(gaussian.log_std), floor)
             by_hand = np.exp(-0.5 * np.sum(((step.action[i] - np.tanh(gaussian.mean)) / std) ** 2))
             assert bonus[i] == pytest.approx(by_hand, rel=1e-4, abs=1e-7)
             assert output.value[i] == pytest.approx(value, rel=1e-4, abs=1e-6)
             assert np.allclose(output.mean[i], gaussian.mode, atol=1e-5)
+        before = step.obs
 
 
 def test_the_collectives_value_is_in_units_of_the_environments_reward(collective):

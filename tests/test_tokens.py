@@ -14,25 +14,26 @@ from collectiverl.representation.encoder import (
     ABOUT,
     WEIGHTS,
     EncoderConfig,
-    fit_scales,
     load_encoder,
     save_encoder,
 )
-from collectiverl.representation.tokens import InterleavedTokens, JointTokens, Standard, parts_of
+from collectiverl.representation.scales import Standard
+from collectiverl.representation.tokens import InterleavedTokens, JointTokens, parts_of
 from collectiverl.types import UserError, Window
 from toy_buffers import any_encoder
 
 L, S, A = 6, 4, 2
 CONFIG = EncoderConfig(window=L, dim=8, layers=1, heads=2, feedforward=16)
-BARE = replace(CONFIG, rewards=False, changes=False)
+BARE = replace(CONFIG, rewards=False)
 KINDS = [
     CONFIG,
     replace(CONFIG, layout="interleaved"),
+    replace(CONFIG, dim=32),  # heads of 16 entries: attention is made of matrix products
     BARE,
     replace(CONFIG, kind="gru"),
     replace(BARE, kind="lstm"),
 ]
-IDS = ["joint", "interleaved", "bare", "gru", "lstm"]
+IDS = ["joint", "interleaved", "wide heads", "bare", "gru", "lstm"]
 
 
 def an_encoder(config=CONFIG):
@@ -66,6 +67,101 @@ def test_padding_never_changes_z(config):
     for garbage in (1e6, jnp.nan):
         dirty = [jnp.where(shown(column), column, garbage) for column in window[:3]]
         np.testing.assert_array_equal(encode(Window(*dirty, window.mask)), z)
+
+
+def trajectories(num=3, length=2 * L + 3, seed=0):
+    """Whole episodes; the rewards of some steps are unknown, as that of the first always is."""
+    rng = np.random.default_rng(seed)
+    columns = [
+        rng.normal(size=shape).astype(np.float32)
+        for shape in ((num, length, S), (num, length, A), (num, length))
+    ]
+    columns[1][:, 0] = 0
+    columns[2][:, 0] = columns[2][0, 4:7] = columns[2][1, -1] = np.nan
+    return Window(*map(jnp.asarray, columns), jnp.ones((num, length), bool))
+
+
+@cache
+def one_pass(config):
+    return eqx.filter_jit(an_encoder(config).every)
+
+
+@pytest.mark.parametrize("config", KINDS, ids=IDS)
+def test_one_pass_and_step_by_step_give_the_same_z(config):
+    """Episodes that begin at different times, longer than the window, rewards unknown in between."""
+    encoder, whole = an_encoder(config), trajectories()
+    num, length = whole.mask.shape
+    step, delay = eqx.filter_jit(type(encoder).step), np.array([0, 2, 5])
+    before = trajectories(seed=1)  # what the environments played until their episodes began
+    state, found = encoder.begin(num), []
+    for i in range(length + delay.max()):
+        at = np.clip(i - delay, 0, length - 1)
+        late = i - delay < 0
+
+        def latest(column, other, at=at, late=late, i=i):
+            place = np.arange(num)
+            old = other[place, min(i, length - 1)]
+            chosen = jnp.where(late.reshape(-1, *[1] * (old.ndim - 1)), old, column[place, at])
+            return chosen[:, None]
+
+        one = jax.tree.map(latest, whole, before)
+        state, z = step(encoder, state, one, jnp.asarray((i == 0) | (i == delay)))
+        found.append(z)
+    expected = one_pass(config)(whole)
+    for env, begin in enumerate(delay):
+        lived = np.stack(found)[begin : begin + length, env]
+        np.testing.assert_allclose(lived, expected[env], atol=1e-5)
+
+
+@pytest.mark.parametrize("config", KINDS, ids=IDS)
+def test_z_does_not_depend_on_what_comes_later(config):
+    whole = trajectories()
+    z, cut = one_pass(config)(whole), 4
+    later = [column.at[:, cut:].multiply(-1) for column in whole[:3]]
+    changed = one_pass(config)(Window(*later, whole.mask))
+    np.testing.assert_array_equal(changed[:, :cut], z[:, :cut])
+    assert (jnp.abs(changed - z)[:, cut:].max(axis=-1) > 1e-6).all()
+
+
+@pytest.mark.parametrize("config", KINDS[:4], ids=IDS[:4])
+def test_a_transformer_reads_its_window_and_no_more(config):
+    """One layer: the step before the window counts only through the change since then."""
+    whole = trajectories()
+    z = one_pass(config)(whole)[:, -1]
+
+    def changed(back):
+        columns = [column.at[:, -1 - back].multiply(-1) for column in whole[:3]]
+        return jnp.abs(one_pass(config)(Window(*columns, whole.mask))[:, -1] - z).max()
+
+    assert changed(L + 1) == 0
+    assert changed(L - 1) > 1e-6
+
+
+@pytest.mark.parametrize("config", [KINDS[0], KINDS[1], KINDS[4]], ids=["joint", "interleaved", "gru"])
+def test_the_last_embedding_of_one_pass_is_that_of_the_window(config):
+    """With one layer; with more, the first tokens of a window that is cut out know less."""
+    window = jax.tree.map(lambda column: column[:, :L], trajectories())
+    np.testing.assert_allclose(one_pass(config)(window)[:, -1], encoding(config)(window), atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [KINDS[0], KINDS[4]], ids=["transformer", "gru"])
+def test_an_unknown_reward_is_none_of_zero_and_breaks_no_gradient(config):
+    encoder, window = an_encoder(config), trajectories()
+    unknown = window._replace(reward=jnp.full_like(window.reward, jnp.nan))
+    zero = window._replace(reward=jnp.zeros_like(window.reward))
+    told = [one_pass(config)(w) for w in (unknown, zero, window)]
+    assert jnp.abs(told[0] - told[1]).max() > 1e-3
+    assert jnp.abs(told[0] - told[2]).max() > 1e-3
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def slope(encoder):
+        return jnp.sum(encoder.every(window)[..., 0] + encoder.every(unknown)[..., 1])
+
+    grads = slope(encoder)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+    assert jnp.abs(grads.head.weight).max() > 0
+    assert not any(jnp.abs(leaf).max() for leaf in jax.tree.leaves(grads.scales))
 
 
 @pytest.mark.parametrize("config", KINDS, ids=IDS)
@@ -111,23 +207,7 @@ def test_joint_tokens_are_one_a_step():
 
 
 def a_standard() -> Standard:
-    return an_encoder().standardize(a_window())
-
-
-def test_standardising_is_by_the_training_data_and_changes_by_theirs():
-    encoder = fit_scales(
-        an_encoder(),
-        np.float32([[0, 0, 0, 5], [2, 4, 6, 5]]),
-        np.float32([1, 3]),
-        np.float32([[1, 1, 1, 0], [-1, -1, -1, 0]]),
-    )
-    state = jnp.array([[9.0] * 4, [2, 4, 6, 5.05], [3, 4, 6, 5.05]])
-    standard = encoder.standardize(
-        Window(state, jnp.zeros((3, A)), jnp.array([9.0, 1, 3]), jnp.array([False, True, True]))
-    )
-    np.testing.assert_allclose(standard.state, [[0] * 4, [1, 1, 1, 1], [2, 1, 1, 1]], atol=1e-4)  # floor 0.05
-    np.testing.assert_allclose(standard.reward[:, 0], [0, -1, 1], atol=1e-6)
-    np.testing.assert_allclose(standard.change, [[0] * 4, [0] * 4, [1, 0, 0, 0]], atol=1e-6)
+    return an_encoder().scales(a_window())
 
 
 @pytest.mark.parametrize("config", KINDS, ids=IDS)

@@ -1,6 +1,6 @@
-"""Laws of the transformer and the recurrent encoders."""
+"""Laws of what reads a sequence: the causal transformer, the recurrent networks, and their parts."""
 
-from functools import partial
+from functools import cache, partial
 
 import equinox as eqx
 import jax
@@ -11,83 +11,177 @@ import pytest
 from collectiverl.nn.batch_last import normalize, project
 from collectiverl.nn.mlp import LayerNorm, Linear
 from collectiverl.nn.recurrent import Recurrent
-from collectiverl.nn.transformer import Attention, Transformer, attend, dropout
+from collectiverl.nn.transformer import AS_MATRICES, Attention, CLSTransformer, View, attend, dropout
 
-DIM, N = 8, 6
-TOKENS = jax.random.normal(jax.random.key(1), (DIM, N, 1))
+DIM, N, BATCH = 8, 6, 3
+REACH = 4  # tokens, itself included
+TOKENS = jax.random.normal(jax.random.key(1), (DIM, N, BATCH))
+ALL = jnp.ones((N, BATCH), bool)
 MASK = jnp.array([False, True, True, False, True, True])
-SHOWN = MASK[:, None]
+SHOWN = jnp.tile(MASK[:, None], BATCH)
+KINDS = ("transformer", "wide heads", "gru", "lstm")  # a wide head's attention is made of matrix products
 
 
-@pytest.fixture(scope="module")
-def transformer():
-    return Transformer(DIM, 2, 2, 16, 0.1, key=jax.random.key(0))
+@cache
+def a_model(kind, layers=2, reach=REACH):
+    """Biases by distance begin alike for all tokens; here they are drawn."""
+    key = jax.random.key(0)
+    if kind in ("gru", "lstm"):
+        return Recurrent(kind, DIM, layers, 0.0, key=key)
+    dim, heads = (2 * AS_MATRICES, 2) if kind == "wide heads" else (DIM, 2)
+    model = CLSTransformer(dim, layers, heads, 16, 0.1, reach, key=key)
+    keys = jax.random.split(key, layers)
+    drawn = [jax.random.normal(k, (heads, reach)) for k in keys]
+    return eqx.tree_at(lambda m: [b.attention.position for b in m.blocks], model, drawn)
 
 
-def test_hidden_tokens_influence_no_other(transformer):
-    garbage = jnp.where(SHOWN, TOKENS, 1e6)
-    np.testing.assert_array_equal(transformer(TOKENS, SHOWN)[:, MASK], transformer(garbage, SHOWN)[:, MASK])
+@cache
+def compiled(kind, name, **sizes):
+    return eqx.filter_jit(getattr(a_model(kind, **sizes), name))
 
 
-def test_hiding_a_token_is_leaving_it_out(transformer):
-    short = transformer(TOKENS[:, MASK], jnp.ones((4, 1), bool))
-    np.testing.assert_allclose(transformer(TOKENS, SHOWN)[:, MASK], short, atol=1e-5)
+def every(kind, x=None, mask=ALL, **sizes):
+    return compiled(kind, "every", **sizes)(tokens(kind) if x is None else x, mask)
 
 
-def test_sequences_of_a_batch_do_not_see_each_other(transformer):
-    batch = jax.random.normal(jax.random.key(2), (DIM, N, 3))
+def tokens(kind, length=N):
+    dim = 2 * AS_MATRICES if kind == "wide heads" else DIM
+    return jax.random.normal(jax.random.key(1), (dim, length, BATCH))
+
+
+# -- one pass, and token by token ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_pass_and_token_by_token_give_the_same(kind):
+    """Sequences that are longer than the reach, and one that begins anew on the way."""
+    length, anew = 11, 4
+    x, mask = tokens(kind, length), jnp.ones((length, BATCH), bool)
+    model, step = a_model(kind), compiled(kind, "step")
+    state, found = model.begin(BATCH), []
+    for i in range(length):
+        begins = jnp.array([i == 0, i in (0, anew), i == 0])
+        state, summary = step(state, x[:, i], begins)
+        found.append(summary)
+    found = jnp.stack(found, axis=1)
+    whole = every(kind, x, mask)
+    np.testing.assert_allclose(found[..., ::2], whole[..., ::2], atol=1e-5)
+    np.testing.assert_allclose(found[:, :anew, 1], whole[:, :anew, 1], atol=1e-5)
+    late = every(kind, jnp.roll(x, -anew, axis=1), mask)[:, : length - anew, 1]
+    np.testing.assert_allclose(found[:, anew:, 1], late, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_summary_does_not_depend_on_what_comes_later(kind):
+    changed = every(kind, tokens(kind).at[:, 3:].multiply(-1))
+    np.testing.assert_array_equal(changed[:, :3], every(kind)[:, :3])
+    assert (jnp.abs(changed - every(kind))[:, 3:].max(axis=0) > 1e-4).all()
+
+
+def test_a_token_sees_as_far_back_as_layers_times_reach():
+    """CLS reads in the last layer, so two layers see two reaches, less the place that they share."""
+    for layers, seen in ((1, REACH), (2, 2 * REACH - 1)):
+        length = seen + 1
+        x, mask = tokens("transformer", length), jnp.ones((length, BATCH), bool)
+        before = every("transformer", x, mask, layers=layers)[:, -1]
+        too_far = every("transformer", x.at[:, 0].multiply(-1), mask, layers=layers)[:, -1]
+        np.testing.assert_array_equal(too_far, before)
+        in_reach = every("transformer", x.at[:, 1].multiply(-1), mask, layers=layers)[:, -1]
+        assert jnp.abs(in_reach - before).max() > 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_summary_is_the_last_of_all(kind):
+    model, x = a_model(kind), tokens(kind)
+    summary, outputs = eqx.filter_jit(model)(x, SHOWN)
+    assert outputs.shape == x.shape
+    np.testing.assert_allclose(compiled(kind, "last")(x, SHOWN), summary, atol=1e-6)
+    np.testing.assert_allclose(every(kind, x, SHOWN)[:, -1], summary, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hidden_tokens_influence_nothing(kind):
+    garbage = jnp.where(SHOWN, tokens(kind), 1e6)
+    expected = every(kind, mask=SHOWN)[:, MASK]
+    np.testing.assert_array_equal(every(kind, garbage, SHOWN)[:, MASK], expected)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_a_recurrent_network_skips_what_is_hidden(kind):
+    short = every(kind, TOKENS[:, MASK], jnp.ones((4, BATCH), bool))
+    np.testing.assert_allclose(every(kind, mask=SHOWN)[:, MASK], short, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sequences_of_a_batch_do_not_see_each_other(kind):
     shown = jnp.stack([MASK, ~MASK, jnp.ones(N, bool)], axis=1)
-    together = transformer(batch, shown)
-    for i in range(3):
-        alone = transformer(batch[:, :, i : i + 1], shown[:, i : i + 1])
-        np.testing.assert_allclose(together[:, :, i : i + 1], alone, atol=1e-5)
+    together = every(kind, mask=shown)
+    for i in range(BATCH):
+        places = jnp.roll(jnp.arange(BATCH), -i)
+        moved = every(kind, tokens(kind)[..., places], shown[:, places])[..., 0]
+        np.testing.assert_allclose(moved, together[..., i], atol=1e-5)
 
 
-def test_the_first_output_alone_is_the_first_of_all(transformer):
-    shown = SHOWN.at[0].set(True)
-    np.testing.assert_allclose(transformer.first(TOKENS, shown), transformer(TOKENS, shown)[:, 0], atol=1e-6)
+def test_only_how_far_back_a_token_lies_counts():
+    """The same tokens later in a longer sequence have the same outputs, once they see no others."""
+    x = tokens("transformer", 2 * N)
+    later = every("transformer", x, jnp.ones((2 * N, BATCH), bool).at[:N].set(False))[:, N:]
+    np.testing.assert_allclose(later, every("transformer", x[:, N:]), atol=1e-5)
 
 
-def test_tokens_carry_no_order_of_their_own(transformer):
-    order, everything = jnp.array([3, 1, 0, 2, 5, 4]), jnp.ones((N, 1), bool)
-    shuffled = transformer(TOKENS[:, order], everything)
-    np.testing.assert_allclose(shuffled, transformer(TOKENS, everything)[:, order], atol=1e-5)
+def test_order_is_seen_by_the_distances_alone():
+    backwards = TOKENS[:, ::-1]
+    assert jnp.abs(every("transformer", backwards) - every("transformer"))[:, -1].max() > 1e-3
+    model = a_model("transformer", layers=1, reach=N)
+    flat = eqx.tree_at(lambda m: m.blocks[0].attention.position, model, jnp.zeros((2, N)))
+    np.testing.assert_allclose(flat.last(backwards, ALL), flat.last(TOKENS, ALL), atol=1e-5)
+
+
+def test_heads_begin_with_biases_that_fall_with_the_distance_but_for_one():
+    position = np.asarray(Attention(8, 4, 5, key=jax.random.key(0)).position)
+    assert not position[0].any()
+    assert not position[:, 0].any()
+    falls = np.diff(position[1:])
+    assert (falls < 0).all()
+    np.testing.assert_allclose(falls, np.broadcast_to(falls[:, :1], falls.shape), rtol=1e-5)
+    assert len(np.unique(falls[:, 0])) == 3
+
+
+# -- attention -----------------------------------------------------------------------------------------------
 
 
 def test_attention_by_hand():
-    attention = Attention(1, 1, key=jax.random.key(0))
-    one, zero = jnp.ones((1, 1)), jnp.zeros(1)
-    attention = _with(attention, jnp.array([[1.0, 1.0, 2.0]]), jnp.zeros(3), one, zero)
-    weight = np.exp([1.0, 2.0]) / np.exp([1.0, 2.0]).sum()
-    found = attention(jnp.array([[[1.0], [2.0]]]), jnp.ones((2, 1), bool), queries=1)
-    np.testing.assert_allclose(found, [[[weight @ [2.0, 4.0]]]], rtol=1e-6)
+    attention = Attention(1, 1, 2, key=jax.random.key(0))
+    places = lambda a: (a.qkv.weight, a.qkv.bias, a.out.weight, a.out.bias, a.position)  # noqa: E731
+    parts = jnp.array([[1.0, 1.0, 2.0]]), jnp.zeros(3), jnp.ones((1, 1)), jnp.zeros(1)
+    attention = eqx.tree_at(places, attention, (*parts, jnp.array([[0.5, -0.5]])))
+    x = jnp.array([[[1.0], [2.0]]])
+    view = View(jnp.ones((2, 1, 1), bool), np.array([[1], [0]]))
+    weight = np.exp([2.0 - 0.5, 4.0 + 0.5])  # the query is 2; the first token lies one back
+    expected = weight / weight.sum() @ [2.0, 4.0]
+    found = attention(x[:, 1:], attention.remember(x), view)
+    np.testing.assert_allclose(found, [[[expected]]], rtol=1e-6)
 
 
-def _with(attention, qkv, qkv_bias, out, out_bias):
-    def places(a):
-        return (a.qkv.weight, a.qkv.bias, a.out.weight, a.out.bias)
+def test_both_ways_to_attend_and_their_gradients_are_the_plain_ones():
+    k_query, k_key, k_value, k_bias = jax.random.split(jax.random.key(0), 4)
+    shown = jnp.arange(N)[:, None, None] <= jnp.arange(3)[None, :, None] + 2
+    shown = jnp.tile(shown, (1, 1, 5)).at[0, :, 0].set(False)
+    bias = jax.random.normal(k_bias, (2, N, 3))
 
-    return eqx.tree_at(places, attention, (qkv, qkv_bias, out, out_bias))
+    def plain(query, key, value, bias):
+        logits = jnp.einsum("hcqb,hckb->hkqb", query, key) + bias[..., None]
+        weight = jax.nn.softmax(jnp.where(shown, logits, -jnp.inf), axis=1)
+        return jnp.einsum("hkqb,hckb->hcqb", weight, value)
 
-
-def test_gradients_by_hand_are_those_of_automatic_differentiation():
-    k_query, k_key, k_value = jax.random.split(jax.random.key(0), 3)
-    query = jax.random.normal(k_query, (2, 4, 3, 5))
-    key, value = (jax.random.normal(k, (2, 4, N, 5)) for k in (k_key, k_value))
-    shown = jnp.tile(SHOWN, (1, 5))
-
-    def plain(query, key, value):
-        logits = jnp.where(shown, jnp.einsum("hcqb,hckb->hqkb", query, key), -jnp.inf)
-        return jnp.einsum("hqkb,hckb->hcqb", jax.nn.softmax(logits, axis=2), value)
-
-    def by_hand(query, key, value):
-        return attend(query, key, value, shown)
-
-    expected, pull = jax.vjp(plain, query, key, value)
-    found, pull_by_hand = jax.vjp(by_hand, query, key, value)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    for one, other in zip(pull_by_hand(jnp.cos(found)), pull(jnp.cos(expected)), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    for entries in (4, AS_MATRICES):
+        query = 0.3 * jax.random.normal(k_query, (2, entries, 3, 5))
+        key, value = (0.3 * jax.random.normal(k, (2, entries, N, 5)) for k in (k_key, k_value))
+        expected, pull = jax.vjp(plain, query, key, value, bias)
+        found, pull_ours = jax.vjp(lambda q, k, v, b: attend(q, k, v, shown, b), query, key, value, bias)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        for one, other in zip(pull_ours(jnp.cos(found)), pull(jnp.cos(expected)), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_layers_batch_last_are_those_of_one_token_with_their_gradients():
@@ -113,12 +207,3 @@ def test_dropout_keeps_the_mean_and_needs_a_key():
     assert abs(float(dropped.mean()) - 1) < 0.01
     assert abs(float((dropped == 0).mean()) - 0.1) < 0.01
     np.testing.assert_array_equal(dropout(ones, 0.1, None), ones)
-
-
-@pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_a_recurrent_encoder_skips_what_is_hidden(kind):
-    recurrent = Recurrent(kind, DIM, 2, 0.0, key=jax.random.key(0))
-    last, _ = recurrent(jnp.where(SHOWN, TOKENS, 1e6), SHOWN)
-    short, outputs = recurrent(TOKENS[:, MASK], jnp.ones((4, 1), bool))
-    np.testing.assert_allclose(last, short, atol=1e-6)
-    np.testing.assert_array_equal(short, outputs[:, -1])

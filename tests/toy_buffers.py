@@ -1,6 +1,8 @@
-"""Buffers of random episodes on the four toy tasks, and an encoder trained on them, shared by several tests."""
+"""Buffers of random episodes on the four toy tasks, and small encoders and collectives, shared by several tests."""
 
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -9,15 +11,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from collectiverl.data.episodes import EpisodeTable, write
+from collectiverl.collective.conditioning import ConditioningName
+from collectiverl.collective.critic import CriticConfig
+from collectiverl.collective.policy import Collective
+from collectiverl.collective.train import CollectiveConfig, fresh_collective
+from collectiverl.data.episodes import EpisodeTable, Shard, relabel, write
 from collectiverl.envs.make import make_envs, spec
 from collectiverl.envs.rollout import RandomPolicy, episodes
+from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.toy import MATRICES
-from collectiverl.representation.encoder import Encoder, EncoderConfig, fit_scales, init_encoder
+from collectiverl.representation.encoder import Encoder, EncoderConfig, init_encoder
+from collectiverl.representation.scales import Scales
 from collectiverl.representation.train import TransformerConfig, train
+from collectiverl.sac.agent import SACConfig
+from collectiverl.types import Episode
 
-STATE_INDEX = spec("toy-reach").state_index
+SPEC = spec("toy-reach")
+STATE_INDEX = SPEC.state_index
 SMALL = EncoderConfig(layers=1, heads=2, dropout=0.0)
+OWN = EncoderConfig(window=8, dim=16, layers=1, heads=2, feedforward=16, dropout=0.0, z_dim=4)
+COLLECTIVE = CollectiveConfig(
+    encoder=OWN,
+    differences=True,
+    labels=200,
+    segment=12,
+    updates=40,
+    warmup=10,
+    validation_every=10,
+    critic=CriticConfig(updates=100, batch_size=64, validation_every=50),
+    sac=SACConfig(width=16),
+)
 CONFIG = TransformerConfig(
     updates=600, batch_size=64, learning_rate=5e-3, validation_every=100, checkpoint_every=200, encoder=SMALL
 )
@@ -51,7 +74,41 @@ def trained() -> Encoder:
 def any_encoder(config: EncoderConfig, state_dim: int = len(STATE_INDEX), action_dim: int = 2) -> Encoder:
     """Weights and statistics drawn at random: initialising takes seconds to compile, and these will do."""
     rng = np.random.default_rng(0)
-    like = eqx.filter_eval_shape(init_encoder, config, state_dim, action_dim, jax.random.key(0))
+    points = SPEC.points if state_dim == len(STATE_INDEX) else ()
+    like = eqx.filter_eval_shape(init_encoder, config, state_dim, action_dim, jax.random.key(0), points)
     encoder = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.4, leaf.shape), leaf.dtype), like)
-    shapes = ((50, state_dim), (50,), (50, state_dim))
-    return fit_scales(encoder, *(rng.normal(2, 3, shape).astype(np.float32) for shape in shapes))
+    states, rewards = rng.normal(2, 3, (50, state_dim)), rng.normal(2, 3, 50)
+    columns = (states, rewards, np.diff(states, axis=0), np.diff(rewards))
+    scales = Scales.fit(*(column.astype(np.float32) for column in columns), points)
+    return eqx.tree_at(lambda e: e.scales, encoder, scales)
+
+
+# -- labelled episodes, and a collective that is made for them ------------------------------------------------
+
+
+@cache
+def labelled(per_task: int = 6) -> tuple[EpisodeTable, EpisodeTable]:
+    """Training and validation episodes of the four tasks, random actions, labelled by the scripts."""
+
+    def table(tables: Sequence[EpisodeTable]) -> EpisodeTable:
+        played = (e for t in tables for e in t.subset(range(min(per_task, len(t)))))
+        return EpisodeTable([Shard.of(list(relabel(played, by_script)))])
+
+    training, validation = buffers()
+    return table(training), table(validation)
+
+
+def by_script(episode: Episode):
+    return ScriptedPolicy((episode.task,)).label(episode.obs[:-1], episode.action)
+
+
+@cache
+def any_collective(name: ConditioningName = "own", *, goals_hidden: bool = False) -> Collective:
+    """Fresh networks on the statistics of the labelled episodes."""
+    return fresh_collective(
+        labelled()[0].hiding(SPEC.goal_index if goals_hidden else ()),
+        replace(COLLECTIVE, conditioning=name),
+        SPEC,
+        transformer=any_encoder(OWN),
+        goals_hidden=goals_hidden,
+    )

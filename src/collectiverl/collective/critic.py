@@ -138,8 +138,13 @@ def distil(
     seed: int,
     log: MetricsLog | None,
     report: Report,
+    before: int = 0,
 ) -> Collective:
-    """The collective with the critic of the least error on held-out episodes; `z` stays as it is."""
+    """The collective with the critic of the least error on held-out episodes; `z` stays as it is.
+
+    Args:
+        before: updates that were made before these, as the log counts.
+    """
     if not config.updates:
         return collective
     data, held_out = Steps(training, collective), Steps(validation, collective)
@@ -155,7 +160,7 @@ def distil(
         if error <= least:
             best, least = critic, error
         if log:
-            log.write(done, {"critic/loss": loss, "critic/validation": error})
+            log.write(before + done, {"critic/loss": loss, "critic/validation": error})
         report(done, config.updates, f"critic {error:.3f}")
     return eqx.tree_at(lambda c: c.agent.critic, collective, best)
 

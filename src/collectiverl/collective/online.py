@@ -39,7 +39,7 @@ from collectiverl.envs.rollout import RandomPolicy
 from collectiverl.representation.encoder import Encoder
 from collectiverl.types import ConfigError, EnvSpec, Episode, Policy, TeachingPolicy
 
-PLAY, MIX, NOISE, LEARNER = 0, 1, 2, 3  # streams of random numbers
+PLAY, MIX, NOISE, LEARNER, RANDOM = 0, 1, 2, 3, 4  # streams of random numbers
 DEVIATION = 0.5  # of the noise in experts' episodes
 FIRST_SHARE, SHARE = 0.5, 0.3  # of the stretches, for the teacher: in the learner's first round, and later
 WHOLE = 0.2  # share of the episodes that go on after a success all the same
@@ -210,8 +210,8 @@ class OnlineDistillation:
     def _play(
         self, phase: str, wanted: Mapping[str, int], policy: Callable[[Sequence[str], int], Policy]
     ) -> list[Episode]:
-        """One round of labelled episodes, ordered by task."""
-        seed, total = self._round_seed(PLAY), sum(wanted.values())
+        """One round of labelled episodes, ordered by task; random actions have starts of their own."""
+        seed, total = self._round_seed(RANDOM if phase == "random" else PLAY), sum(wanted.values())
         played: list[Episode] = []
         parts = play_together(
             self.make_envs,
@@ -241,9 +241,9 @@ class OnlineDistillation:
 
     def sides(self) -> Sides:
         """What is rehearsed and what was collected, for training and for validation, one table a task."""
-        known = self.rehearsal
-        training, validation = (list(known.training), list(known.validation)) if known else ([], [])
         hidden = self.spec.goal_index if self.goals_hidden else ()
+        known = (self.rehearsal.training, self.rehearsal.validation) if self.rehearsal else ((), ())
+        training, validation = ([table.hiding(hidden) for table in side] for side in known)
         for task in self.tasks:
             mine = EpisodeTable([Shard.of([e for e in self.collected if e.task == task])]).hiding(hidden)
             learned, kept = split(mine.about, fraction=self.held_out, seed=self.seed)

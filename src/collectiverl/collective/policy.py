@@ -82,7 +82,7 @@ class Collective(eqx.Module):
         condition = self.conditioning.begin(num_envs, tasks)
         return Running(condition, latest, np.ones(num_envs, bool), action, unknown)
 
-    def see(self, running: Running, obs: Float[np.ndarray, "N O"]) -> tuple[Running, Float[Array, "N Z+F"]]:
+    def see(self, running: Running, obs: Float[np.ndarray, "N O"]) -> tuple[Running, Float[Array, "N seen"]]:
         """Takes in the observations; what the networks see of them.
 
         Say what was done and earned with `Running.acted` and `Running.rewarded` before the next. Rewards that are
@@ -111,7 +111,7 @@ def visible_state(
 @eqx.filter_jit
 def advance(
     collective: Collective, condition: Any, before: Window, latest: Window, begins: Bool[Array, "N"]
-) -> tuple[Any, Float[Array, "N Z+F"]]:
+) -> tuple[Any, Float[Array, "N seen"]]:
     """One more step of each trajectory (windows of length 1): the conditioning's state, and what the networks see."""
     condition, z = collective.conditioning.step(condition, latest, begins)
     before = before._replace(mask=before.mask & ~begins[:, None])
@@ -142,7 +142,7 @@ class CollectivePolicy:
         self.executed(action)
         return action
 
-    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N Z+F"]:
+    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N seen"]:
         assert self.running is not None
         self.running, seen = self.collective.see(self.running, observations)
         return seen
@@ -172,7 +172,7 @@ class Shuffled(CollectivePolicy):
         super().__init__(collective, tasks)
         self.shift = shift
 
-    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N Z+F"]:
+    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N seen"]:
         z, features = jnp.split(super()._seen(observations), [self.collective.condition_dim], axis=-1)
         return jnp.concatenate([jnp.roll(z, self.shift, axis=0), features], axis=-1)
 
@@ -212,9 +212,9 @@ def _encoder_config(about: Mapping[str, Any]) -> EncoderConfig | None:
 def _blank(about: Mapping[str, Any], key: PRNGKeyArray) -> Collective:
     k_agent, k_encoder = jax.random.split(key)
     spec = EnvSpec(**{name: _hashable(value) for name, value in about["spec"].items()})
-    scales, encoder = Scales.identity(spec.state_dim, about["points"]), _encoder_config(about)
-    sizes = spec.state_dim, spec.action_dim
-    reader = init_encoder(encoder, *sizes, k_encoder, about["points"]) if encoder else None
+    points, encoder = _hashable(about["points"]), _encoder_config(about)
+    scales, sizes = Scales.identity(spec.state_dim, points), (spec.state_dim, spec.action_dim)
+    reader = init_encoder(encoder, *sizes, k_encoder, points) if encoder else None
     seen = about["condition_dim"] + scales.feature_dim
     return Collective(
         agent=init_agent(seen, spec.action_dim, SACConfig(**about["sac"]), k_agent),

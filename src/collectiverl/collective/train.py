@@ -244,6 +244,7 @@ def distil(
             seed=seed,
             log=log,
             report=partial_report(report, total, config.updates),
+            before=config.updates,
         )
     return last, actor.progress.best
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from collectiverl.artifacts import sealed
 from collectiverl.types import Episode, Labels, UserError, ValueUnit, Window
@@ -148,7 +148,7 @@ class EpisodeTable:
     @classmethod
     def join(cls, tables: Sequence["EpisodeTable"]) -> "EpisodeTable":
         """Several tables as one, in their order; all hide the same entries."""
-        hidden = {tuple(table._hidden) for table in tables}
+        hidden = {table._hidden for table in tables}
         if len(hidden) > 1:
             raise ValueError(f"tables that hide different entries cannot be joined: {sorted(hidden)}")
         joined = cls.__new__(cls)
@@ -180,7 +180,7 @@ class EpisodeTable:
     def hiding(self, entries: Sequence[int]) -> "EpisodeTable":
         """The same episodes with these entries of their observations zero, as for one from whom the goal is hidden."""
         table = self.subset(range(len(self)))
-        table._hidden = (*self._hidden, *entries)
+        table._hidden = tuple(sorted({*self._hidden, *entries}))
         return table
 
     def __getitem__(self, i: int | np.integer) -> Episode:
@@ -268,11 +268,11 @@ class EpisodeTable:
         return Window(
             np.where(shown[..., None], state, 0),
             np.where(has_action[..., None], action, 0),
-            np.where(has_action, reward, 0),
+            np.where(has_action, reward, np.where(shown, np.float32(np.nan), np.float32(0))),
             shown,
         )
 
-    def column(self, name: str, missing: float | None = None) -> Float[np.ndarray, "steps ..."]:
+    def column(self, name: str, missing: float | None = None) -> Shaped[np.ndarray, "steps ..."]:
         """A per-step column of all episodes, one behind the other.
 
         Shards without it give `missing`, or, where that is None, a UserError.

@@ -72,11 +72,9 @@ class EpisodeCollector:
 
     def _is_cut(self, i: int) -> bool:
         first = self.succeeded[i]
-        return (
-            self.after_success is not None
-            and first is not None
-            and len(self.running[i]) >= first + self.after_success[i]
-        )
+        if self.after_success is None or first is None:
+            return False
+        return len(self.running[i]) >= first + int(self.after_success[i])
 
     def _finish(self, i: int, result: StepResult) -> Episode:
         obs, action, reward, success = zip(*self.running[i], strict=True)

@@ -198,7 +198,8 @@ def load_encoder(folder: Path) -> tuple[Encoder, EncoderConfig]:
 
     def make(about: Mapping[str, Any], key: PRNGKeyArray) -> Encoder:
         sizes = about["state_dim"], about["action_dim"]
-        return init_encoder(EncoderConfig(**about["encoder"]), *sizes, key, about["points"])
+        points = [tuple(point) for point in about["points"]]
+        return init_encoder(EncoderConfig(**about["encoder"]), *sizes, key, points)
 
     encoder, about = load_module(folder, about=ABOUT, weights=WEIGHTS, make=make)
     return encoder, EncoderConfig(**about["encoder"])

@@ -77,9 +77,9 @@ class Scales(eqx.Module):
     def fit(
         cls,
         states: Float[np.ndarray, "rows S"],
-        rewards: Float[np.ndarray, "rows"],
+        rewards: Float[np.ndarray, "known"],
         changes: Float[np.ndarray, "steps S"],
-        reward_changes: Float[np.ndarray, "steps"],
+        reward_changes: Float[np.ndarray, "known_changes"],
         points: Sequence[Point] = (),
     ) -> "Scales":
         """Changes are not centred: a state that rests must read as zero."""

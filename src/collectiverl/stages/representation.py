@@ -86,8 +86,9 @@ def probe_encoder(work: Work[Probe]) -> dict[str, Any]:
     from collectiverl.representation.probe import probe
 
     config = work.config
-    training, validation = open_buffers(work.run, config.buffer, config.tasks, work.seed)
-    encoder = _encoder_in(work.run / config.encoder)
+    encoder, hidden = _encoder_in(work.run / config.encoder)
+    buffers = open_buffers(work.run, config.buffer, config.tasks, work.seed)
+    training, validation = ([table.hiding(hidden) for table in side] for side in buffers)
     state_index = spec(config.tasks[0]).state_index
     numbers, points = probe(encoder, training, validation, state_index, seed=work.seed)
     pictures.draw_accuracy(work.folder / PICTURES["accuracy"], numbers)
@@ -96,13 +97,14 @@ def probe_encoder(work: Work[Probe]) -> dict[str, Any]:
     return {"encoder": config.encoder, "buffer": config.buffer, **numbers}
 
 
-def _encoder_in(folder: Path) -> Encoder:
+def _encoder_in(folder: Path) -> tuple[Encoder, tuple[int, ...]]:
+    """The encoder in a folder, and the entries of the observations that are hidden from it."""
     if (folder / ABOUT).is_file():
-        return load_encoder(folder)[0]
-    encoder = load_collective(folder)[0].encoder if (folder / COLLECTIVE_ABOUT).is_file() else None
-    if encoder is None:
+        return load_encoder(folder)[0], ()
+    collective = load_collective(folder)[0] if (folder / COLLECTIVE_ABOUT).is_file() else None
+    if collective is None or collective.encoder is None:
         raise UserError(f"{folder} holds no encoder: pass --encoder with a folder that does")
-    return encoder
+    return collective.encoder, collective.spec.goal_index if collective.goals_hidden else ()
 
 
 def encoder_input(encoder: str) -> dict[str, str]:

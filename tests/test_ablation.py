@@ -1,0 +1,141 @@
+"""The ablation: every row differs from the run in one thing; a row collects, distils and plays; and its stages."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from collectiverl.artifacts import paths, sealed
+from collectiverl.collective.conditioning import ConditioningName
+from collectiverl.collective.policy import load_collective, save_collective
+from collectiverl.data.episodes import write
+from collectiverl.pipeline.presets import smoke
+from collectiverl.stages.ablation import Ablation, ablation_stage, judged, play
+from collectiverl.stages.base import execute
+from collectiverl.stages.collective import DistillCollective, distill_collective_stage
+from collectiverl.studies.ablation import GROUPS, AblationConfig, chosen, rows, stages
+from collectiverl.types import ConfigError, UserError
+from toy_buffers import COLLECTIVE, OWN, any_collective, labelled
+from training import same
+
+TASKS = ("toy-reach", "toy-swap")
+CONFIG = replace(
+    smoke(),
+    tasks=TASKS,
+    experts="scripted",
+    online=replace(
+        smoke().online,
+        random_episodes=0,
+        expert_episodes=4,
+        learner_rounds=1,
+        learner_episodes=4,
+        first_updates=10,
+        round_updates=10,
+    ),
+    collective=replace(COLLECTIVE, updates=10),
+)
+ROW = next(rows(CONFIG, AblationConfig(episodes=3), seed=0))
+
+
+def differences(row: Ablation) -> set[str]:
+    """What differs from the default row, by name."""
+    fields = {"collective", "online", "goals_hidden", "shuffled", "told"}
+    return {name for name in fields if getattr(row, name) != getattr(ROW, name)}
+
+
+def test_every_row_differs_from_the_run_in_one_thing():
+    table = list(rows(CONFIG, AblationConfig(), seed=0))
+    assert not differences(table[0])
+    assert all(len(differences(row)) == 1 for row in table[1:])
+    assert {row.group for row in table} == set(GROUPS)
+    assert max(Counter((row.group, row.variant) for row in table).values()) == 1
+    conditionings = {row.variant for row in table if row.group == "conditioning"} | {"own"}
+    assert conditionings == {*get_args(ConditioningName), "shuffled"}
+
+
+def test_rows_are_chosen_by_group_and_name():
+    found = chosen(CONFIG, AblationConfig(only=("window", "z"), rows=("window_5", "z_16"), seeds=2))
+    assert [(row.variant, row.seed) for row in found] == [
+        ("window_5", 0),
+        ("z_16", 0),
+        ("window_5", 1),
+        ("z_16", 1),
+    ]
+    assert found[0].collective.encoder.window == 5
+    outs = [stage.out for stage in stages(None, CONFIG, AblationConfig())]
+    assert len(set(outs)) == len(outs)
+    with pytest.raises(ConfigError, match="only: nonsense: choose some of default, conditioning"):
+        AblationConfig(only=("nonsense",))
+
+
+def test_only_rows_that_read_the_transformer_need_it():
+    for row in rows(CONFIG, AblationConfig(), seed=0):
+        needed = paths.TRANSFORMER in ablation_stage(row, 0).inputs
+        assert needed is (row.variant in ("tuned", "cls", "last_state", "cluster"))
+
+
+def test_a_row_collects_distils_and_plays(tmp_path):
+    found = execute(tmp_path, ablation_stage(replace(ROW, goals_hidden=True), 0))
+    assert found["episodes"] == 3 * len(TASKS)
+    assert found["collected"] == (4 + 4) * len(TASKS)
+    assert 0 <= found["success_last"] <= found["success_any"] <= 1
+    assert found["success_any"] == pytest.approx(np.mean(list(found["by_task"].values())))
+    assert found["validation_loss"] > 0
+
+
+def test_rewards_that_are_not_told_and_exchanged_embeddings_change_what_is_done():
+    collective = any_collective()
+
+    def actions(**changes):
+        played = play(collective, replace(ROW, **changes))
+        assert [e.task for e in played] == [task for task in TASKS for _ in range(3)]
+        assert judged(played, TASKS)["episodes"] == len(played)
+        return np.stack([e.action[5] for e in played])
+
+    plain = actions()
+    np.testing.assert_array_equal(actions(), plain)
+    assert not np.allclose(actions(told=False), plain, atol=1e-4)
+    assert not np.allclose(actions(shuffled=True), plain, atol=1e-4)
+
+
+# -- distill-collective --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run's online buffers, and a learner that left them."""
+    root = tmp_path_factory.mktemp("runs") / "r"
+    for task in TASKS:
+        out = root / paths.buffer("online_buffer", task, 0)
+        with sealed.stage(out, name="split", config={}, inputs={}) as folder:
+            for side, table in zip(("train", "validation"), labelled(), strict=True):
+                write(folder / side, [e for e in table if e.task == task])
+    with sealed.stage(root / "learner", name="online-distill", config={}, inputs={}) as folder:
+        save_collective(folder, any_collective(), COLLECTIVE.sac, OWN)
+    return root
+
+
+def distilled(run, **changes):
+    config = DistillCollective(tasks=TASKS, collective=replace(COLLECTIVE, updates=10), **changes)
+    stage = distill_collective_stage(config, 0)
+    summary = execute(run, stage, overwrite=True)
+    assert summary["tasks"] == list(TASKS)
+    return load_collective(run / stage.out)[0]
+
+
+def test_a_collective_goes_on_from_the_online_learner(run):
+    """Its statistics stay; from nothing they are those of the episodes, without hidden goals."""
+    found = distilled(run, learner="learner")
+    assert same(found.scales, any_collective().scales)
+    assert not same(found.agent.actor, any_collective().agent.actor)
+    fresh = distilled(run, goals_hidden=True)
+    assert fresh.goals_hidden
+    assert not np.asarray(fresh.scales.state.mean)[2:].any()
+    assert not same(fresh.scales, found.scales)
+
+
+def test_a_learner_of_another_kind_is_refused(run):
+    with pytest.raises(UserError, match="is conditioned on own: distil a collective of that kind"):
+        distilled(run, learner="learner", goals_hidden=True)
