@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BENCHMARKS := learner loop cores environments scaling encoder
 
-.PHONY: quickstart experts test test-slow check bench smoke clean
+.PHONY: quickstart experts test test-slow check tables bench smoke clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/collectiverl run --preset quickstart
@@ -40,6 +40,9 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -e '.[envpool,dev]'
 	touch $@ $(VENV)/.installed
+
+tables: $(VENV)/.installed-dev
+	$(BIN)/python -m results.tables
 
 bench: $(VENV)/.installed-bench
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit; done

@@ -6,7 +6,8 @@ from typing import Any
 
 from collectiverl.cli import actions, collective_settings, policy_settings, settings, show
 from collectiverl.cli.settings import Settings
-from collectiverl.cli.stage_settings import StageSettings
+from collectiverl.cli.stage_settings import StageSettings, seeded
+from collectiverl.stages import recording
 from collectiverl.studies import ablation, comparison, lifelong
 
 
@@ -133,7 +134,7 @@ _TABLE = (
     _stage(
         "record",
         "episodes of the scripted or a random policy",
-        policy_settings.Record,
+        seeded(recording.Record, recording.record_stage),
         "push --policy mixed --run demo",
     ),
     Command(

@@ -1,4 +1,4 @@
-"""The flags of the stages of one task: experts, students, recorded episodes."""
+"""The flags of the stages of one task: experts and students."""
 
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Generic, Self, TypeVar
@@ -9,7 +9,7 @@ from collectiverl.cli.options import RunOptions
 from collectiverl.cli.stage_settings import SeededSettings
 from collectiverl.envs.tasks import canonical
 from collectiverl.pipeline.config import RunConfig
-from collectiverl.stages import experts, recording, students
+from collectiverl.stages import experts, students
 from collectiverl.stages.base import Stage
 from collectiverl.stages.flags import Flat
 
@@ -96,21 +96,3 @@ class FinetuneStudent(TrainingSettings[students.FinetuneStudent]):
 
     def stage(self) -> Stage:
         return students.finetune_student_stage(self.config, self.seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record(SeededSettings):
-    """Record episodes of the random or the scripted policy, or of both, labelled by the scripted one."""
-
-    config: Flat[recording.Record]
-
-    @classmethod
-    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
-        config = recording.Record(task=tyro.MISSING, backend=run.backend)
-        return cls(options=options, seed=run.seed, config=config)
-
-    def resolved(self) -> Self:
-        return replace(self, config=replace(self.config, task=canonical(self.config.task)))
-
-    def stage(self) -> Stage:
-        return recording.record_stage(self.config, self.seed)

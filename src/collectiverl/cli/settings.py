@@ -60,7 +60,7 @@ class ManyStages(RunSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Run(ManyStages):
-    """The whole pipeline: experts, trajectory transformer, collective, students, evaluation.
+    """The whole pipeline: experts, collective, students, evaluation; a trajectory transformer if it is read.
 
     A second run of a finished folder does nothing, and a killed run goes on where it was. The folder is named
     after the preset unless --run is given.
@@ -86,9 +86,9 @@ class StudySettings(ManyStages, Generic[S]):
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate(StudySettings[AblationConfig]):
-    """Measure what each choice of encoder and collective is worth, on the data of a finished run.
+    """Measure what each choice of the collective is worth, taught by the experts of a run.
 
-    What is done already is not done again.
+    Every row collects its own episodes. What is done already is not done again.
     """
 
     study: Flat[AblationConfig] = field(default_factory=AblationConfig)

@@ -51,14 +51,16 @@ def show_run(settings: Run, summary: Found) -> None:
     else:
         _show_collective(summary)
         names |= {"transformer": TRANSFORMER, "collective": COLLECTIVE, "students": STUDENTS}
-        names |= {"pictures": summary["probe"]["folder"]}
-    console.print(places(settings.options.folder, names))
+        names |= {"pictures": summary["probe"]["folder"]} if summary["probe"] else {}
+    folder = settings.options.folder
+    console.print(places(folder, {what: path for what, path in names.items() if (folder / path).exists()}))
 
 
 def _show_collective(summary: Found) -> None:
     means = ", ".join(f"{kind} {mean['success_any']:.3f}" for kind, mean in summary["mean"].items())
     console.print(f"success on average over tasks: {means}")
-    console.print(*probe_tables(summary["probe"]), sep="")
+    if summary["probe"]:
+        console.print(*probe_tables(summary["probe"]), sep="")
     for label, steps in summary["solved_at"].items():
         solved = f"solved after {steps:,} environment steps" if steps else "not solved in training"
         console.print(f"{label}: {solved}")

@@ -1,12 +1,21 @@
 """The flags of the commands that do one stage: the stage's own config, with defaults from the run."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any, Self, TypeVar
 
+import tyro
+
+from collectiverl.cli.options import RunOptions
 from collectiverl.cli.settings import RunSettings
-from collectiverl.envs.tasks import resolve
+from collectiverl.envs.tasks import canonical, resolve
+from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages.base import Stage
+from collectiverl.stages.flags import Flat
 from collectiverl.types import UserError
+
+C = TypeVar("C")  # the config of a stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +32,35 @@ class SeededSettings(StageSettings):
     """The flags of a stage that depends on random numbers."""
 
     seed: int = 0  # of all random numbers
+
+
+def seeded(config_type: type[C], make: Callable[[C, int], Stage]) -> type[SeededSettings]:
+    """The flags of a stage that depends on its config and a seed alone; its docstring is the command's help."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class OfStage(SeededSettings):
+        config: Flat[config_type]  # type: ignore[valid-type]
+
+        @classmethod
+        def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+            every: Any = {f.name: f for f in fields(config_type)}  # type: ignore[arg-type]
+            given: dict[str, Any] = {
+                name: tyro.MISSING for name, f in every.items() if f.default is f.default_factory is MISSING
+            }
+            if "backend" in every:
+                given["backend"] = run.backend
+            return cls(options=options, seed=run.seed, config=config_type(**given))
+
+        def resolved(self) -> Self:
+            config: Any = self.config
+            task = getattr(config, "task", None)
+            return replace(self, config=replace(config, task=canonical(task))) if task else self
+
+        def stage(self) -> Stage:
+            return make(self.config, self.seed)
+
+    OfStage.__doc__ = config_type.__doc__
+    return OfStage
 
 
 def resolve_tasks(names: tuple[str, ...]) -> tuple[str, ...]:

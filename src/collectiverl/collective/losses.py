@@ -7,7 +7,7 @@ from collectiverl.nn.gaussian import Gaussian, kl
 
 ATANH_LIMIT = 0.999  # a teacher's mean of exactly 1 is an infinite mean before tanh
 SMOOTH = 1e-3  # squared error within which the absolute error is rounded off
-LOG_STD_WEIGHT = 0.2  # of the log-std error beside that of the mean (predecessor)
+LOG_STD_WEIGHT = 0.2  # of the log-std error beside that of the mean, as in the original
 
 
 def distill_mse(student: Gaussian, mean: Float[Array, "A"], log_std: Float[Array, "A"]) -> Float[Array, ""]:

@@ -91,16 +91,18 @@ def collective_card(name: str, settings: Found, figures: Sequence[Found]) -> str
         "shipped": "the SAC experts that come with the package",
         "scripted": "Meta-World's scripted policies",
     }[settings["experts"]]
-    encoder = settings["transformer"]["encoder"]
+    hidden = settings["goals_hidden"]
+    rewards = (
+        "It needs the rewards: they alone tell where to go."
+        if hidden
+        else "It does without `observe` too: rewards were left out of a part of its training."
+    )
     lines = [
         f"# A collective of {len(tasks)} tasks",
         "",
-        "One policy, told neither the task's id nor its name: a transformer reads the last "
-        f"{encoder['window']} steps of the",
-        "trajectory, rewards "
-        + ("included" if encoder["rewards"] else "left out")
-        + ", and says `z`, on which actor and critics are conditioned. Distilled by "
-        f"collectiverl {figures[0]['versions']['collectiverl']}",
+        "One policy, told neither the task's id nor its name"
+        f"{', nor its goal' if hidden else ''}: {_reads(settings['collective'])}",
+        f"Distilled by collectiverl {figures[0]['versions']['collectiverl']}",
         f"from {teachers}; seed {seeds[0]} of {len(seeds)}.",
         f"`{CONFIG}` holds the settings, `{MANIFEST}` the inputs and checksums; encoder, actor, critics and",
         "statistics are one safetensors file.",
@@ -112,6 +114,7 @@ def collective_card(name: str, settings: Found, figures: Sequence[Found]) -> str
         "policy.observe(rewards)  # of the step just taken",
         "```",
         "",
+        rewards,
         f"Success over {episodes} goals a task and seed, {shapes.horizon} steps, deterministic; training drew its own "
         f"goals. {len(seeds)} training",
         f"seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))}); the interval is over {spread}.",
@@ -128,6 +131,16 @@ def collective_card(name: str, settings: Found, figures: Sequence[Found]) -> str
         "",
     ]
     return "\n".join(lines)
+
+
+def _reads(collective: Found) -> str:
+    """How it knows what to do."""
+    name, encoder = collective["conditioning"], collective["encoder"]
+    if name != "own":
+        return f"its conditioning is `{name}`."
+    kind = "a transformer reads the last" if encoder["kind"] == "transformer" else "a GRU reads the"
+    steps = f" {encoder['window']} steps of the" if encoder["kind"] == "transformer" else ""
+    return f"{kind}{steps} trajectory and gives `z`, on which actor and critics are conditioned."
 
 
 def _collective_row(figures: Found, task: str) -> Found:

@@ -20,8 +20,9 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     kinds = {row["policy"] for row in rows}
     whose = f"{kinds.pop()}: " if len(kinds) == 1 else ""  # no column for what is the same in every row
     demos = {row.get("trained_from", "") for row in rows} - {"", "scratch"}
+    hidden = ", hidden from the collective" if any(row.get("goals") == "hidden" for row in rows) else ""
     table = make_table(
-        title=f"{whose}success over each task's goals, deterministic (steps: of environments, in training)"
+        title=f"{whose}success over each task's goals{hidden}, deterministic (steps: of environments, in training)"
     )
     for name in (*([] if whose else ["policy"]), "task", *(["from"] if demos else [])):
         table.add_column(name, no_wrap=True)

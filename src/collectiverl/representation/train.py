@@ -47,17 +47,14 @@ class Trainer:
         validation: Pack,
         config: TransformerConfig,
         seed: int,
-        begin: Encoder | None = None,
     ):
         self.training, self.validation, self.config, self.seed = training, validation, config, seed
         self.key = jax.random.key(seed)
         rows = training.rows
         k_encoder, k_model = jax.random.split(jax.random.fold_in(self.key, TRAINING))
         sizes = rows.state.shape[1], rows.action.shape[1]
-        encoder = begin
-        if encoder is None:
-            encoder = eqx.filter_jit(init_encoder)(config.encoder, *sizes, k_encoder)
-            encoder = eqx.tree_at(lambda e: e.scales, encoder, fit_scales(training))
+        encoder = eqx.filter_jit(init_encoder)(config.encoder, *sizes, k_encoder)
+        encoder = eqx.tree_at(lambda e: e.scales, encoder, fit_scales(training))
         model = objective.init_model(encoder, config.objective, sizes[1], len(training.count), k_model)
         self.state = TrainState(model, make_optimizer(config).init(eqx.filter(model, eqx.is_array)))
         self.best = encoder
@@ -138,13 +135,9 @@ def train(
     *,
     state_index: Sequence[int],
     seed: int,
-    begin: Encoder | None = None,
     work: Path | None = None,
     report: Report = silent,
 ) -> Encoder:
-    """The encoder of the best validation loss. Each table is one buffer, in both lists in the same order.
-
-    With `begin` training goes on from that encoder, its scales as they are.
-    """
+    """The encoder of the best validation loss. Each table is one buffer, in both lists in the same order."""
     packs = pack(train, state_index), pack(validation, state_index)
-    return Trainer(*packs, config, seed, begin).run(work, report)
+    return Trainer(*packs, config, seed).run(work, report)

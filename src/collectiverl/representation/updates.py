@@ -1,6 +1,6 @@
 """The settings of the encoder's training, and its updates: several in one compiled call."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import equinox as eqx
@@ -54,11 +54,6 @@ class TransformerConfig:
             )
         if self.warmup >= self.updates:
             raise ConfigError("warmup", f"{self.warmup} must be less than the {self.updates} updates")
-
-    def lasting(self, updates: int) -> "TransformerConfig":
-        """The same settings for another number of updates, one call's at least."""
-        count = max(updates, self.updates_per_call)
-        return replace(self, updates=count, warmup=min(self.warmup, count // 10))
 
 
 class TrainState(eqx.Module):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.metrics import Report, silent
@@ -12,27 +12,6 @@ from collectiverl.artifacts.paths import SUMMARY
 from collectiverl.types import UserError
 
 C = TypeVar("C")  # the config of a stage
-
-StageKind = Literal[
-    "train-task",
-    "train-together",
-    "take-expert",
-    "record",
-    "split-buffer",
-    "train-transformer",
-    "probe",
-    "online-distill",
-    "split-online-buffer",
-    "distill-collective",
-    "take-collective",
-    "extend-collective",
-    "train-student",
-    "finetune-student",
-    "clone-student",
-    "ablate",
-    "evaluate",
-    "summary",
-]
 
 
 def available_cores() -> int:
@@ -55,7 +34,7 @@ class Work(Generic[C]):
 class Stage(Generic[C]):
     """One unit of work of a run; paths are relative to the run's folder."""
 
-    kind: StageKind
+    kind: str  # the command that does it by itself, such as train-task
     subject: str  # for people: the task or tasks, such as `reach-v3`
     out: str  # the folder that it writes
     function: Callable[[Work[C]], dict[str, Any]]  # returns the summary, numbers for people and tables

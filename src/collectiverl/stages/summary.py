@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from collectiverl.artifacts import paths, sealed
-from collectiverl.stages.base import Stage, StageKind, Work, seconds, summary
+from collectiverl.stages.base import Stage, Work, seconds, summary
 from collectiverl.stages.evaluation import KINDS
 from collectiverl.stages.experts import steps_to
 from collectiverl.stages.students import TrainStudent
 
-COLLECTIVE_FROM: tuple[StageKind, ...] = (  # the stages whose time counts as the collective's
+COLLECTIVE_FROM = (  # the stages whose time counts as the collective's
     *("train-together", "train-task", "take-expert", "record"),
     *("train-transformer", "online-distill", "distill-collective"),
 )
@@ -33,7 +33,7 @@ class SummarizeRun:
     tasks: tuple[str, ...]
     experts: tuple[str, ...]  # that were trained or taken for this run
     online: str
-    probe: str
+    probe: str  # "": the collective has no encoder to be judged
     evaluations: tuple[str, ...]
     students: Mapping[str, str]  # label -> folder
     made_from: tuple[str, ...]  # the stages whose time counts as the collective's
@@ -63,9 +63,9 @@ def summary_of_run(
     every: Sequence[Stage],
     seed: int,
 ) -> Stage[SummarizeRun]:
-    """`every`: the stages of the run, one online distillation and one probe among them."""
+    """`every`: the stages of the run, one online distillation and at most one probe among them."""
     [online] = (s.out for s in every if s.kind == "online-distill")
-    [probe] = (s.out for s in every if s.kind == "probe")
+    probe = next((s.out for s in every if s.kind == "probe"), "")
     students = (s for s in every if isinstance(s.config, TrainStudent))
     config = SummarizeRun(
         tasks=tasks,
@@ -117,7 +117,7 @@ def summarize_run(work: Work[SummarizeRun]) -> dict[str, Any]:
         "tasks": list(config.tasks),
         "seed": work.seed,
         "policies": [row | cost if row["policy"] == "collective" else row for row in rows],
-        "probe": _probe(work.run, config.probe),
+        "probe": _probe(work.run, config.probe) if config.probe else None,
         "mean": {kind: _mean(rows, kind) for kind in KINDS if any(row["policy"] == kind for row in rows)},
         "solved_at": {
             label: summary(work.run / folder)["solved_at"] for label, folder in config.students.items()

@@ -1,0 +1,98 @@
+"""`make tables`: writes the tables of README and docs from the ledger, between their markers.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is one of `TABLES`.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from collectiverl.evaluation.statistics import seeds_interval
+from results import ledger
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+MARKED = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+EXPERTS = ROOT / "src/collectiverl/pretrained/mt10/experts.json"
+
+
+def collective(name: str) -> str:
+    """Success of a collective task by task, beside that of its teachers; over all seeds that are in the ledger."""
+    runs = ledger.read(f"collective/{name}_seed_")
+    if not runs:
+        return "(no run of this table is in the ledger yet)\n"
+    teachers = {row["task"]: row for row in json.loads(EXPERTS.read_text())["policies"]}
+    rows = [["task", "expert", "any step", "95 % interval", "each seed", "last step", "expert, last step"]]
+    tasks = [row["task"] for row in runs[0]["policies"]]
+    for task in tasks:
+        mine = [next(row for row in run["policies"] if row["task"] == task) for run in runs]
+        low, high = seeds_interval(
+            [round(row["success_any"] * row["episodes"]) for row in mine], [row["episodes"] for row in mine]
+        )
+        rows.append(
+            [
+                f"`{task.removesuffix('-v3')}`",
+                f"{teachers[task]['success_any']:.2f}",
+                f"{_mean(row['success_any'] for row in mine):.2f}",
+                f"{low:.2f} to {high:.2f}",
+                ", ".join(f"{row['success_any']:.2f}" for row in mine),
+                f"{_mean(row['success_last'] for row in mine):.2f}",
+                f"{teachers[task]['success_last']:.2f}",
+            ]
+        )
+    means = [run["mean"]["collective"] for run in runs]
+    rows.append(
+        [
+            "mean",
+            f"{_mean(teachers[t]['success_any'] for t in tasks):.3f}",
+            f"**{_mean(mean['success_any'] for mean in means):.3f}**",
+            "",
+            ", ".join(f"{mean['success_any']:.3f}" for mean in means),
+            f"{_mean(mean['success_last'] for mean in means):.3f}",
+            f"{_mean(teachers[t]['success_last'] for t in tasks):.3f}",
+        ]
+    )
+    return markdown(rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "mt10": lambda: collective("mt10"),
+    "mt10-hidden": lambda: collective("mt10-hidden"),
+}
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """The first row is the head."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
+
+
+def written(page: str) -> str:
+    """The page with its tables as the ledger has them."""
+
+    def table(found: re.Match[str]) -> str:
+        begin, name, _, end = found.groups()
+        return begin + TABLES[name]() + end
+
+    return MARKED.sub(table, page)
+
+
+def _mean(values: Any) -> float:
+    found = list(values)
+    return sum(found) / len(found)
+
+
+def main() -> int:
+    for page in PAGES:
+        text = page.read_text()
+        if (new := written(text)) != text:
+            page.write_text(new)
+            print(f"{page.relative_to(ROOT)} has new tables")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
