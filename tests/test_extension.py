@@ -10,8 +10,8 @@ import pytest
 from collectiverl.cli import main
 from collectiverl.collective.critic import CriticConfig
 from collectiverl.collective.extension import ExtensionConfig, Learning, forgetting
-from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.policy import load_collective
+from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.pipeline import plan
 from collectiverl.pipeline.config import claim

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collectiverl.collective import online
-from collectiverl.collective.online import OnlineConfig, OnlineDistillation, Rehearsal
+from collectiverl.collective.online import OnlineDistillation, Rehearsal
 from collectiverl.collective.playing import (
     STRETCH,
     Alternating,
@@ -25,6 +25,7 @@ from collectiverl.collective.playing import (
     success_by_task,
 )
 from collectiverl.collective.policy import CollectivePolicy
+from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.data.split import split
 from collectiverl.envs.make import make_envs, spec

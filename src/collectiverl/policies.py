@@ -22,8 +22,8 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
 
     Args:
         path_or_name: `runs/demo` (its collective), `runs/demo/model/reach-v3/seed_0` (any sealed model),
-            `scripted:push`, `random:push`, or one that comes with the package: `mt10/push`, an expert, or
-            `mt10`, the collective.
+            `scripted:push`, `random:push`, or one that comes with the package: `mt10/push`, an expert;
+            `mt10` or `mt10-hidden`, a collective that sees the goals, or one that does not.
         task: which task will be played: the shapes are checked against it. Told to the policy only if that is
             a collective conditioned on the task id.
 
@@ -85,7 +85,7 @@ def shipped(name: str) -> Path | None:
     folder = SHIPPED / collection / canonical(task)
     if not folder.is_dir():
         names = {path.parent.name for path in folder.parent.glob(f"*/{MANIFEST}")} - {SHIPPED_COLLECTIVE}
-        there = ", ".join(sorted(names))
+        there = ", ".join(sorted(names)) or f"a collective only: load {collection!r}"
         raise UserError(f"{collection} comes with no {canonical(task)}: it has {there}")
     return folder
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from collectiverl.artifacts.metrics import Report, silent
 from collectiverl.artifacts.validation import at_least, fraction
-from collectiverl.collective.online import OnlineConfig, OnlineDistillation, Rehearsal, Sides
+from collectiverl.collective.online import OnlineDistillation, Rehearsal, Sides
 from collectiverl.collective.policy import Collective
+from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.segments import played
 from collectiverl.collective.train import CollectiveConfig, distil
 from collectiverl.data.episodes import EpisodeTable

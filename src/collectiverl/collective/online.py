@@ -11,74 +11,29 @@ taken before either began, so that the result is the same on one core and on two
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
-from collectiverl.artifacts.validation import at_least, between
 from collectiverl.collective.playing import (
-    NEVER,
-    Alternating,
-    NoisyActions,
-    PerTaskPolicy,
     allocate,
-    play_together,
     success_by_task,
 )
-from collectiverl.collective.policy import Collective, CollectivePolicy
+from collectiverl.collective.policy import Collective
+from collectiverl.collective.rounds import OnlineConfig, Rounds
 from collectiverl.collective.segments import Segments
 from collectiverl.collective.train import UPDATES_PER_CALL, CollectiveConfig, Training, fresh_collective
 from collectiverl.data.episodes import EpisodeTable, Shard, paths, write
 from collectiverl.data.split import split
 from collectiverl.envs.core import VectorEnv
-from collectiverl.envs.rollout import RandomPolicy
 from collectiverl.representation.encoder import Encoder
-from collectiverl.types import ConfigError, EnvSpec, Episode, Policy, TeachingPolicy
+from collectiverl.types import EnvSpec, Episode, TeachingPolicy
 
-PLAY, MIX, NOISE, LEARNER, RANDOM = 0, 1, 2, 3, 4  # streams of random numbers
-DEVIATION = 0.5  # of the noise in experts' episodes
-FIRST_SHARE, SHARE = 0.5, 0.3  # of the stretches, for the teacher: in the learner's first round, and later
-WHOLE = 0.2  # share of the episodes that go on after a success all the same
+LEARNER = 3  # stream of random numbers; those of the episodes are in `rounds`
 Sides = tuple[list[EpisodeTable], list[EpisodeTable]]  # for training and for validation, one table a task
-
-
-@dataclass(frozen=True, kw_only=True)
-class OnlineConfig:
-    """How `online_buffer` is collected."""
-
-    random_episodes: int = 0  # a task
-    expert_episodes: int = 16  # a task; the others of the first round
-    noisy: float = 0.5  # share of the experts' episodes whose actions carry noise; their labels never do
-    learner_rounds: int = 7  # rounds of DAgger
-    learner_episodes: int = 16  # a task and round, on average
-    taught: float = 0.5  # share of the learner's episodes in which the teacher plays some of the stretches
-    horizon: int | None = 200  # steps of an episode, at most; None: the environment's own limit
-    after_success: int | None = (
-        None  # steps after its first success at which an episode ends; None: it goes on
-    )
-    first_updates: int = 130  # of the learner, on the experts' episodes
-    round_updates: int = 130  # of the learner, while a round is played
-    num_envs: int = 500  # alive at once, at most; each plays one episode
-
-    def __post_init__(self) -> None:
-        at_least(self, 0, "random_episodes", "learner_rounds", "after_success")
-        at_least(
-            self,
-            1,
-            "expert_episodes",
-            "learner_episodes",
-            "horizon",
-            "first_updates",
-            "round_updates",
-            "num_envs",
-        )
-        between(self, 0, 1, "noisy", "taught")
-        if self.expert_episodes < 2:
-            raise ConfigError("expert_episodes", "at least 2, since one in five is kept for validation")
 
 
 @dataclass(frozen=True)
@@ -119,10 +74,11 @@ class OnlineDistillation:
         rehearsal: Rehearsal | None = None,
         report: Report = silent,
     ):
-        self.make_envs, self.teachers, self.config, self.learning = make_envs, teachers, config, learning
-        self.spec, self.seed, self.held_out, self.report = spec, seed, held_out, report
+        self.config, self.learning, self.spec, self.seed = config, learning, spec, seed
+        self.held_out, self.report = held_out, report
         self.transformer, self.goals_hidden, self.rehearsal = transformer, goals_hidden, rehearsal
         self.tasks = tuple(teachers)
+        self.rounds = Rounds(make_envs, teachers, config, spec, seed, learning.unrewarded, self._tell)
         self.collected: list[Episode] = []
         self.training: Training | None = None
         self.success: dict[str, float] = {}  # of the learner, in the last round
@@ -140,7 +96,7 @@ class OnlineDistillation:
         self._restore(work)
         with metrics_log(work, resume_at=self.done) as log, ThreadPoolExecutor(1) as player:
             if not self.done:
-                self.collected = self._play_teachers()
+                self.collected = self.rounds.of_teachers()
                 self.training = self._new_training()
                 self._learn(self.config.first_updates)
                 self._finish_round(log, work, {})
@@ -150,7 +106,8 @@ class OnlineDistillation:
 
     def _round(self, player: ThreadPoolExecutor, log: MetricsLog | None, work: Path | None) -> None:
         """The learner plays as it is, and meanwhile learns from what came before."""
-        playing = player.submit(self._play_learner, self.collective)
+        wanted = allocate(self.failure, self.config.learner_episodes)
+        playing = player.submit(self.rounds.of_learner, self.collective, wanted, self.done)
         loss = self._learn(self.config.round_updates)
         played = playing.result()
         self.collected += played
@@ -173,69 +130,8 @@ class OnlineDistillation:
             self._save(work)
         self._tell(f"success {values['learner/success']:.2f}" if values else "teachers")
 
-    def _round_seed(self, purpose: int) -> int:
-        return int(np.random.SeedSequence([self.seed, self.done, purpose]).generate_state(1)[0] >> 1)
-
     def _tell(self, note: str) -> None:
         self.report(self.done, self.config.learner_rounds + 1, note)
-
-    # -- playing -------------------------------------------------------------------------------------------
-
-    def _play_teachers(self) -> list[Episode]:
-        """Random episodes, then the teachers', some with noise."""
-
-        def random(tasks: Sequence[str], seed: int) -> Policy:
-            return RandomPolicy(self.spec.action_dim, seed)
-
-        def teach(tasks: Sequence[str], seed: int) -> Policy:
-            noisy = np.random.default_rng([seed, NOISE]).random(len(tasks)) < self.config.noisy
-            return NoisyActions(PerTaskPolicy(self.teachers, tasks), np.where(noisy, DEVIATION, 0.0), seed)
-
-        c = self.config
-        played = self._play("random", dict.fromkeys(self.tasks, c.random_episodes), random)
-        return played + self._play("expert", dict.fromkeys(self.tasks, c.expert_episodes), teach)
-
-    def _play_learner(self, learner: Collective) -> list[Episode]:
-        def policy(tasks: Sequence[str], seed: int) -> Policy:
-            rng = np.random.default_rng([seed, MIX])
-            first = self.done == 1  # it cannot do much yet
-            some = rng.random(len(tasks)) < (1.0 if first else self.config.taught)
-            share = np.where(some, FIRST_SHARE if first else SHARE, 0.0)
-            told = rng.random(len(tasks)) >= self.learning.unrewarded
-            teacher = PerTaskPolicy(self.teachers, tasks)
-            return Alternating(CollectivePolicy(learner, tasks), teacher, share, told, seed)
-
-        return self._play("learner", allocate(self.failure, self.config.learner_episodes), policy)
-
-    def _play(
-        self, phase: str, wanted: Mapping[str, int], policy: Callable[[Sequence[str], int], Policy]
-    ) -> list[Episode]:
-        """One round of labelled episodes, ordered by task; random actions have starts of their own."""
-        seed, total = self._round_seed(RANDOM if phase == "random" else PLAY), sum(wanted.values())
-        played: list[Episode] = []
-        parts = play_together(
-            self.make_envs,
-            wanted,
-            self.config.num_envs,
-            policy,
-            phase=phase,
-            seed=seed,
-            after_success=self._limits,
-        )
-        for part in parts:
-            played += [self._labelled(e, seed) for e in part]
-            self._tell(f"{phase}: {len(played)} of {total} episodes")
-        return sorted(played, key=lambda e: self.tasks.index(e.task))
-
-    def _limits(self, num_envs: int, seed: int) -> Int[np.ndarray, "N"]:
-        """Steps that each episode goes on after its first success."""
-        whole = np.random.default_rng([seed, MIX + 1]).random(num_envs) < WHOLE
-        limit = NEVER if self.config.after_success is None else self.config.after_success
-        return np.where(whole, NEVER, limit)
-
-    def _labelled(self, e: Episode, seed: int) -> Episode:
-        """With what the teacher says. All episodes of a round carry one seed, by which it is split."""
-        return replace(e, seed=seed, labels=self.teachers[e.task].label(e.obs[:-1], e.action))
 
     # -- learning ------------------------------------------------------------------------------------------
 

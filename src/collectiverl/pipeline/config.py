@@ -9,7 +9,7 @@ import yaml  # type: ignore[import-untyped]
 from collectiverl.artifacts import sealed
 from collectiverl.artifacts.paths import CONFIG
 from collectiverl.artifacts.validation import at_least, fraction
-from collectiverl.collective.online import OnlineConfig
+from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.envs.make import Backend
 from collectiverl.envs.tasks import resolve

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from collectiverl.collective.critic import CriticConfig
-from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.probing import ProbingConfig
+from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.pipeline.config import RunConfig

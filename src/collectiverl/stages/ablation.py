@@ -12,9 +12,10 @@ import numpy as np
 
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import TRANSFORMER
-from collectiverl.collective.online import OnlineConfig, OnlineDistillation
+from collectiverl.collective.online import OnlineDistillation
 from collectiverl.collective.playing import play_judged, success_by_task
 from collectiverl.collective.policy import Collective, CollectivePolicy, Shuffled
+from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.segments import played
 from collectiverl.collective.train import CollectiveConfig, distil
 from collectiverl.data.episodes import EpisodeTable

@@ -9,9 +9,9 @@ from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import COLLECTIVE, EPISODES, ONLINE_BUFFER
 from collectiverl.artifacts.validation import fraction
 from collectiverl.collective.extension import ExtensionConfig, Learning, extend, forgetting
-from collectiverl.collective.online import OnlineConfig
 from collectiverl.collective.playing import play_judged, success_by_task
 from collectiverl.collective.policy import Collective, CollectivePolicy, load_collective, save_collective
+from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, make_envs, spec

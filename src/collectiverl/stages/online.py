@@ -10,8 +10,9 @@ from typing import Any, Literal
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import EPISODES, TRANSFORMER
 from collectiverl.artifacts.validation import fraction
-from collectiverl.collective.online import OnlineConfig, OnlineDistillation
+from collectiverl.collective.online import OnlineDistillation
 from collectiverl.collective.policy import save_collective
+from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, make_envs, spec
