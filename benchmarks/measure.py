@@ -25,7 +25,7 @@ TIMEOUT = 3600.0  # seconds after which a measurement counts as hung
 TAIL = 2000  # characters of a dead child's last words
 
 console = Console()
-_environ = threading.Lock()  # held while a child prefix_fraction: it inherits what is set for it
+_environ = threading.Lock()  # held while a child starts: it inherits what is set for it
 
 
 class ChildFailed(Exception):

@@ -16,6 +16,7 @@ from results import ledger
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MARKED = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+SEEN = {"visible": "mt10", "hidden": "mt10-hidden"}  # goals, and the runs' name in the ledger
 EXPERTS = ROOT / "src/collectiverl/pretrained/mt10/experts.json"
 
 
@@ -58,7 +59,33 @@ def collective(name: str) -> str:
     return markdown(rows)
 
 
+def front() -> str:
+    """Success at any step, one column a way to see the goals: what the README shows."""
+    teachers = {row["task"]: row for row in json.loads(EXPERTS.read_text())["policies"]}
+    runs = {goals: ledger.read(f"collective/{name}_seed_") for goals, name in SEEN.items()}
+    rows = [["task", "its expert", *(f"one policy, goals {goals}" for goals in runs)]]
+    for task, teacher in teachers.items():
+        found = [
+            [r["success_any"] for run in of for r in run["policies"] if r["task"] == task]
+            for of in runs.values()
+        ]
+        rows.append(
+            [
+                f"`{task.removesuffix('-v3')}`",
+                f"{teacher['success_any']:.2f}",
+                *(f"{_mean(f):.2f}" for f in found),
+            ]
+        )
+    for name, key in (("mean", "success_any"), ("mean, last step", "success_last")):
+        found = [[run["mean"]["collective"][key] for run in of] for of in runs.values()]
+        teacher = _mean(row[key] for row in teachers.values())
+        rows.append([name, f"{teacher:.3f}", *(f"**{_mean(f):.3f}**" for f in found)])
+    rows.append(["training seeds", "1", *(str(len(of)) for of in runs.values())])
+    return markdown(rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "front": front,
     "mt10": lambda: collective("mt10"),
     "mt10-hidden": lambda: collective("mt10-hidden"),
 }

@@ -60,8 +60,31 @@ def test_the_collective_plays_look_alikes_without_being_told_which():
         assert result.rate_any >= 2 / 3
 
 
+def test_the_one_that_sees_no_goals_is_whole_and_asks_for_rewards():
+    policy = load_policy("mt10-hidden", task="push")
+    assert isinstance(policy, CollectivePolicy)
+    assert policy.collective.tasks == TASKS
+    assert policy.collective.goals_hidden
+    obs = np.random.default_rng(0).normal(size=(2, 39)).astype(np.float32)
+    policy.eval_action(obs)
+    policy.observe(np.ones(2, np.float32))
+    policy.eval_action(obs)
+    other = load_policy("mt10-hidden")
+    other.eval_action(obs)
+    with pytest.warns(UserWarning, match=r"call policy\.observe\(rewards\)"):
+        other.eval_action(obs)
+    other.eval_action(obs)  # said once
+    with pytest.raises(UserError, match="a collective only: load 'mt10-hidden'"):
+        load_policy("mt10-hidden/push")
+
+
+def test_without_goals_it_finds_them_by_rewards_alone():
+    goals = EvaluateConfig(goals=(0, 1, 2, 3, 4, 5), goals_hidden=True)
+    assert evaluate(load_policy("mt10-hidden"), "window-close-v3", goals).rate_any >= 5 / 6
+
+
 def test_together_they_are_small():
-    assert sum(path.stat().st_size for path in MT10.rglob("*")) < 25e6
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < 25e6
 
 
 def test_the_card_tells_what_was_measured():
@@ -99,4 +122,5 @@ def test_they_are_in_the_wheel(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     for task in TASKS:
         assert f"collectiverl/pretrained/mt10/{task}/agent.safetensors" in names
-    assert "collectiverl/pretrained/mt10/collective/collective.safetensors" in names
+    for collection in ("mt10", "mt10-hidden"):
+        assert f"collectiverl/pretrained/{collection}/collective/collective.safetensors" in names

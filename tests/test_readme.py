@@ -18,10 +18,8 @@ def test_it_is_short():
 @pytest.mark.filterwarnings("ignore::UserWarning:gymnasium")  # of Meta-World's own spaces
 def test_its_loop_runs():
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert '"runs/quickstart"' in code
-    shorter = code.replace('"runs/quickstart"', '"scripted:window-close"').replace("range(500)", "range(150)")
     names: dict = {}
-    exec(shorter, names)
+    exec(code.replace("range(500)", "range(150)"), names)
     assert names["info"]["success"]
 
 

@@ -1,5 +1,6 @@
 """The collective: one agent over `[z, features]`, and what tells it `z`."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,10 +132,18 @@ class CollectivePolicy:
         self.agents = batch_of_one(collective.agent)
         self.running: Running | None = None
         self.age = np.zeros(0, np.int64)
+        self.needs_rewards = collective.goals_hidden  # until it is told some, or has asked for them once
 
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         if self.running is None:
             self.reset(np.ones(len(observations), bool))
+        if self.needs_rewards and self.age.any():
+            warnings.warn(
+                "this collective sees no goals, and only rewards tell where to go: "
+                "call policy.observe(rewards) after each step",
+                stacklevel=2,
+            )
+            self.needs_rewards = False
         action = np.asarray(act(self.agents, self._seen(observations)[None])[0])
         c = self.collective
         action = probe(action, self.age, c.probing, c.spec.moving_index)
@@ -161,6 +170,7 @@ class CollectivePolicy:
         self.age = np.where(env_mask, 0, self.age)
 
     def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+        self.needs_rewards = False
         if self.running is not None:
             self.running = self.running.rewarded(rewards)
 

@@ -150,7 +150,10 @@ def mt50() -> RunConfig:
 
 
 def reference() -> RunConfig:
-    """The hyper-parameters of the thesis that this package builds on, where they are known, without its defects."""
+    """The hyper-parameters of the thesis whose code is named in the README, where they are known, without its defects.
+
+    Source: https://github.com/argator18/A-transformer-based-collective-learning-framework-for-scalable-knowledge-accumulation-and-transfer
+    """
     sac = SACConfig(
         gamma=0.99,
         tau=0.005,

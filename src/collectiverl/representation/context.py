@@ -25,9 +25,9 @@ def reading(encoder: Encoder, readout: Readout) -> Callable[[Window], Float[Arra
 # -- running windows ---------------------------------------------------------------------------------------
 
 
-def begin_windows(encoder: Encoder, num_envs: int) -> Window:
-    """Empty windows of the encoder's size."""
-    size = encoder.window
+def begin_windows(encoder: Encoder, num_envs: int, steps: int | None = None) -> Window:
+    """Empty windows of so many steps; None: of the encoder's."""
+    size = steps or encoder.window
     return Window(
         jnp.zeros((num_envs, size, encoder.scales.state_dim)),
         jnp.zeros((num_envs, size, encoder.action_dim)),

@@ -13,11 +13,12 @@ from jaxtyping import Float, Int
 from collectiverl.artifacts.validation import positive
 from collectiverl.collective.policy import Collective
 from collectiverl.envs.core import StepResult, VectorEnv
+from collectiverl.representation.context import begin_windows, push
 from collectiverl.sac.agent import Agent
 from collectiverl.sac.help import MentorOutput, NoHelp, Weights
 from collectiverl.student.imitation import ImitationConfig
 from collectiverl.student.mentor import output_of
-from collectiverl.student.trained_encoder import pack, packed_dim
+from collectiverl.student.trained_encoder import pack, trained_encoder
 from collectiverl.types import EnvSpec, ValueUnit
 
 
@@ -41,13 +42,13 @@ class EmbeddedEnvs:
     """Environments that show what the collective's networks see, `[z, features]`; with `windows` whole windows."""
 
     def __init__(self, envs: VectorEnv, collective: Collective, *, windows: bool = False):
-        self._envs, self._collective, self._windows = envs, collective, windows
+        self._envs, self._collective = envs, collective
         self._running = collective.begin(envs.num_envs, envs.tasks)
         state_dim = envs.spec.state_dim
-        dim = collective.agent.normalizer.feature_dim
+        dim, self._windows = collective.agent.normalizer.feature_dim, None
         if windows:
-            assert collective.encoder is not None
-            dim = packed_dim(collective.encoder, state_dim)
+            reader = trained_encoder(collective)
+            dim, self._windows = reader.packed_dim, begin_windows(reader.encoder, envs.num_envs, reader.steps)
         state_index = tuple(range(dim - state_dim, dim))
         self.spec = EnvSpec(envs.spec.task, dim, envs.spec.action_dim, envs.spec.horizon, state_index)
         self.num_envs, self.tasks = envs.num_envs, envs.tasks
@@ -69,8 +70,12 @@ class EmbeddedEnvs:
         self._envs.close()
 
     def _embed(self, obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N F"]:
+        begins = jnp.asarray(self._running.begins)
         self._running, seen = self._collective.see(self._running, obs)
-        return np.asarray(pack(self._running.condition) if self._windows else seen)
+        if self._windows is None:
+            return np.asarray(seen)
+        self._windows = push(self._windows, self._running.latest, begins)
+        return np.asarray(pack(self._windows))
 
 
 @dataclass(frozen=True)

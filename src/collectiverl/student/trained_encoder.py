@@ -9,16 +9,17 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from collectiverl.collective.conditioning import CLS
+from collectiverl.collective.conditioning import CLS, Own
 from collectiverl.collective.policy import Collective
 from collectiverl.nn.preprocessor import Preprocessor
+from collectiverl.nn.transformer import CLSTransformer
 from collectiverl.representation.context import reading
 from collectiverl.representation.encoder import Encoder, Readout
 from collectiverl.representation.scales import Scales
 from collectiverl.sac.agent import Agent
 from collectiverl.types import AnyArray, UserError, Window
 
-WINDOWED = ("cls", "last_state")  # conditionings whose embedding can be trained through
+READOUTS: dict[str, Readout] = {"cls": "cls", "last_state": "last_state"}  # of frozen encoders
 
 
 @final
@@ -28,15 +29,30 @@ class TrainedEncoder(Preprocessor):
     trainable: ClassVar[bool] = True
     scales: Scales  # of the features; get no gradient
     encoder: Encoder
-    readout: Readout = eqx.field(static=True)
+    readout: Readout | None = eqx.field(
+        static=True
+    )  # of a frozen encoder; None: one that was trained with the actor
 
     @property
     def feature_dim(self) -> int:
         return self.encoder.z_dim + self.scales.feature_dim
 
+    @property
+    def steps(self) -> int:
+        """Steps of a window. An encoder trained with the actor knows the change of its oldest reward: one more."""
+        return self.encoder.window + (self.readout is None)
+
+    @property
+    def packed_dim(self) -> int:
+        """Entries of a window as a flat observation."""
+        return self.steps * (self.scales.state_dim + self.encoder.action_dim + 2)
+
     def __call__(self, obs: Float[AnyArray, "*batch P"]) -> Float[Array, "*batch F"]:
-        window = unpack(obs, self.encoder)
-        z = reading(self.encoder, self.readout)(window)
+        window = unpack(obs, self.steps, self.encoder.action_dim)
+        if self.readout is None:
+            z = self.encoder.every(window)[..., -1, :]
+        else:
+            z = reading(self.encoder, self.readout)(window)
         return jnp.concatenate([z, self.scales(window).features[-1]], axis=-1)
 
 
@@ -48,34 +64,43 @@ def pack(window: Window) -> Float[Array, "N P"]:
     return flat.reshape(*flat.shape[:-2], -1)
 
 
-def unpack(obs: Float[AnyArray, "*batch P"], encoder: Encoder) -> Window:
+def unpack(obs: Float[AnyArray, "*batch P"], steps: int, action_dim: int) -> Window:
     """The windows of flat observations."""
-    steps = jnp.reshape(obs, (*obs.shape[:-1], encoder.window, -1))
-    state, action, reward, mask = jnp.split(
-        steps, [steps.shape[-1] - encoder.action_dim - 2, steps.shape[-1] - 2, steps.shape[-1] - 1], axis=-1
-    )
+    columns = jnp.reshape(obs, (*obs.shape[:-1], steps, -1))
+    width = columns.shape[-1]
+    state, action, reward, mask = jnp.split(columns, [width - action_dim - 2, width - 2, width - 1], axis=-1)
     return Window(state, action, reward[..., 0], mask[..., 0] > 0.5)
 
 
-def packed_dim(encoder: Encoder, state_dim: int) -> int:
-    """Entries of a window as a flat observation."""
-    return encoder.window * (state_dim + encoder.action_dim + 2)
+def trained_encoder(collective: Collective) -> TrainedEncoder:
+    """The collective's encoder, as a preprocessor that is trained.
+
+    Raises:
+        UserError: this collective's `z` is not the output of an encoder that reads windows.
+    """
+    conditioning = collective.conditioning
+    if isinstance(conditioning, CLS) and conditioning.name in READOUTS:
+        return TrainedEncoder(collective.scales, conditioning.encoder, READOUTS[conditioning.name])
+    if isinstance(conditioning, Own) and _reads_windows(conditioning.encoder):
+        return TrainedEncoder(collective.scales, conditioning.encoder, None)
+    raise UserError(
+        f"a collective conditioned on {conditioning.name} has no encoder that can be trained so, which takes a "
+        "transformer of one layer: leave out --finetuning.encoder"
+    )
+
+
+def _reads_windows(encoder: Encoder) -> bool:
+    """Whether the last window alone gives `z`: further layers, or a recurrent state, look back further."""
+    return isinstance(encoder.body, CLSTransformer) and len(encoder.body.blocks) == 1
 
 
 def with_trained_encoder(collective: Collective) -> Agent:
     """The collective's agent, with its encoder as the preprocessor.
 
     Raises:
-        UserError: this collective's `z` is not an encoder's output.
+        UserError: this collective's `z` is not the output of an encoder that reads windows.
     """
-    conditioning = collective.conditioning
-    if not isinstance(conditioning, CLS) or conditioning.name not in WINDOWED:
-        raise UserError(
-            f"a collective conditioned on {conditioning.name} has no encoder that can be trained so: leave out "
-            "--finetuning.encoder"
-        )
-    preprocessor = TrainedEncoder(collective.scales, conditioning.encoder, conditioning.readout)
-    return eqx.tree_at(lambda a: a.normalizer, collective.agent, preprocessor)
+    return eqx.tree_at(lambda a: a.normalizer, collective.agent, trained_encoder(collective))
 
 
 def with_agent(collective: Collective, agent: Agent) -> Collective:
