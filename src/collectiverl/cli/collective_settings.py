@@ -51,9 +51,8 @@ class SplitBuffer(SeededSettings):
 class SplitOnlineBuffer(SplitBuffer):
     """Split the episodes of online distillation into training and validation, by whole episode and phase."""
 
-    together: tuple[
-        str, ...
-    ] = ()  # all tasks that were distilled together; none: the task alone, or the run's
+    # all tasks that were distilled together; none: the task alone, or the run's
+    together: tuple[str, ...] = ()
 
     def stage(self) -> Stage:
         run = self.run_config()
@@ -156,7 +155,7 @@ class DistillCollective(SeededSettings):
 class TakeCollective(StageSettings):
     """Copy a collective that comes with the package, or another run's, into this run, for its students."""
 
-    # or a run's folder
+    # name of a shipped collective, or a run's folder
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")] = "mt10"
 
     @classmethod

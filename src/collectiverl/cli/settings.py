@@ -156,7 +156,7 @@ class Export(RunSettings):
     """Copy a run's experts, or its collective, with a model card, without episodes and logs."""
 
     out: str  # folder to write, which must be empty
-    what: Literal["experts", "collective"] = "experts"
+    what: Literal["experts", "collective"] = "experts"  # which policies are copied
     seeds: tuple[str, ...] = ()  # other runs that differ in their seed alone, for a collective's card
 
     @classmethod

@@ -1,7 +1,7 @@
-"""What tells the collective its tasks apart: one class a conditioning.
+"""What tells the collective its tasks apart: one class per conditioning.
 
-A conditioning says `z` of stored episodes, for learning, and of running ones, for acting, and both must agree. To add
-one, write its class and name it in `ConditioningName`.
+A conditioning computes the task embedding `z`: for stored episodes, to learn from, and for running ones, to act. Both
+must agree. To add one, write its class and name it in `ConditioningName`.
 """
 
 from abc import abstractmethod
@@ -22,8 +22,8 @@ from collectiverl.representation.scales import Scales
 from collectiverl.types import EnvSpec, UserError, Window
 
 ConditioningName = Literal["own", "tuned", "cls", "last_state", "cluster", "task_id", "zeros"]
-ZEROS_DIM = 1  # something to condition on that says nothing
-CLUSTERED = 5_000  # embeddings that the mixture is fitted to
+ZEROS_DIM = 1  # entries of a `z` that carries no information
+CLUSTERED = 5_000  # embeddings that the Gaussian mixture is fitted to, at most
 
 
 class Source(NamedTuple):
@@ -32,7 +32,7 @@ class Source(NamedTuple):
     table: EpisodeTable  # the training episodes
     spec: EnvSpec
     scales: Scales  # their statistics
-    own: EncoderConfig  # of an encoder that is trained with the actor
+    own: EncoderConfig  # settings of an encoder that is trained with the actor
     encoder: Encoder | None  # the trajectory transformer, if there is one
     seed: int
 
@@ -50,8 +50,8 @@ class Conditioning(eqx.Module):
     """What tells the tasks apart; it is saved with the collective."""
 
     name: ClassVar[ConditioningName]
-    reads: ClassVar[bool] = False  # the trajectory transformer, which has to be trained first
-    learns: ClassVar[bool] = False  # is trained with the actor
+    reads: ClassVar[bool] = False  # it needs the trajectory transformer, which has to be trained first
+    learns: ClassVar[bool] = False  # it is trained with the actor
 
     @property
     def reader(self) -> Encoder | None:
@@ -61,7 +61,7 @@ class Conditioning(eqx.Module):
     @classmethod
     @abstractmethod
     def make(cls, source: Source) -> "Conditioning":
-        """For the tasks of these training episodes.
+        """A conditioning for the tasks of these training episodes.
 
         Raises:
             UserError: it needs the trajectory transformer, and there is none.
@@ -73,11 +73,11 @@ class Conditioning(eqx.Module):
 
     @abstractmethod
     def begin(self, num_envs: int, tasks: Sequence[str]) -> Any:
-        """The state of so many running trajectories; `tasks` are those played, for a conditioning that is told."""
+        """The state of `num_envs` running trajectories; only `task_id` reads `tasks`, the task of each."""
 
     @abstractmethod
     def step(self, state: Any, latest: Window, begins: Bool[Array, "N"]) -> tuple[Any, Float[Array, "N Z"]]:
-        """Takes in one more step of each (windows of length 1), and embeds it."""
+        """Takes in one more step of each trajectory (windows of length 1); returns the new state and `z`."""
 
     def about(self) -> dict[str, Any]:
         """What `blank` needs beside the encoder's settings."""
@@ -86,14 +86,14 @@ class Conditioning(eqx.Module):
     @classmethod
     @abstractmethod
     def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "Conditioning":
-        """In the shape of a saved one, to be filled from a file."""
+        """A conditioning of the shape of a saved one, to be filled from a file."""
 
 
 # -- an encoder that is trained with the actor -----------------------------------------------------------------
 
 
 class Own(Conditioning):
-    """An encoder of the collective's own, trained through the actor's loss; it begins from nothing."""
+    """An encoder of the collective's own, trained through the actor's loss from random weights."""
 
     name: ClassVar[ConditioningName] = "own"
     learns: ClassVar[bool] = True
@@ -129,7 +129,7 @@ class Own(Conditioning):
 
 
 class Tuned(Own):
-    """The same, but it begins as the trajectory transformer."""
+    """The same, but its weights begin as those of the trajectory transformer."""
 
     name: ClassVar[ConditioningName] = "tuned"
     reads: ClassVar[bool] = True
@@ -146,11 +146,11 @@ def _fresh(
     return init_encoder(config, state_dim, action_dim, key, points)
 
 
-# -- the trajectory transformer, as it is ----------------------------------------------------------------------
+# -- the trajectory transformer, frozen ------------------------------------------------------------------------
 
 
 class CLS(Conditioning):
-    """The CLS token of the trajectory transformer, which stays as it is."""
+    """The CLS token of the trajectory transformer, whose weights are frozen."""
 
     name: ClassVar[ConditioningName] = "cls"
     reads: ClassVar[bool] = True
@@ -184,7 +184,7 @@ class CLS(Conditioning):
 
 
 class LastState(CLS):
-    """The output of the last state's own token, in place of CLS'."""
+    """The frozen transformer's output at the token of the last state, in place of the CLS token."""
 
     name: ClassVar[ConditioningName] = "last_state"
     readout: ClassVar[Readout] = "last_state"
@@ -222,11 +222,11 @@ class Cluster(CLS):
         return cls(encoder, Clusters.blank(*about["clusters"]))
 
 
-# -- nothing that is read --------------------------------------------------------------------------------------
+# -- no encoder -----------------------------------------------------------------------------------------------
 
 
 class TaskId(Conditioning):
-    """The one-hot task: told, not found out. A task that is not known is all zeros."""
+    """The one-hot task: given, not inferred. An unknown task is all zeros."""
 
     name: ClassVar[ConditioningName] = "task_id"
     tasks: tuple[str, ...] = eqx.field(static=True)
@@ -257,7 +257,7 @@ class TaskId(Conditioning):
 
 
 class Zeros(Conditioning):
-    """Nothing at all: what the state alone tells."""
+    """A constant 0: the policy sees the state alone."""
 
     name: ClassVar[ConditioningName] = "zeros"
 

@@ -1,6 +1,6 @@
-"""The collective's critic: regression on the teachers' values, once the actor and its embedding stand.
+"""The collective's critic: regression on the teachers' Q-values, after the actor and its encoder are trained.
 
-Where a teacher has no critic, the target is one step of fitted evaluation of the collective itself.
+Where a teacher has no critic, the target is one step of fitted Q evaluation of the collective itself.
 """
 
 from collections.abc import Iterator
@@ -33,11 +33,11 @@ AT_ONCE = 64  # episodes whose features are made in one call
 class CriticConfig:
     """How the critic is distilled."""
 
-    updates: int = 1_000  # 0: the critic stays as it was initialised
-    batch_size: int = 512  # steps
-    learning_rate: float = 1e-3
-    target_every: int = 100  # updates between copies of the critic as its own target
-    validation_every: int = 500  # updates
+    updates: int = 1_000  # gradient steps; 0: the critic stays as it was initialised
+    batch_size: int = 512  # steps of a batch
+    learning_rate: float = 1e-3  # of Adam; it falls to zero along a cosine
+    target_every: int = 100  # updates after which the critic is copied into its target network
+    validation_every: int = 500  # updates between validations
 
     def __post_init__(self) -> None:
         at_least(self, 0, "updates")
@@ -84,7 +84,7 @@ class Steps:
 
 
 def _features(table: EpisodeTable, collective: Collective) -> Float[np.ndarray, "steps F"]:
-    """Of every step, some episodes at a time."""
+    """The standardised features of every step, made for a few episodes at a time."""
     segments = Segments(table, collective.spec.state_index)
     longest = int(table.length.max())
     found = []
@@ -111,7 +111,7 @@ class CriticTargets(NamedTuple):
 
 
 def critic_loss(critic: Critic, rows: Rows, targets: CriticTargets) -> Float[Array, ""]:
-    """Regression on the teacher's Q; where it has none, one step of fitted evaluation of the collective."""
+    """Regression on the teacher's Q; where it has none, one step of fitted Q evaluation."""
     next_action = targets.agent.actor(rows.next_seen).mode
     next_q = jnp.min(targets.target(rows.next_seen, next_action), axis=-1)
     fitted = targets.reward_scale * rows.reward + targets.gamma * next_q
@@ -168,7 +168,7 @@ def distil(
 def _updates(
     collective: Collective, data: Steps, config: CriticConfig, unit: ValueUnit, seed: int
 ) -> Iterator[tuple[int, Critic, CriticTargets, Array]]:
-    """Updates made, the critic then, what its targets come from, and the loss; after each call."""
+    """Yields after each compiled call: the number of updates, the critic, what its targets come from, the loss."""
     critic = collective.agent.critic
     opt = optimizer(config.learning_rate, config.updates)
     state = opt.init(eqx.filter(critic, eqx.is_inexact_array))

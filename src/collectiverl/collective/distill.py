@@ -1,6 +1,6 @@
-"""Supervised learning of an actor from labels: the core of both distillation stages.
+"""What all supervised training here shares: the losses, the optimiser, gradient steps and drawing batches.
 
-Batches are drawn by a counter, so that a resumed training equals an uninterrupted one.
+Batches are a function of the seed and the number of the update, so that a resumed training equals an uninterrupted one.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,9 @@ LOSSES: dict[str, Callable[[Gaussian, Array, Array], Array]] = {
 M = TypeVar("M")  # a module, or a tuple of them
 
 
-@cache  # one object a setting, so that `descend` compiles once
+@cache  # one object per setting, so that `descend` compiles once
 def optimizer(learning_rate: float, updates: int) -> optax.GradientTransformation:
-    """Adam, its rate falling to zero along a cosine: distillation ends in precision, not in noise."""
+    """Adam; its learning rate falls to zero along a cosine, so that the last updates are small."""
     schedule = optax.cosine_decay_schedule(learning_rate, updates)
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
 
@@ -40,9 +40,9 @@ def descend(
     opt: optax.GradientTransformation,
     constants: Any = None,
 ) -> tuple[M, optax.OptState, Float[Array, ""]]:
-    """One gradient step a batch along the leading axis of `batches`; returns the mean loss.
+    """One gradient step per batch along the leading axis of `batches`; returns the mean loss.
 
-    `constants` reach the loss untouched: what it needs and does not learn.
+    `constants` are passed to the loss; they get no gradient.
     """
     arrays, static = eqx.partition(module, eqx.is_inexact_array)
 

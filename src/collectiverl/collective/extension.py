@@ -24,16 +24,16 @@ from collectiverl.types import EnvSpec, Episode, TeachingPolicy
 
 @dataclass(frozen=True, kw_only=True)
 class ExtensionConfig:
-    """What one more task may cost; all else is as in the run."""
+    """How one more task is learned; all other settings are those of the run."""
 
-    expert_episodes: int = 20  # of the new task's teacher
+    expert_episodes: int = 20  # episodes of the new task's teacher
     learner_rounds: int = 3  # rounds of DAgger, in the new task alone
-    learner_episodes: int = 20  # a round
-    learner_updates: int = 150  # a round
-    updates: int = 400  # of the actor in the end
-    critic_updates: int = 500
-    share: float = 0.3  # of every batch, for the new task; the rest is rehearsed
-    episodes: int = 50  # a task, when it is judged before and after
+    learner_episodes: int = 20  # episodes per round
+    learner_updates: int = 150  # updates of the learner per round
+    updates: int = 400  # of the actor, in the last distillation
+    critic_updates: int = 500  # of the critic, after the actor's
+    share: float = 0.3  # part of every batch for the new task; the old tasks get the rest
+    episodes: int = 50  # evaluation episodes per task, before and after
 
     def __post_init__(self) -> None:
         at_least(self, 1, "learner_rounds", "learner_episodes", "learner_updates", "updates", "episodes")
@@ -43,11 +43,11 @@ class ExtensionConfig:
 
 
 class Learning(NamedTuple):
-    """How one task is added: a run's settings, for as long as its extension says."""
+    """Settings for one added task: the run's, with the episodes and updates of its extension."""
 
     online: OnlineConfig
     collective: CollectiveConfig
-    share: float  # of every batch, for the new task
+    share: float  # part of every batch for the new task
 
     @classmethod
     def of(cls, extension: ExtensionConfig, online: OnlineConfig, collective: CollectiveConfig) -> "Learning":
@@ -90,11 +90,11 @@ def extend(
     work: Path | None = None,
     report: Report = silent,
 ) -> Extended:
-    """The base, and the tasks of `teachers` (one, as a rule) beside those that it knows.
+    """The base collective, taught the tasks of `teachers` (usually one) while its own are rehearsed.
 
     Args:
-        stored: labelled episodes of the old tasks, for training and for validation, a table a task.
-        held_out: share of each round's episodes that nothing is trained on, those that `split` holds out.
+        stored: labelled episodes of the old tasks, for training and for validation, one table per task.
+        held_out: share of each round's episodes that `split` keeps for validation.
         work: rounds of the learner are checkpointed there.
     """
     wider = replace(base, tasks=(*base.tasks, *teachers))

@@ -1,4 +1,4 @@
-"""Updates of what imitates the teachers: the actor, and with it the encoder that tells it where it is."""
+"""Imitation of the teachers' labels: gradient updates of the actor, and of the encoder trained with it."""
 
 import equinox as eqx
 import jax
@@ -19,7 +19,7 @@ How = tuple[DistillLoss, float, float]  # the loss, the weight of the absolute e
 
 
 class Learner(eqx.Module):
-    """What is learned."""
+    """What imitation trains: the actor, and the encoder if the conditioning learns."""
 
     actor: Actor
     conditioning: Own | None  # None: it does not learn
@@ -37,7 +37,7 @@ class Learner(eqx.Module):
 
 
 class LearnerState(eqx.Module):
-    """Everything that learning changes."""
+    """Everything that an update changes."""
 
     learner: Learner
     average: Learner  # of the weights, exponentially: steadier than the last of them (Polyak & Juditsky 1992)
@@ -51,12 +51,12 @@ class LearnerState(eqx.Module):
 
 
 def _optimizer() -> optax.GradientTransformation:
-    """Adam for a rate of 1; one flat vector, since a kernel for each small array takes long to compile."""
+    """Adam without its learning rate; on one flat vector, since one kernel per array takes long to compile."""
     return optax.flatten(optax.chain(optax.clip_by_global_norm(CLIP), optax.scale_by_adam()))
 
 
 def imitation_loss(learner: Learner, batch: Batch, scales: Scales, how: How) -> Float[Array, ""]:
-    """Mean over the steps of segments, each by its weight."""
+    """The weighted mean of the loss over the steps of the segments."""
     loss, absolute, _ = how
     standard = scales(batch.window)
     z = batch.z if learner.conditioning is None else learner.conditioning.every(batch.window)
@@ -77,7 +77,7 @@ def imitation_error(learner: Learner, batch: Batch, scales: Scales, how: How) ->
 def learn(
     state: LearnerState, batches: Batch, rates: Float[Array, "U"], scales: Scales, how: How
 ) -> tuple[LearnerState, Float[Array, ""]]:
-    """One update a rate in one compiled call, on as many batches; returns the mean loss."""
+    """One update per learning rate and batch, all in one compiled call; returns the mean loss."""
     arrays, static = eqx.partition(state, eqx.is_array)
 
     def one(carry, inputs):

@@ -1,12 +1,12 @@
-"""Stage 2, online distillation: random actions, the teachers, then a learner labelled by them.
+"""Online distillation: episodes of random actions, of the teachers, then of a learner labelled by the teachers.
 
-This is DAgger (Ross et al. 2011). One learner plays all tasks and learns on from round to round. What plays is
-the average of its weights: a learner whose rate has not come down fills the data with episodes in which it is stuck.
+This is DAgger (Ross et al. 2011). One learner plays all tasks and goes on learning from round to round. It plays with
+the average of its weights: at a high learning rate, the latest weights often get stuck and fill the data with that.
 In some episodes the teacher plays stretches; some of the teachers' episodes are noisy, their labels never; and tasks
 that fail get more episodes.
 
-A round's episodes are played while the learner learns from those before it, in a thread of their own. What plays was
-taken before either began, so that the result is the same on one core and on two.
+A round's episodes are played in a thread of their own, while the learner learns from earlier episodes. The weights that
+play are fixed before both begin, so that the result does not depend on the number of cores.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,30 +33,30 @@ from collectiverl.representation.encoder import Encoder
 from collectiverl.types import EnvSpec, Episode, TeachingPolicy
 
 LEARNER = 3  # stream of random numbers; those of the episodes are in `rounds`
-Sides = tuple[list[EpisodeTable], list[EpisodeTable]]  # for training and for validation, one table a task
+Sides = tuple[list[EpisodeTable], list[EpisodeTable]]  # for training and for validation, one table per task
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a learner knows already and is not to forget: a collective, and its labelled episodes, a table a task."""
+    """What a learner must not forget: a collective, and its labelled episodes, one table per task."""
 
     collective: Collective
     training: Sequence[EpisodeTable]
     validation: Sequence[EpisodeTable]
-    share: float  # of every batch, for the tasks that are played
+    share: float  # part of every batch for the tasks that are played
 
 
 class OnlineDistillation:
-    """The state of one stage-2 run; each round has a seed of its own and ends with a checkpoint.
+    """One online distillation and its state; each round has a seed of its own and ends with a checkpoint.
 
     Args:
-        make_envs: so many environments of a task, with fresh goals, which the teachers see; closed after their round.
+        make_envs: makes a number of environments of a task, with fresh goals that the teachers see.
         learning: how the learner is made and learns.
         transformer: the trajectory transformer, for a conditioning that needs it.
         goals_hidden: the learner does not see the goals.
-        held_out: share of each round's episodes that the learner is not trained on; those that `split` with the
-            same fraction and seed puts into validation.
-        rehearsal: for a learner that goes on from other tasks, which it is trained on beside what it plays.
+        held_out: share of each round's episodes that the learner is not trained on: those that `split` puts into
+            validation with the same fraction and seed.
+        rehearsal: the collective that the learner begins as, and episodes of its tasks, which are trained on too.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class OnlineDistillation:
         self.training: Training | None = None
         self.success: dict[str, float] = {}  # of the learner, in the last round
         self.failure = dict.fromkeys(self.tasks, 1.0)  # running mean
-        self.done = 0  # rounds; the first is the teachers'
+        self.done = 0  # finished rounds; the first is the teachers'
 
     @property
     def collective(self) -> Collective:
-        """The learner, by its averaged weights."""
+        """The learner, with its averaged weights."""
         assert self.training is not None
         return self.training.collective
 
@@ -105,7 +105,7 @@ class OnlineDistillation:
         return self.collected
 
     def _round(self, player: ThreadPoolExecutor, log: MetricsLog | None, work: Path | None) -> None:
-        """The learner plays as it is, and meanwhile learns from what came before."""
+        """The learner plays with its present weights, and meanwhile learns from the earlier episodes."""
         wanted = allocate(self.failure, self.config.learner_episodes)
         playing = player.submit(self.rounds.of_learner, self.collective, wanted, self.done)
         loss = self._learn(self.config.round_updates)
@@ -136,7 +136,7 @@ class OnlineDistillation:
     # -- learning ------------------------------------------------------------------------------------------
 
     def sides(self) -> Sides:
-        """What is rehearsed and what was collected, for training and for validation, one table a task."""
+        """What is rehearsed and what was collected, for training and for validation, one table per task."""
         hidden = self.spec.goal_index if self.goals_hidden else ()
         known = (self.rehearsal.training, self.rehearsal.validation) if self.rehearsal else ((), ())
         training, validation = ([table.hiding(hidden) for table in side] for side in known)
@@ -148,7 +148,7 @@ class OnlineDistillation:
         return training, validation
 
     def _new_training(self) -> Training:
-        """Of a fresh learner, whose statistics are those of the teachers' episodes; or of the one that rehearses."""
+        """The training of a fresh learner, with the teachers' episodes' statistics, or of the rehearsed collective."""
         seed = int(np.random.SeedSequence([self.seed, LEARNER]).generate_state(1)[0] >> 1)
         if self.rehearsal:
             return Training(self.rehearsal.collective, self.learning, seed=seed)
@@ -185,7 +185,7 @@ class OnlineDistillation:
         assert self.training is not None
         with checkpoints.checkpoint(work) as folder:
             self.training.save(folder)
-            for task in self.tasks:  # one folder a task: labels of a scripted and a learned teacher differ
+            for task in self.tasks:  # one folder per task: labels of a scripted and a learned teacher differ
                 write(folder / task, [e for e in self.collected if e.task == task])
             progress = {
                 "done": self.done,

@@ -1,4 +1,4 @@
-"""Playing many tasks together: who acts in which environment, how many episodes each task gets, what succeeded."""
+"""Rollouts of many tasks together: who acts in which environment, episodes per task, success per task."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -12,9 +12,9 @@ from collectiverl.envs.rollout import episodes
 from collectiverl.types import Episode, Policy
 
 EVALUATION = 1_000_003  # stream of random numbers: goals that no training had
-EVEN = 0.5  # share of a round's episodes that all tasks get alike; the rest goes where the last rounds failed
-STRETCH = 20  # steps for which teacher or learner acts before they may change places
-NEVER = 2**31  # steps
+EVEN = 0.5  # share of a round's episodes that is the same for all tasks; the rest goes to tasks that fail
+STRETCH = 20  # steps that the teacher or the learner acts for, before it is drawn anew who acts
+NEVER = 2**31  # steps; more than any episode has
 
 
 # -- who acts ----------------------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ class PerTaskPolicy:
 
 
 class NoisyActions:
-    """A policy whose actions carry Gaussian noise, in each environment of its own deviation."""
+    """A policy whose actions carry Gaussian noise, with a standard deviation for each environment."""
 
     def __init__(self, policy: Policy, deviation: Float[np.ndarray, "N"], seed: int):
         self.policy, self.deviation, self.rng = policy, deviation[:, None], np.random.default_rng(seed)
@@ -63,11 +63,11 @@ class NoisyActions:
 
 
 class Alternating:
-    """The learner, with stretches of the teacher's play in some environments; each sees what was really done.
+    """The learner; in some environments the teacher acts for stretches. Both see the actions really taken.
 
     Args:
-        share: of the stretches that the teacher plays, in each environment.
-        told: environments whose learner is told the rewards.
+        share: part of the stretches in which the teacher acts, for each environment.
+        told: environments in which the learner sees the rewards.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ def play_together(
     seed: int,
     after_success: Callable[[int, int], Int[np.ndarray, "N"]] | None = None,
 ) -> Iterator[list[Episode]]:
-    """So many episodes of each task, in groups of at most `size` environments that are alive at once.
+    """The wanted number of episodes of each task, in groups of at most `size` environments alive at once.
 
     Each environment plays one episode. `make_policy` gets the task of each environment and a seed; `after_success`
     the number of environments and the seed, and says how many steps after its first success each episode ends.
@@ -163,9 +163,9 @@ def play_judged(
     *,
     seed: int,
 ) -> list[Episode]:
-    """So many episodes of each task, with goals that no training had.
+    """Evaluation: `episodes` of each task, with goals that no training had.
 
-    All tasks are side by side, as many environments of each, about `size` at once.
+    All tasks are played side by side, with equally many environments each, about `size` in all.
     """
     per_group = max(1, min(episodes, size // len(tasks)))
     played: list[Episode] = []

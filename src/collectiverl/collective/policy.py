@@ -1,4 +1,4 @@
-"""The collective: one agent over `[z, features]`, and what tells it `z`."""
+"""The collective: one agent over `[z, features]`, and the conditioning that computes `z`."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,13 @@ ABOUT = "collective.json"
 
 
 class Running(NamedTuple):
-    """N running trajectories, as a collective remembers them: a value, which nothing changes in place."""
+    """What a collective remembers of N running trajectories; immutable."""
 
     condition: Any  # the conditioning's state
     latest: Window  # the last step alone
     begins: Bool[np.ndarray, "N"]  # a new episode begins with the next observation
-    action: Float[np.ndarray, "N A"]  # done since the last observation
-    reward: Float[np.ndarray, "N"]  # earned by it; nan: nobody said
+    action: Float[np.ndarray, "N A"]  # taken since the last observation
+    reward: Float[np.ndarray, "N"]  # for that action; nan: unknown
 
     def acted(self, action: Float[np.ndarray, "N A"]) -> "Running":
         return self._replace(action=np.asarray(action, np.float32))
@@ -67,11 +67,11 @@ class Collective(eqx.Module):
         return self.agent.normalizer.feature_dim - self.scales.feature_dim
 
     def state_of(self, obs: Float[np.ndarray, "*batch O"]) -> Float[np.ndarray, "*batch S"]:
-        """What it sees of observations."""
+        """The state that it sees in observations."""
         return visible_state(obs, self.spec, self.goals_hidden)
 
     def begin(self, num_envs: int, tasks: Sequence[str] = ()) -> Running:
-        """So many trajectories that have not begun; `tasks` are read by `task_id` alone."""
+        """`num_envs` trajectories that have not begun; only `task_id` conditioning reads `tasks`."""
         latest = Window(
             jnp.zeros((num_envs, 1, self.spec.state_dim)),
             jnp.zeros((num_envs, 1, self.spec.action_dim)),
@@ -102,7 +102,7 @@ class Collective(eqx.Module):
 def visible_state(
     obs: Float[np.ndarray, "*batch O"], spec: EnvSpec, goals_hidden: bool
 ) -> Float[np.ndarray, "*batch S"]:
-    """The state's entries, those of the goal zero where it is hidden."""
+    """The entries of the state; those of the goal are zero if goals are hidden."""
     seen = np.asarray(obs, np.float32)[..., list(spec.state_index)]
     if goals_hidden:
         seen[..., np.isin(spec.state_index, spec.goal_index)] = 0
@@ -121,10 +121,10 @@ def advance(
 
 
 class CollectivePolicy:
-    """Plays any of its tasks, told only what it has seen; rewards too, if `observe` says them.
+    """The collective as a policy: it infers the task from observations, actions, and the rewards given to `observe`.
 
     Args:
-        tasks: read by `task_id` conditioning alone: that of each environment, or one that all of them play.
+        tasks: the task of each environment, or one for all; only `task_id` conditioning reads them.
     """
 
     def __init__(self, collective: Collective, tasks: Sequence[str] = ()):
@@ -132,7 +132,7 @@ class CollectivePolicy:
         self.agents = batch_of_one(collective.agent)
         self.running: Running | None = None
         self.age = np.zeros(0, np.int64)
-        self.needs_rewards = collective.goals_hidden  # until it is told some, or has asked for them once
+        self.needs_rewards = collective.goals_hidden  # until `observe` is called, or the warning was given
 
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         if self.running is None:
@@ -157,7 +157,7 @@ class CollectivePolicy:
         return seen
 
     def executed(self, actions: Float[np.ndarray, "N A"]) -> None:
-        """Says what was done in place of the actions last returned, as where a teacher takes over."""
+        """Replaces the actions last returned by those really taken, as where a teacher takes over."""
         assert self.running is not None
         self.running = self.running.acted(actions)
 
@@ -176,7 +176,7 @@ class CollectivePolicy:
 
 
 class Shuffled(CollectivePolicy):
-    """Acts on the embedding that belongs to the environment `shift` places on: is `z` used at all?"""
+    """Acts on the `z` of another environment, rolled by `shift` places, to test whether `z` is used at all."""
 
     def __init__(self, collective: Collective, tasks: Sequence[str], shift: int):
         super().__init__(collective, tasks)

@@ -1,7 +1,7 @@
-"""Probing: a small deterministic movement on top of the action, where the policy hardly moves.
+"""Probing: a small deterministic movement that is added to the action where the policy hardly moves.
 
-Where only rewards tell the goal, a policy that stands still learns nothing new, and may stand short of it. The pattern
-fades as the commanded action grows, so that it changes nothing while there is somewhere to go.
+Where only rewards tell the goal, a policy that stands still gets no new information, and may stop short of the goal.
+The added movement fades as the policy's own action grows; it is zero where an entry of that is at its limit.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from collectiverl.artifacts.validation import at_least, between
 
 @dataclass(frozen=True, kw_only=True)
 class ProbingConfig:
-    """The movement's size and pace."""
+    """A small periodic movement, added to the actions where the policy hardly moves."""
 
-    amplitude: float = 0.0  # of the action's range; 0: no probing
-    period: float = 12.0  # steps
+    amplitude: float = 0.0  # largest added action, where 1 is the action's limit; 0: no probing
+    period: float = 12.0  # steps of one period
 
     def __post_init__(self) -> None:
         between(self, 0, 1, "amplitude")
@@ -33,7 +33,7 @@ def probe(
     """The action with the pattern added to its `moving` entries.
 
     Args:
-        age: steps that each running episode has lasted, which alone says where in the pattern it is.
+        age: steps that each running episode has lasted; the phase of the pattern depends on it alone.
         moving: entries of the action that move the robot; the others, such as a gripper's, are left alone.
     """
     if not config.amplitude:

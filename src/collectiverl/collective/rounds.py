@@ -1,4 +1,4 @@
-"""The rounds of online distillation: who plays which episodes, and what the teachers say of them."""
+"""The rounds of online distillation: who plays which episodes, and the teachers' labels for them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,26 +21,28 @@ from collectiverl.envs.rollout import RandomPolicy
 from collectiverl.types import ConfigError, EnvSpec, Episode, Policy, TeachingPolicy
 
 PLAY, RANDOM, MIX, LIMIT, NOISE = 0, 4, 1, 2, 3  # streams of random numbers
-DEVIATION = 0.5  # of the noise in experts' episodes
-FIRST_SHARE, SHARE = 0.5, 0.3  # of the stretches, for the teacher: in the learner's first round, and later
-WHOLE = 0.2  # share of the episodes that go on after a success all the same
+DEVIATION = 0.5  # standard deviation of the noise in experts' episodes
+# share of the stretches in which the teacher acts: in the first learner round, and later
+FIRST_SHARE, SHARE = 0.5, 0.3
+WHOLE = 0.2  # share of the episodes that `after_success` does not end
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineConfig:
     """How `online_buffer` is collected."""
 
-    random_episodes: int = 0  # a task
-    expert_episodes: int = 16  # a task; the others of the first round
+    random_episodes: int = 0  # episodes of random actions per task
+    expert_episodes: int = 16  # episodes of the teacher per task, before the learner's rounds
     noisy: float = 0.5  # share of the experts' episodes whose actions carry noise; their labels never do
     learner_rounds: int = 7  # rounds of DAgger
-    learner_episodes: int = 16  # a task and round, on average
-    taught: float = 0.5  # share of the learner's episodes in which the teacher plays some of the stretches
+    learner_episodes: int = 16  # episodes per task and round, on average
+    taught: float = 0.5  # share of episodes in which the teacher acts at times; first learner round: all
     horizon: int | None = 200  # steps of an episode, at most; None: the environment's own limit
-    after_success: int | None = None  # steps until an episode ends after its first success; None: it goes on
-    first_updates: int = 130  # of the learner, on the experts' episodes
-    round_updates: int = 130  # of the learner, while a round is played
-    num_envs: int = 500  # alive at once, at most; each plays one episode
+    # steps after its first success until an episode ends, for 4 episodes of 5; None: no episode ends early
+    after_success: int | None = None
+    first_updates: int = 130  # updates of the learner on the experts' episodes
+    round_updates: int = 130  # updates of the learner while a round is played
+    num_envs: int = 500  # environments alive at once, at most; each plays one episode
 
     def __post_init__(self) -> None:
         at_least(self, 0, "random_episodes", "learner_rounds", "after_success")
@@ -61,7 +63,7 @@ class OnlineConfig:
 
 @runtime_checkable
 class Tell(Protocol):
-    """Says how far a round is."""
+    """Reports the progress of a round."""
 
     def __call__(self, note: str) -> None: ...
 
@@ -71,8 +73,8 @@ class Rounds:
     """Plays labelled episodes of all tasks of the teachers, with fresh goals; a function of its seed.
 
     Args:
-        make_envs: so many environments of a task, whose goals the teachers see; they are closed after their round.
-        untold: share of the learner's episodes in which it is told no rewards.
+        make_envs: makes a number of environments of a task, whose goals the teachers see.
+        untold: share of the learner's episodes in which it sees no rewards.
     """
 
     make_envs: Callable[[str, int], VectorEnv]
@@ -98,7 +100,7 @@ class Rounds:
         return played + self._play("expert", dict.fromkeys(self.teachers, c.expert_episodes), teach, 0)
 
     def of_learner(self, learner: Collective, wanted: Mapping[str, int], number: int) -> list[Episode]:
-        """Round `number` (from 1) of a learner, so many episodes a task; the teacher plays some stretches."""
+        """Round `number` (from 1) of a learner, `wanted` episodes per task; at times the teacher acts."""
         first = number == 1  # it cannot do much yet
 
         def policy(tasks: Sequence[str], seed: int) -> Policy:

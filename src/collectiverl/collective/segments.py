@@ -1,4 +1,4 @@
-"""Labelled stretches of episodes: what the collective learns from, a loss at every step."""
+"""Segments of labelled episodes, which the collective learns from with a loss at every step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Batch(NamedTuple):
     """Segments of `T` steps; axes in front of `B`, if there are any, are updates."""
 
     window: Window  # of T steps; `mask` is False behind an episode's end
-    z: Float[AnyArray, "*updates B T Z"]  # of a conditioning that does not learn; else Z is 0
+    z: Float[AnyArray, "*updates B T Z"]  # of a conditioning that is not trained; else Z is 0
     mean: Float[AnyArray, "*updates B T A"]  # the teacher's labels, see `Labels`
     log_std: Float[AnyArray, "*updates B T A"]
     weight: Float[AnyArray, "*updates B T"]  # of the step in the loss: 0 for padding, else 1
@@ -28,12 +28,12 @@ class Draw:
     """How a batch is drawn."""
 
     labels: int  # steps of a batch, padding included
-    length: int | None  # steps of a segment; None: whole episodes, those of about one length together
-    unrewarded: float  # share of the segments whose rewards are left out, so that a policy can do without
+    length: int | None  # steps of a segment; None: whole episodes, batched by similar length
+    unrewarded: float  # share of the segments without rewards, so that the policy can act without them
 
 
 def played(table: EpisodeTable) -> EpisodeTable:
-    """Without the random phase: how well states are imitated that no policy visits is of no interest."""
+    """The table without its random phase: errors in states that no policy visits say little."""
     wanted = [i for i, row in enumerate(table.about) if row["phase"] != "random"]
     return table.subset(wanted) if wanted else table
 
@@ -42,8 +42,8 @@ class Segments:
     """The steps of a table that have an action, as columns; segments of them are gathered by one index.
 
     Args:
-        z: each step's, of a conditioning that is not trained with the actor.
-        share: of every batch, for the episodes of `emphasized` tasks; None: all steps are drawn as often.
+        z: of each step, from a conditioning that is not trained with the actor.
+        share: part of every batch for episodes of `emphasized` tasks; None: all steps are drawn equally often.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Segments:
 
 
 def _before(column: Float[np.ndarray, "steps *entries"]) -> Float[np.ndarray, "steps *entries"]:
-    """What led to each step: the row before it. The first step of an episode has none."""
+    """The column shifted by one step: each row is that of the step before."""
     return np.concatenate([column[:1], column[:-1]])
 
 

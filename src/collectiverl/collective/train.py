@@ -1,7 +1,7 @@
-"""Stage 4b: one agent from all experts' labels. The actor is distilled first, with its encoder, then the critic.
+"""Distillation of all experts' labels into one agent: first the actor, with its encoder, then the critic.
 
-The actor's loss stands at every step of a segment, and its gradient reaches an encoder that learns: one pass over an
-episode gives as many labels as the episode has steps. Update `i` depends on the seed and `i` alone, beside the state.
+The actor's loss is taken at every step of a segment, and its gradient also trains the encoder, if the conditioning
+learns. The batch of update `i` depends on the seed and `i` alone.
 """
 
 import time
@@ -37,7 +37,7 @@ TRAINING, VALIDATION = 0, 1  # streams of random numbers
 
 
 def own_encoder() -> EncoderConfig:
-    """What reads the trajectory where it is trained with the actor, unless the user says otherwise."""
+    """The default encoder of the conditioning `own`."""
     return EncoderConfig(dim=128, layers=1, heads=4, feedforward=512, dropout=0.0, z_dim=16)
 
 
@@ -45,20 +45,21 @@ def own_encoder() -> EncoderConfig:
 class CollectiveConfig:
     """How the collective is distilled."""
 
+    # source of z; own, tuned: an encoder trained with the actor; cls, last_state, cluster: the frozen transformer
     conditioning: ConditioningName = "own"
     encoder: EncoderConfig = field(default_factory=own_encoder)  # of the conditioning `own`
     differences: bool = False  # read the differences between hand, objects and goal beside the state
     probing: ProbingConfig = field(default_factory=ProbingConfig)
-    loss: DistillLoss = "mse"
-    absolute: float = 0.2  # weight of the absolute error beside the loss: near the label it still pulls
+    loss: DistillLoss = "mse"  # mse: squared error of mean and log-std; kl: KL(teacher || collective)
+    absolute: float = 0.2  # weight of the mean's absolute error, which is added to the loss
     labels: int = 6_400  # steps of a batch
-    segment: int | None = 60  # steps of a segment; None: whole episodes
+    segment: int | None = 60  # steps of a segment, with own and tuned; None: whole episodes
     unrewarded: float = 0.2  # share of segments whose rewards are left out
-    learning_rate: float = 2e-3
-    warmup: int = 50  # updates until the rate is reached
-    average: float = 0.985  # decay of the average of the weights that plays and is kept
-    updates: int = 320  # of the actor, the rate falling to zero
-    validation_every: int = 100  # updates
+    learning_rate: float = 2e-3  # of Adam, at its highest
+    warmup: int = 50  # updates until the learning rate is reached
+    average: float = 0.985  # decay of the moving average of the weights; the average acts and is saved
+    updates: int = 320  # of the actor; the learning rate falls to zero
+    validation_every: int = 100  # updates between validations
     critic: CriticConfig = field(default_factory=CriticConfig)
     sac: SACConfig = field(default_factory=lambda: SACConfig(width=256, depth=2))
 
@@ -80,7 +81,7 @@ class CollectiveConfig:
 
     @property
     def draw(self) -> Draw:
-        """Steps of a conditioning that remembers nothing are drawn one by one."""
+        """How batches are drawn: as segments if an encoder is trained, else as single steps."""
         length = self.segment if self.learns else 1
         return Draw(labels=self.labels, length=length, unrewarded=self.unrewarded)
 
@@ -106,7 +107,7 @@ def fresh_collective(
     reader = conditioning.reader
     z_dim = reader.z_dim if reader else conditioning.embed(table.subset([0]), spec.state_index).shape[1]
     sizes = z_dim + scales.feature_dim, spec.action_dim
-    sac = replace(config.sac, normalize_obs=False)  # what it sees is standardised already
+    sac = replace(config.sac, normalize_obs=False)  # its input is standardised already
     return Collective(
         agent=init_agent(*sizes, sac, jax.random.key(seed)),
         conditioning=conditioning,
@@ -121,14 +122,14 @@ def fresh_collective(
 @dataclass
 class Progress:
     updates: int = 0  # in all
-    best: float = float("inf")  # validation error in the last training
+    best: float = float("inf")  # least validation error so far
 
 
 class Training:
-    """The training of one collective's actor, which goes on as data come; `collective` acts by the averaged weights.
+    """The training of one collective's actor, which can go on as new data come.
 
     Args:
-        collective: to begin from.
+        collective: the one to begin from.
     """
 
     def __init__(self, collective: Collective, config: CollectiveConfig, *, seed: int):
@@ -140,22 +141,22 @@ class Training:
 
     @property
     def collective(self) -> Collective:
-        """With the averaged weights."""
+        """The collective with the averaged weights."""
         return self.state.average.put_into(self.base)
 
     @property
     def best_collective(self) -> Collective:
-        """With those of the least error on held-out episodes."""
+        """The collective with the weights of the least error on held-out episodes."""
         return self.best.put_into(self.base)
 
     def segments(self, table: EpisodeTable, **emphasis) -> Segments:
-        """What is learned from these episodes."""
+        """These episodes, ready to draw batches from."""
         conditioning, index = self.base.conditioning, self.base.spec.state_index
         z = None if self.config.learns else conditioning.embed(table, index)
         return Segments(table, index, z, **emphasis)
 
     def advance(self, segments: Segments, rates: np.ndarray) -> float:
-        """One update a rate; returns the mean loss."""
+        """One update per learning rate; returns the mean loss."""
         batches = [self._batch(segments, TRAINING, self.progress.updates + i) for i in range(len(rates))]
         stacked = jax.tree.map(lambda *parts: np.stack(parts), *batches) if _alike(batches) else None
         losses = []
@@ -169,7 +170,7 @@ class Training:
         return float(np.mean(losses))
 
     def error(self, segments: Segments) -> float:
-        """Of the averaged weights, on batches that are always the same."""
+        """The error of the averaged weights, on batches that are always the same."""
         batches = [self._batch(segments, VALIDATION, i) for i in range(VALIDATION_BATCHES)]
         errors = [imitation_error(self.state.average, b, self.base.scales, self._how) for b in batches]
         return float(np.mean(errors))
@@ -182,12 +183,12 @@ class Training:
         return self.config.loss, self.config.absolute, self.config.average
 
     def constant(self, updates: int) -> np.ndarray:
-        """Rates of so many updates: after a warm-up, always the same."""
+        """Learning rates of the next `updates`: constant after a warm-up."""
         number = self.progress.updates + np.arange(updates)
         return self.config.learning_rate * np.minimum(1, (number + 1) / self.config.warmup)
 
     def falling(self, updates: int, begin: int = 0) -> np.ndarray:
-        """Rates that fall to zero along a cosine over so many updates, from number `begin` on."""
+        """Learning rates that fall to zero along a cosine over `updates`, from update `begin` on."""
         number = np.arange(begin, updates)
         warm = np.minimum(1, (self.progress.updates + 1 + number - begin) / self.config.warmup)
         return self.config.learning_rate * warm * 0.5 * (1 + np.cos(np.pi * number / updates))
@@ -220,10 +221,10 @@ def distil(
     work: Path | None = None,
     report: Report = silent,
 ) -> tuple[Collective, float]:
-    """The collective after its last training, and its error on held-out episodes: the actor, then the critic.
+    """Trains the actor, then the critic; returns the collective and its actor's error on held-out episodes.
 
     Args:
-        emphasis: `emphasized` tasks and their `share` of every batch, see `Segments`.
+        emphasis: the arguments `emphasized` and `share` of `Segments`.
         work: checkpoints and metrics go there.
     """
     actor = Training(collective, config, seed=seed)
@@ -276,5 +277,5 @@ def _train_actor(
 
 
 def partial_report(report: Report, total: int, before: int = 0) -> Report:
-    """A part of the work reported as part of the whole."""
+    """A report of one part of the work, counted within the whole."""
     return lambda done, _, note="": report(before + done, total, note)

@@ -1,6 +1,6 @@
-"""`ablate`: one row of the table, a collective that differs from the default in one thing.
+"""`ablate`: one row of the table, a collective that differs from the run's settings in one thing.
 
-Every row collects its own episodes with its own learner: episodes of another's would flatter some and starve others.
+Every row collects its own episodes with its own learner: another learner's episodes would bias the comparison.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from collectiverl.types import Episode, Policy
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """A collective that differs from the default in one thing."""
+    """A collective that differs from the run's settings in one thing."""
 
     group: str  # what is varied
     variant: str
@@ -37,9 +37,9 @@ class Ablation:
     goals_hidden: bool = False
     online: OnlineConfig = field(default_factory=OnlineConfig)
     collective: CollectiveConfig = field(default_factory=CollectiveConfig)
-    shuffled: bool = False  # played with the embedding of another task's environment
-    told: bool = True  # rewards are told where it is played
-    episodes: int = 20  # a task, with fresh goals
+    shuffled: bool = False  # evaluated with the embedding of another task's environment
+    told: bool = True  # the policy sees the rewards when it is evaluated
+    episodes: int = 20  # evaluation episodes per task, with fresh goals
     backend: Backend = "auto"
 
 
@@ -59,7 +59,7 @@ def ablation_stage(config: Ablation, seed: int) -> Stage[Ablation]:
 
 
 def ablate(work: Work[Ablation]) -> dict[str, Any]:
-    """Collects, distils the actor, and plays it; the critic is left out, since no row depends on it."""
+    """Collects, distils the actor, and evaluates it; the critic is not used."""
     config = work.config
     transformer, _ = transformer_of(work.run, config.collective)
     online = OnlineDistillation(
@@ -86,7 +86,7 @@ def ablate(work: Work[Ablation]) -> dict[str, Any]:
 
 
 def play(collective: Collective, config: Ablation) -> list[Episode]:
-    """All tasks side by side, as many environments of each, so that embeddings can be exchanged."""
+    """Evaluates all tasks side by side, with equally many environments each, so that `z` can be exchanged."""
 
     def policy(tasks: Sequence[str], seed: int) -> Policy:
         if config.shuffled:
@@ -98,7 +98,7 @@ def play(collective: Collective, config: Ablation) -> list[Episode]:
 
 
 class _Untold(CollectivePolicy):
-    """Is told no rewards."""
+    """The collective as a policy that sees no rewards."""
 
     def observe(self, rewards: np.ndarray) -> None:
         pass

@@ -21,7 +21,7 @@ class Split:
 
     task: str
     source: str  # folder of the episodes, in the run
-    fraction: float  # of the episodes, for validation
+    fraction: float  # share of the episodes for validation
 
     def __post_init__(self) -> None:
         fraction(self, "fraction")
@@ -80,7 +80,7 @@ def buffer_inputs(kind: BufferKind, tasks: Sequence[str], seed: int) -> dict[str
 def open_buffers(
     run: Path, kind: BufferKind, tasks: Sequence[str], seed: int
 ) -> tuple[list[EpisodeTable], list[EpisodeTable]]:
-    """The training and the validation episodes of these tasks, one table a buffer, after verification."""
+    """The training and the validation episodes of these tasks, one table per buffer, after verification."""
     folders = [run / paths.buffer(kind, task, seed) for task in tasks]
     for folder in folders:
         verify(folder)

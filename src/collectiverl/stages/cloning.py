@@ -24,7 +24,7 @@ class CloneStudent:
     """A student that only imitates."""
 
     student: TrainStudent  # its networks
-    prior_data: PriorDataConfig = field(default_factory=PriorDataConfig)  # what the collective plays for it
+    prior_data: PriorDataConfig = field(default_factory=PriorDataConfig)  # episodes of the collective
     cloning: CloningConfig = field(default_factory=CloningConfig)
 
 

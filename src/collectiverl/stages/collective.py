@@ -1,6 +1,6 @@
-"""`distill-collective`: from all `online_buffer` and the encoder to the policy that knows all tasks.
+"""`distill-collective`: from the `online_buffer` of all tasks to one policy for all tasks.
 
-And `take-collective`, for students of one that was made elsewhere.
+And `take-collective`, which copies a collective that was made elsewhere.
 """
 
 import shutil
@@ -28,10 +28,9 @@ class DistillCollective:
     """The collective of a run."""
 
     tasks: tuple[str, ...]  # tasks or benchmarks; none: those of the run
-    learner: str = (
-        ""  # the run's folder of an online distillation, whose learner it goes on from; "": from nothing
-    )
-    goals_hidden: bool = False  # it does not see the goals
+    # folder in the run of the online distillation whose learner it begins from; "": from random weights
+    learner: str = ""
+    goals_hidden: bool = False  # the collective does not see the goals
     collective: Flat[CollectiveConfig] = field(default_factory=CollectiveConfig)
 
 
@@ -76,7 +75,7 @@ def distill_collective(work: Work[DistillCollective]) -> dict[str, Any]:
 
 
 def _begun(work: Work[DistillCollective], training: EpisodeTable) -> Collective:
-    """What the distillation goes on from: the online learner, or fresh networks."""
+    """The collective that the distillation begins from: the online learner, or fresh networks."""
     config = work.config
     if not config.learner:
         transformer, _ = transformer_of(work.run, config.collective)
@@ -107,7 +106,7 @@ class TakeCollective:
     """A collective from elsewhere: of another run, or one that comes with the package."""
 
     source: str
-    identity: str  # of its files
+    identity: str  # a hash of its files
 
 
 def take_collective_stage(source: str, out: str = COLLECTIVE) -> Stage[TakeCollective]:

@@ -37,7 +37,7 @@ class TrainTask:
 
     task: Task
     backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
-    # such as scripted:20, episodes that make half of each batch; "": none; None: as in the run's settings
+    # demonstrations, such as scripted:20, which make half of each batch; "": none; None: as in the run's settings
     demos: str | None = None
     train: Flat[TrainConfig] = field(default_factory=TrainConfig)
 
@@ -100,7 +100,7 @@ def demonstrations(config: TrainTask, seed: int) -> list[Episode]:
 def train_agents(
     work: Work, experts: Sequence[TrainTask], *, help: Help | None = None, prior: Prior | None = None
 ) -> list[Result]:
-    """SAC from fresh networks, with fresh goals in every episode: one expert a task, all in one program.
+    """SAC from fresh networks, with fresh goals in every episode: one expert per task, all in one program.
 
     `experts` differ in their tasks alone.
     """

@@ -1,4 +1,4 @@
-"""`extend-collective`: one more task for the collective, judged on all tasks before and after."""
+"""`extend-collective`: one more task for the collective, evaluated on all tasks before and after."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,10 +27,10 @@ class ExtendCollective:
 
     task: str
     known: tuple[str, ...]  # tasks of the base, in the order in which they were learned
-    base: str  # the run's folder that holds it: the first collective, or an extension
+    base: str  # folder in the run that holds the base: the first collective, or an extension
     teacher: TeacherKind = "sac"
     backend: Backend = "auto"
-    fraction: float  # of each round's episodes, held out for validation
+    fraction: float  # share of each round's episodes that is held out for validation
     online: OnlineConfig = field(default_factory=OnlineConfig)
     collective: CollectiveConfig = field(default_factory=CollectiveConfig)
     extension: ExtensionConfig = field(default_factory=ExtensionConfig)
@@ -106,7 +106,7 @@ def extend_collective(work: Work[ExtendCollective]) -> dict[str, Any]:
 
 
 def _before(work: Work[ExtendCollective], base: Collective) -> dict[str, float]:
-    """Success of the base on its tasks; an extension has been judged already."""
+    """Success of the base on its tasks; an extension was evaluated when it was made."""
     config = work.config
     if config.base == COLLECTIVE:
         return _judged(work, base, config.known)
@@ -114,7 +114,7 @@ def _before(work: Work[ExtendCollective], base: Collective) -> dict[str, float]:
 
 
 def _judged(work: Work[ExtendCollective], collective: Collective, tasks: Sequence[str]) -> dict[str, float]:
-    """Success by task: deterministic, the whole time limit, fresh goals."""
+    """Success by task: deterministic actions, the whole time limit, fresh goals."""
     config = work.config
     episodes = config.extension.episodes
     work.report(0, 1, f"playing {len(tasks)} tasks, {episodes} episodes each")

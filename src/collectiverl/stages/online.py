@@ -38,7 +38,7 @@ class OnlineDistill:
     tasks: Tasks
     teacher: TeacherKind = "sac"  # who labels: the run's experts, or Meta-World's scripted policies
     backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
-    fraction: float  # of each round's episodes, held out for validation
+    fraction: float  # share of each round's episodes that is held out for validation
     goals_hidden: bool = False  # the learner does not see the goals, which the teachers do
     online: Flat[OnlineConfig] = field(default_factory=OnlineConfig)
     collective: Flat[CollectiveConfig] = field(default_factory=CollectiveConfig)  # how the learner learns
@@ -112,14 +112,14 @@ def transformer_of(run: Path, config: CollectiveConfig) -> tuple[Encoder | None,
 
 
 def teachers(run: Path, tasks: Sequence[str], kind: TeacherKind, seed: int) -> dict[str, TeachingPolicy]:
-    """The policy that labels each task; where scripts teach, one labels all tasks that begin alike."""
+    """The policy that labels each task; with scripts, one may label several tasks, see `labeller`."""
     if kind == "scripted":
         return {task: _script_for(task, tasks) for task in tasks}
     return {task: load_expert(run / paths.expert(task, seed)) for task in tasks}
 
 
 def _script_for(task: str, tasks: Sequence[str]) -> TeachingPolicy:
-    """The script; or the shipped expert, where that does better."""
+    """The scripted policy, or the shipped expert where it succeeds more often."""
     name = suite_of(task).label(task)
     if name in BETTER_SHIPPED and (folder := shipped(f"mt10/{name}")):
         return load_expert(folder)

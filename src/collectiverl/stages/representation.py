@@ -1,4 +1,4 @@
-"""`train-transformer`: from all `buffer_distill` to the encoder; `probe`: how well it tells tasks apart."""
+"""`train-transformer`: the encoder from the tasks' `buffer_distill`; `probe`: how well it tells tasks apart."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,8 +64,8 @@ class Probe:
     """An encoder of a run, judged on held-out episodes of these tasks."""
 
     tasks: tuple[str, ...]  # tasks or benchmarks; none: those of the run
-    encoder: str = COLLECTIVE  # its folder in the run: of the collective, or of the trajectory transformer
-    # whose episodes: met by a learner, or left by experts while they learned
+    encoder: str = COLLECTIVE  # folder in the run of the collective, or of the trajectory transformer
+    # online_buffer: episodes of online distillation; buffer_distill: of experts while they learned
     buffer: BufferKind = ONLINE_BUFFER
 
 

@@ -19,7 +19,7 @@ class TakeShipped:
     """A shipped expert, and the episodes that are recorded of it."""
 
     task: str
-    record: Record | None  # stands for the episodes that a trained expert leaves; None: nobody reads these
+    record: Record | None  # episodes to record, in place of those of a training; None: no stage reads them
     collection: str = "mt10"
 
 

@@ -23,7 +23,7 @@ from collectiverl.student.strategy import Guidance
 from collectiverl.student.trained_encoder import with_agent, with_trained_encoder
 from collectiverl.types import ConfigError
 
-BEFORE = "played_before"  # environment steps of the collective, which the metrics do not count
+BEFORE = "played_before"  # environment steps that the collective played and the metrics do not count
 MAKES_COLLECTIVE = "distill-collective (or take-collective mt10)"
 
 
@@ -103,7 +103,7 @@ def guidance_of(work: Work, task: str, strategy: StrategyConfig) -> Guidance:
 
 
 def played_first(config: TrainStudent, settings: PriorDataConfig, help: Guidance, seed: int) -> Played:
-    """The collective's episodes in the student's task; the same again when a killed training goes on."""
+    """The collective's episodes in the student's task; a resumed training plays the same ones again."""
     n, horizon = settings.num_envs, config.train.horizon
     envs = make_envs(config.task, n, backend=config.backend, goals="fresh", horizon=horizon)
     with contextlib.closing(envs):

@@ -19,7 +19,7 @@ COLLECTIVE_FROM = (  # the stages whose time counts as the collective's
 
 @dataclass(frozen=True, kw_only=True)
 class SummarizeExperts:
-    """The experts of a run; `experts` and `evaluations` are their folders, one a task."""
+    """The experts of a run; `experts` and `evaluations` are their folders, one per task."""
 
     tasks: tuple[str, ...]
     experts: tuple[str, ...]
@@ -144,6 +144,6 @@ def _probe(run: Path, folder: str) -> dict[str, Any]:
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float]:
-    """Over tasks, each counting alike."""
+    """The mean over tasks, all with the same weight."""
     mine = [row for row in rows if row["policy"] == kind]
     return {name: sum(row[name] for row in mine) / len(mine) for name in ("success_any", "success_last")}

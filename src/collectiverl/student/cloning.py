@@ -23,7 +23,7 @@ UPDATES_PER_CALL = 50
 class CloningConfig:
     """Supervised learning of the student's actor."""
 
-    updates: int = 2_000
+    updates: int = 2_000  # gradient steps
     batch_size: int = 256
     learning_rate: float = 1e-3
 
@@ -38,7 +38,7 @@ def _loss(actor: Actor, batch: tuple[Array, Array], _: None) -> Float[Array, ""]
 
 
 def clone(memory: Replay, networks: SACConfig, config: CloningConfig, seed: int) -> Agent:
-    """An agent whose actor is fitted to the advice in a memory; its critics stay untrained."""
+    """An agent whose actor is fitted to the collective's actions in a memory; its critics stay untrained."""
     kept = memory.data.valid
     obs, advice = memory.data.obs[kept], memory.data.advice[kept]
     agent = init_agent(obs.shape[-1], advice.shape[-1], networks, jax.random.key(seed))

@@ -1,7 +1,7 @@
 """`finetune-student`: SAC continued on the collective's own actor and critic.
 
-With a frozen encoder, observations are `[z, features]`, embedded once as they come. To train the encoder too, they are
-whole windows (`student.trained_encoder`).
+With a frozen encoder, observations are `[z, features]`, embedded once, when they are observed. If the encoder is
+trained too, observations are whole windows (`student.trained_encoder`).
 """
 
 from dataclasses import dataclass, field
@@ -24,22 +24,20 @@ from collectiverl.types import EnvSpec, ValueUnit
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuningConfig:
-    """How the collective's networks are trained on."""
+    """How SAC continues on the collective's networks."""
 
     encoder: bool = False  # train the encoder too
-    learning_rate: float = (
-        3e-4  # of actor and critics; at higher rates the first updates undo the actor's skill
-    )
-    imitation: ImitationConfig = field(
-        default_factory=ImitationConfig
-    )  # of the collective before fine-tuning
+    # of actor and critics; at higher rates the first updates undo the actor's skill
+    learning_rate: float = 3e-4
+    # the actor is kept near the collective before fine-tuning
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
 
     def __post_init__(self) -> None:
         positive(self, "learning_rate")
 
 
 class EmbeddedEnvs:
-    """Environments that show what the collective's networks see, `[z, features]`; with `windows` whole windows."""
+    """Environments whose observations are the networks' input `[z, features]`, or, with `windows`, whole windows."""
 
     def __init__(self, envs: VectorEnv, collective: Collective, *, windows: bool = False):
         self._envs, self._collective = envs, collective

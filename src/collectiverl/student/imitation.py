@@ -13,11 +13,11 @@ from collectiverl.student.strategy import Strategy
 
 @dataclass(frozen=True, kw_only=True)
 class ImitationConfig(LinearDecay):
-    """The weight, in units of the critic's mean value."""
+    """A loss that keeps the actor near the collective's actions; its weight is relative to the mean absolute Q."""
 
-    weight: float = 1.0
-    constant_steps: int = 4_000
-    decay_steps: int = 8_000
+    weight: float = 1.0  # at the start; 0: no imitation
+    constant_steps: int = 4_000  # environment steps before the weight begins to fall
+    decay_steps: int = 8_000  # environment steps from there until the weight is 0
 
 
 class Imitation(Strategy):

@@ -15,10 +15,10 @@ from collectiverl.student.strategy import StepContext, Strategy
 
 @dataclass(frozen=True, kw_only=True)
 class JumpStartConfig:
-    """How long the collective acts."""
+    """The collective acts the first steps of an episode, fewer and fewer."""
 
-    steps: int = 200  # of an episode, in the environment where it acts longest
-    decay_steps: int = 20_000  # environment steps until it no longer acts
+    steps: int = 200  # first steps of an episode, in the environment where the collective acts longest
+    decay_steps: int = 20_000  # environment steps until the collective no longer acts
 
     def __post_init__(self) -> None:
         at_least(self, 0, "steps", "decay_steps")

@@ -14,10 +14,10 @@ from collectiverl.student.strategy import Strategy
 
 @dataclass(frozen=True, kw_only=True)
 class LikelihoodConfig(LinearDecay):
-    """The weight, in units of the environment's reward."""
+    """A bonus for actions that are likely under the collective; its weight is in units of the reward."""
 
-    weight: float = 5.0
-    sigma_floor: float = 0.2  # with smaller deviations the likelihood of most actions vanishes
+    weight: float = 5.0  # at the start; 0: no bonus
+    sigma_floor: float = 0.2  # least standard deviation used; with smaller ones most likelihoods vanish
 
     def __post_init__(self) -> None:
         super().__post_init__()

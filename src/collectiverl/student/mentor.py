@@ -21,7 +21,7 @@ def _policy_and_value(agent: Agent, obs: Float[Array, "N F"]) -> tuple[Array, Ar
 
 
 def output_of(agent: Agent, obs: Float[Array, "N F"], unit: ValueUnit) -> MentorOutput:
-    """The agent's policy, and the smaller critic at its mode; `unit` is that of its values."""
+    """The agent's policy and the smaller Q-value at its mode, in units of reward; `unit` is that of its critics."""
     mean, log_std, q = map(np.asarray, _policy_and_value(agent, obs))
     return MentorOutput(mean, log_std, q / np.float32(unit.reward_scale))
 
@@ -42,7 +42,7 @@ class Mentor:
     unit: ValueUnit  # of the collective's critic
 
     def begin(self, tasks: Sequence[str]) -> MentorContext:
-        """`tasks` are read by a collective that is conditioned on the task id alone."""
+        """Only a collective that is conditioned on the task id reads `tasks`."""
         running = self.collective.begin(len(tasks), tasks)
         return MentorContext(running, np.zeros(len(tasks), np.int64))
 

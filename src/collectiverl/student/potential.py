@@ -13,9 +13,9 @@ from collectiverl.student.strategy import Strategy
 
 @dataclass(frozen=True, kw_only=True)
 class PotentialConfig:
-    """The weight is constant: one that decays would reward waiting."""
+    """Potential-based shaping; the weight is constant, since one that decays would reward waiting."""
 
-    weight: float = 1.0
+    weight: float = 1.0  # of the collective's value; 0: no shaping
 
     def __post_init__(self) -> None:
         at_least(self, 0, "weight")

@@ -26,11 +26,11 @@ from collectiverl.types import ConfigError
 class PriorDataConfig:
     """How much the collective plays, how much is learned from it first, and how much success earns trust."""
 
-    num_envs: int = 5  # in which the collective plays, side by side
-    rounds: int = 2  # of episodes, unless trust is lost before; enough if all succeed
-    most_rounds: int = 4  # if some fail
-    updates: int = 1_000  # on these episodes alone, before the student acts
-    trust_threshold: float = 0.8  # success at which trust is 0; from there it rises to 1 at success 1
+    num_envs: int = 5  # environments in which the collective plays, side by side
+    rounds: int = 2  # of one episode per environment, enough if all succeed; fewer if trust is lost
+    most_rounds: int = 4  # rounds at most, if some episodes fail
+    updates: int = 1_000  # on these episodes alone, before the student acts; multiplied by trust
+    trust_threshold: float = 0.8  # success rate up to which trust is 0; above, it rises to 1 at success 1
 
     def __post_init__(self) -> None:
         at_least(self, 1, "num_envs", "rounds")
@@ -45,7 +45,7 @@ class PriorDataConfig:
         return self.num_envs * self.most_rounds * horizon
 
     def trust(self, success: float) -> float:
-        """How far a collective is trusted that has had this success."""
+        """The trust, 0 to 1, in a collective with this success rate."""
         return max(0.0, (success - self.trust_threshold) / (1 - self.trust_threshold))
 
 

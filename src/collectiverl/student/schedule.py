@@ -11,9 +11,9 @@ from collectiverl.artifacts.validation import at_least
 class LinearDecay:
     """A weight over a student's training; times are in environment steps."""
 
-    weight: float = 1.0  # at the start; 0: never
-    constant_steps: int = 20_000  # before it begins to fall
-    decay_steps: int = 20_000  # from there to 0
+    weight: float = 1.0  # at the start; 0: the strategy has no effect
+    constant_steps: int = 20_000  # environment steps before the weight begins to fall
+    decay_steps: int = 20_000  # environment steps from there until the weight is 0
 
     def __post_init__(self) -> None:
         at_least(self, 0, "weight", "constant_steps", "decay_steps")

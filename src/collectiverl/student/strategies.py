@@ -22,7 +22,7 @@ DEFAULT: tuple[Name, ...] = ("jump-start", "prior-data", "imitation")
 class StrategyConfig:
     """Which strategies are used, and the settings of each."""
 
-    use: tuple[Name, ...] = DEFAULT  # one or several of them; none: plain SAC
+    use: tuple[Name, ...] = DEFAULT  # one strategy or several; none: plain SAC
     likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
     potential: PotentialConfig = field(default_factory=PotentialConfig)
     jump_start: JumpStartConfig = field(default_factory=JumpStartConfig)
@@ -43,7 +43,7 @@ class StrategyConfig:
 
 
 def strategies(config: StrategyConfig) -> list[Strategy]:
-    """Those that act while the student learns; `prior-data` has its effect before."""
+    """The strategies that act while the student learns; `prior-data` is not one of them."""
     made: dict[str, Callable[[], Strategy]] = {
         "likelihood": lambda: Likelihood(config.likelihood),
         "potential": lambda: Potential(config.potential),

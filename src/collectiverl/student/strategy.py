@@ -22,7 +22,7 @@ class StepContext(NamedTuple):
 
 
 class Strategy:
-    """Does nothing. A strategy overrides one of these methods, or several."""
+    """The base class, which does nothing. A strategy overrides one of these methods, or several."""
 
     def act(self, own: Float[np.ndarray, "N A"], context: StepContext) -> Float[np.ndarray, "N A"]:
         """The actions that are taken, where the student's would be `own`."""

@@ -39,7 +39,7 @@ class TrainedEncoder(Preprocessor):
 
     @property
     def steps(self) -> int:
-        """Steps of a window. An encoder trained with the actor knows the change of its oldest reward: one more."""
+        """Steps of a window. An encoder trained with the actor needs one more, for its oldest reward's change."""
         return self.encoder.window + (self.readout is None)
 
     @property

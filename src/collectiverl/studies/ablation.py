@@ -30,8 +30,8 @@ class AblationConfig:
     """Which rows the table has."""
 
     only: tuple[str, ...] = GROUPS  # groups of rows
-    rows: tuple[str, ...] = ()  # of these groups, such as zeros or window_5; none: all
-    seeds: int = 1  # trainings of every row
+    rows: tuple[str, ...] = ()  # single rows of these groups, such as zeros or window_5; none: all
+    seeds: int = 1  # trainings of every row, each with a seed of its own
     episodes: int = 20  # played for each task and seed
 
     def __post_init__(self) -> None:
@@ -92,7 +92,7 @@ def rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Abl
 
 
 def _cloning(config: RunConfig) -> Any:
-    """As many episodes of the teachers alone."""
+    """Behaviour cloning: as many episodes and updates, all episodes of the teachers."""
     o = config.online
     episodes = o.expert_episodes + o.learner_rounds * o.learner_episodes
     updates = o.first_updates + o.learner_rounds * o.round_updates
@@ -110,7 +110,7 @@ def chosen(config: RunConfig, ablation: AblationConfig) -> list[Ablation]:
 
 
 def stages(run: Path, config: RunConfig, ablation: AblationConfig) -> list[Stage]:
-    """All rows."""
+    """One stage per chosen row and seed."""
     return [ablation_stage(row, config.seed) for row in chosen(config, ablation)]
 
 

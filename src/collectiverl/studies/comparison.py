@@ -1,7 +1,7 @@
 """`compare-students`: what the collective's help is worth, strategy by strategy and task by task.
 
-Every cell is a student trained until its success has reached the level twice in a row, or for as long as it may.
-What counts is how many environment steps that took, beside those of plain SAC with the same settings and seeds.
+Every student is trained until its success rate has reached the level twice in a row, or for the most steps.
+The measure is the number of environment steps, relative to plain SAC with the same settings and seeds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,8 +40,8 @@ from collectiverl.types import ConfigError, UserError
 RESULT, PICTURE = "comparison.json", "curves.png"
 ZERO_SHOT, CLONING = "zero-shot", "cloning"
 FINETUNE, FINETUNE_ENCODER = "finetune", "finetune-encoder"
-UNTRAINED = (ZERO_SHOT, CLONING)  # evaluated once, at the end
-TIMES = 2  # evaluations in a row
+UNTRAINED = (ZERO_SHOT, CLONING)  # not trained by SAC: evaluated once
+TIMES = 2  # evaluations in a row that must reach the level
 ROWS = (ZERO_SHOT, CLONING, PLAIN, "+".join(DEFAULT))
 
 
@@ -49,14 +49,14 @@ ROWS = (ZERO_SHOT, CLONING, PLAIN, "+".join(DEFAULT))
 class ComparisonConfig:
     """Which students are compared, and how they are evaluated."""
 
-    tasks: tuple[str, ...] = ()  # none: the run's student tasks
-    strategies: tuple[str, ...] = ROWS  # one row each; strategies joined by + help together
-    collective: str = "mt10"  # a shipped one, or a run's folder; {task} in it stands for the student's task
+    tasks: tuple[str, ...] = ()  # tasks of the students; none: the run's student tasks
+    strategies: tuple[str, ...] = ROWS  # one row each; strategies joined by + are combined
+    collective: str = "mt10"  # name of a shipped one, or a run's folder; {task} is the student's task
     seeds: int = 3  # students of each strategy and task
     steps: int = 60_000  # environment steps of a student, at most
-    eval_every: int = 2_000  # environment steps
+    eval_every: int = 2_000  # environment steps between evaluations
     eval_episodes: int = 50  # of each evaluation
-    success: float = 0.9  # level to be reached twice in a row
+    success: float = 0.9  # success rate to be reached in two evaluations in a row
 
     def __post_init__(self) -> None:
         at_least(self, 1, "seeds", "steps", "eval_every", "eval_episodes")
@@ -165,7 +165,7 @@ def stages(run: Path, config: RunConfig, comparison: ComparisonConfig) -> list[S
 
 
 def summarize(run: Path, config: RunConfig, comparison: ComparisonConfig) -> dict[str, Any]:
-    """One row a strategy and task, with curves and the ratio to plain SAC; written as `comparison.json`.
+    """One row per strategy and task, with curves and the ratio to plain SAC; written as `comparison.json`.
 
     Tasks and strategies of earlier calls stay in it, as long as all else is asked for as it was then.
     """

@@ -26,7 +26,7 @@ RESULT = "extensions.json"
 class LifelongConfig:
     """Which tasks are added, and how each is learned."""
 
-    tasks: Tasks  # the whole sequence, on top of the run's own collective
+    tasks: Tasks  # all tasks to add to the run's own collective, in order
     extension: Flat[ExtensionConfig] = field(default_factory=ExtensionConfig)
 
 
@@ -53,7 +53,7 @@ def stages(run: Path, config: RunConfig, settings: LifelongConfig) -> list[Stage
 
 
 def _extensions(run: Path, config: RunConfig, settings: LifelongConfig) -> Iterator[Stage[ExtendCollective]]:
-    """One stage a task, each on top of the one before."""
+    """One stage per task, each on top of the one before."""
     if not sealed.is_sealed(run / COLLECTIVE):
         raise UserError(f"{run} has no collective yet: 'collectiverl run' makes one")
     first, sac, _ = load_collective(run / COLLECTIVE)
