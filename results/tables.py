@@ -84,8 +84,26 @@ def front() -> str:
     return markdown(rows)
 
 
+def quickstart() -> str:
+    """All policies of the first run that a newcomer makes."""
+    (run,) = ledger.read("quickstart/seed_")
+    rows = [["policy", "task", "any step", "95 % interval", "last step", "environment steps"]]
+    for row in run["policies"]:
+        low, high = row["interval"]
+        steps = f"{row['env_steps']:,}" if row["env_steps"] else ""
+        figures = [
+            f"{row['success_any']:.2f}",
+            f"{low:.2f} to {high:.2f}",
+            f"{row['success_last']:.2f}",
+            steps,
+        ]
+        rows.append([row["policy"], f"`{row['task'].removesuffix('-v3')}`", *figures])
+    return markdown(rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "front": front,
+    "quickstart": quickstart,
     "mt10": lambda: collective("mt10"),
     "mt10-hidden": lambda: collective("mt10-hidden"),
 }
