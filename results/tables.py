@@ -25,7 +25,7 @@ def collective(name: str) -> str:
     runs = ledger.read(f"collective/{name}_seed_")
     if not runs:
         return "(no run of this table is in the ledger yet)\n"
-    teachers = {row["task"]: row for row in json.loads(EXPERTS.read_text())["policies"]}
+    teachers = _teachers()
     rows = [["task", "expert", "any step", "95 % interval", "each seed", "last step", "expert, last step"]]
     tasks = [row["task"] for row in runs[0]["policies"]]
     for task in tasks:
@@ -59,9 +59,14 @@ def collective(name: str) -> str:
     return markdown(rows)
 
 
+def _teachers() -> dict[str, dict[str, Any]]:
+    """Figures of the shipped experts, by task."""
+    return {row["task"]: row for row in json.loads(EXPERTS.read_text())["policies"]}
+
+
 def front() -> str:
     """Success at any step, one column a way to see the goals: what the README shows."""
-    teachers = {row["task"]: row for row in json.loads(EXPERTS.read_text())["policies"]}
+    teachers = _teachers()
     runs = {goals: ledger.read(f"collective/{name}_seed_") for goals, name in SEEN.items()}
     rows = [["task", "its expert", *(f"one policy, goals {goals}" for goals in runs)]]
     for task, teacher in teachers.items():

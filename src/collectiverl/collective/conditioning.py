@@ -89,19 +89,29 @@ class Conditioning(eqx.Module):
         """A conditioning of the shape of a saved one, to be filled from a file."""
 
 
-# -- an encoder that is trained with the actor -----------------------------------------------------------------
+class Encoded(Conditioning):
+    """What is conditioned on an encoder's output."""
 
-
-class Own(Conditioning):
-    """An encoder of the collective's own, trained through the actor's loss from random weights."""
-
-    name: ClassVar[ConditioningName] = "own"
-    learns: ClassVar[bool] = True
     encoder: Encoder
 
     @property
     def reader(self) -> Encoder:
         return self.encoder
+
+    @classmethod
+    def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "Conditioning":
+        assert encoder is not None
+        return cls(encoder)
+
+
+# -- an encoder that is trained with the actor -----------------------------------------------------------------
+
+
+class Own(Encoded):
+    """An encoder of the collective's own, trained through the actor's loss from random weights."""
+
+    name: ClassVar[ConditioningName] = "own"
+    learns: ClassVar[bool] = True
 
     @classmethod
     def make(cls, source: Source) -> "Own":
@@ -121,11 +131,6 @@ class Own(Conditioning):
 
     def step(self, state: Any, latest: Window, begins: Bool[Array, "N"]) -> tuple[Any, Float[Array, "N Z"]]:
         return self.encoder.step(state, latest, begins)
-
-    @classmethod
-    def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "Own":
-        assert encoder is not None
-        return cls(encoder)
 
 
 class Tuned(Own):
@@ -149,17 +154,12 @@ def _fresh(
 # -- the trajectory transformer, frozen ------------------------------------------------------------------------
 
 
-class CLS(Conditioning):
+class CLS(Encoded):
     """The CLS token of the trajectory transformer, whose weights are frozen."""
 
     name: ClassVar[ConditioningName] = "cls"
     reads: ClassVar[bool] = True
     readout: ClassVar[Readout] = "cls"
-    encoder: Encoder
-
-    @property
-    def reader(self) -> Encoder:
-        return self.encoder
 
     @classmethod
     def make(cls, source: Source) -> "CLS":
@@ -176,11 +176,6 @@ class CLS(Conditioning):
     ) -> tuple[Window, Float[Array, "N Z"]]:
         windows = push(state, latest, begins)
         return windows, reading(self.encoder, self.readout)(windows)
-
-    @classmethod
-    def blank(cls, encoder: Encoder | None, about: dict[str, Any]) -> "CLS":
-        assert encoder is not None
-        return cls(encoder)
 
 
 class LastState(CLS):

@@ -19,7 +19,7 @@ from collectiverl.representation.scales import Scales
 from collectiverl.sac.agent import Agent
 from collectiverl.types import AnyArray, UserError, Window
 
-READOUTS: dict[str, Readout] = {"cls": "cls", "last_state": "last_state"}  # of frozen encoders
+WINDOWED = ("cls", "last_state")  # of the frozen encoders, those whose output is `z` as it is
 
 
 @final
@@ -29,9 +29,7 @@ class TrainedEncoder(Preprocessor):
     trainable: ClassVar[bool] = True
     scales: Scales  # of the features; get no gradient
     encoder: Encoder
-    readout: Readout | None = eqx.field(
-        static=True
-    )  # of a frozen encoder; None: one that was trained with the actor
+    readout: Readout | None = eqx.field(static=True)  # None: the encoder was trained with the actor
 
     @property
     def feature_dim(self) -> int:
@@ -79,8 +77,8 @@ def trained_encoder(collective: Collective) -> TrainedEncoder:
         UserError: this collective's `z` is not the output of an encoder that reads windows.
     """
     conditioning = collective.conditioning
-    if isinstance(conditioning, CLS) and conditioning.name in READOUTS:
-        return TrainedEncoder(collective.scales, conditioning.encoder, READOUTS[conditioning.name])
+    if isinstance(conditioning, CLS) and conditioning.name in WINDOWED:
+        return TrainedEncoder(collective.scales, conditioning.encoder, conditioning.readout)
     if isinstance(conditioning, Own) and _reads_windows(conditioning.encoder):
         return TrainedEncoder(collective.scales, conditioning.encoder, None)
     raise UserError(
