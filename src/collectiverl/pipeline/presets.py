@@ -136,15 +136,21 @@ def mt50() -> RunConfig:
         online=replace(
             base.online,
             expert_episodes=10,
-            learner_rounds=9,
+            learner_rounds=20,
             learner_episodes=9,
             horizon=300,
             after_success=40,
-            first_updates=250,
-            round_updates=250,
-            num_envs=600,
+            first_updates=400,
+            round_updates=400,
+            num_envs=200,
         ),
-        collective=replace(base.collective, differences=True, updates=1_000),
+        collective=replace(
+            base.collective,
+            differences=True,
+            encoder=replace(base.collective.encoder, z_dim=32),
+            sac=replace(base.collective.sac, width=384),
+            updates=4_000,
+        ),
         evaluate=EvaluateConfig(),
     )
 
