@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from collectiverl.collective.policy import CollectivePolicy
+from collectiverl.envs import memory
 from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import episodes
@@ -152,6 +153,8 @@ def play_together(
             yield list(episodes(envs, policy, per_env=1, phase=phase, seed=seed + i, after_success=limit))
         finally:
             envs.close()
+            del envs
+            memory.release()
 
 
 def play_judged(

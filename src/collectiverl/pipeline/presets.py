@@ -142,7 +142,7 @@ def mt50() -> RunConfig:
             after_success=40,
             first_updates=400,
             round_updates=400,
-            num_envs=200,
+            num_envs=100,
         ),
         collective=replace(
             base.collective,
