@@ -1,8 +1,11 @@
-"""Set before JAX is imported: one CPU thread. Then shapes and types are checked at every call."""
+"""Set before NumPy and JAX are imported: one CPU thread. Then shapes and types are checked at every call."""
 
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# of NumPy and SciPy: threads that wait for each other on a busy machine cost more than they help
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 
 from pathlib import Path

@@ -15,11 +15,12 @@ from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.modules import load_module
 from collectiverl.collective.conditioning import CONDITIONINGS, Conditioning
 from collectiverl.collective.probing import ProbingConfig, probe
+from collectiverl.nn import padding
 from collectiverl.representation.encoder import Encoder, EncoderConfig, init_encoder
 from collectiverl.representation.scales import Scales
 from collectiverl.sac.agent import Agent, SACConfig, batch_of_one, init_agent
 from collectiverl.sac.policy import act
-from collectiverl.types import EnvSpec, UserError, Window
+from collectiverl.types import AnyArray, EnvSpec, UserError, Window
 
 WEIGHTS = "collective.safetensors"
 ABOUT = "collective.json"
@@ -28,8 +29,8 @@ ABOUT = "collective.json"
 class Running(NamedTuple):
     """What a collective remembers of N running trajectories; immutable."""
 
-    condition: Any  # the conditioning's state
-    latest: Window  # the last step alone
+    condition: Any  # the conditioning's state, of N rows filled up as in `nn.padding`
+    latest: Window  # the last step alone, filled up likewise
     begins: Bool[np.ndarray, "N"]  # a new episode begins with the next observation
     action: Float[np.ndarray, "N A"]  # taken since the last observation
     reward: Float[np.ndarray, "N"]  # for that action; nan: unknown
@@ -72,18 +73,21 @@ class Collective(eqx.Module):
 
     def begin(self, num_envs: int, tasks: Sequence[str] = ()) -> Running:
         """`num_envs` trajectories that have not begun; only `task_id` conditioning reads `tasks`."""
+        rows = padding.filled(num_envs)
         latest = Window(
-            jnp.zeros((num_envs, 1, self.spec.state_dim)),
-            jnp.zeros((num_envs, 1, self.spec.action_dim)),
-            jnp.zeros((num_envs, 1)),
-            jnp.zeros((num_envs, 1), bool),
+            np.zeros((rows, 1, self.spec.state_dim), np.float32),
+            np.zeros((rows, 1, self.spec.action_dim), np.float32),
+            np.zeros((rows, 1), np.float32),
+            np.zeros((rows, 1), bool),
         )
         action = np.zeros((num_envs, self.spec.action_dim), np.float32)
         unknown = np.full(num_envs, np.nan, np.float32)
-        condition = self.conditioning.begin(num_envs, tasks)
+        condition = self.conditioning.begin(rows, (*tasks, *tuple(tasks[-1:]) * (rows - num_envs)))
         return Running(condition, latest, np.ones(num_envs, bool), action, unknown)
 
-    def see(self, running: Running, obs: Float[np.ndarray, "N O"]) -> tuple[Running, Float[Array, "N seen"]]:
+    def see(
+        self, running: Running, obs: Float[np.ndarray, "N O"]
+    ) -> tuple[Running, Float[np.ndarray, "N seen"]]:
         """Takes in the observations; what the networks see of them.
 
         Say what was done and earned with `Running.acted` and `Running.rewarded` before the next. Rewards that are
@@ -93,10 +97,11 @@ class Collective(eqx.Module):
         action = np.where(begins[:, None], 0, running.action)
         reward = np.where(begins, np.float32(np.nan), running.reward)
         step = Window(state[:, None], action[:, None], reward[:, None], np.ones((len(state), 1), bool))
-        step = jax.tree.map(jnp.asarray, step)
-        condition, seen = advance(self, running.condition, running.latest, step, jnp.asarray(begins))
-        unknown = np.full(len(state), np.nan, np.float32)
-        return Running(condition, step, np.zeros(len(state), bool), running.action, unknown), seen
+        step = Window(*map(padding.fill, step))
+        condition, seen = advance(self, running.condition, running.latest, step, padding.fill(begins))
+        count, unknown = len(state), np.full(len(state), np.nan, np.float32)
+        running = Running(condition, step, np.zeros(count, bool), running.action, unknown)
+        return running, np.asarray(seen)[:count]
 
 
 def visible_state(
@@ -111,10 +116,10 @@ def visible_state(
 
 @eqx.filter_jit
 def advance(
-    collective: Collective, condition: Any, before: Window, latest: Window, begins: Bool[Array, "N"]
+    collective: Collective, condition: Any, before: Window, latest: Window, begins: Bool[AnyArray, "N"]
 ) -> tuple[Any, Float[Array, "N seen"]]:
     """One more step of each trajectory (windows of length 1): the conditioning's state, and what the networks see."""
-    condition, z = collective.conditioning.step(condition, latest, begins)
+    condition, z = collective.conditioning.step(condition, latest, jnp.asarray(begins))
     before = before._replace(mask=before.mask & ~begins[:, None])
     pair = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), before, latest)
     return condition, jnp.concatenate([z, collective.scales(pair).features[-1]], axis=-1)
@@ -144,14 +149,14 @@ class CollectivePolicy:
                 stacklevel=2,
             )
             self.needs_rewards = False
-        action = np.asarray(act(self.agents, self._seen(observations)[None])[0])
+        action = padding.call(act, self.agents, self._seen(observations)[None], axis=1)[0]
         c = self.collective
         action = probe(action, self.age, c.probing, c.spec.moving_index)
         self.age = self.age + 1
         self.executed(action)
         return action
 
-    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N seen"]:
+    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N seen"]:
         assert self.running is not None
         self.running, seen = self.collective.see(self.running, observations)
         return seen
@@ -182,9 +187,9 @@ class Shuffled(CollectivePolicy):
         super().__init__(collective, tasks)
         self.shift = shift
 
-    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[Array, "N seen"]:
-        z, features = jnp.split(super()._seen(observations), [self.collective.condition_dim], axis=-1)
-        return jnp.concatenate([jnp.roll(z, self.shift, axis=0), features], axis=-1)
+    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N seen"]:
+        z, features = np.split(super()._seen(observations), [self.collective.condition_dim], axis=-1)
+        return np.concatenate([np.roll(z, self.shift, axis=0), features], axis=-1)
 
 
 # -- on disk -----------------------------------------------------------------------------------------------

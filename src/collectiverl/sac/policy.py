@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.modules import load_module
+from collectiverl.nn import padding
 from collectiverl.sac.agent import Agent, SACConfig, batch_of_one, expert_count, init_agent
 from collectiverl.types import AnyArray, EnvSpec, Labels, UserError, ValueUnit
 
@@ -48,7 +49,7 @@ class AgentPolicy:
 
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         obs = np.asarray(observations, np.float32).reshape(self.experts, -1, observations.shape[-1])
-        return np.asarray(act(self.agents, obs)).reshape(len(observations), -1)
+        return padding.call(act, self.agents, obs, axis=1).reshape(len(observations), -1)
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         pass
@@ -69,7 +70,7 @@ class Expert(AgentPolicy):
         self.agent, self.unit = agent, unit
 
     def label(self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]) -> Labels:
-        mean, log_std, q = (np.asarray(x, np.float32) for x in _label(self.agent, obs, action))
+        mean, log_std, q = padding.call(_label, self.agent, obs, action)
         return Labels(mean, log_std, q, self.unit)
 
 

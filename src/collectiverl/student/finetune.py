@@ -19,7 +19,7 @@ from collectiverl.sac.help import MentorOutput, NoHelp, Weights
 from collectiverl.student.imitation import ImitationConfig
 from collectiverl.student.mentor import output_of
 from collectiverl.student.trained_encoder import pack, trained_encoder
-from collectiverl.types import EnvSpec, ValueUnit
+from collectiverl.types import EnvSpec, ValueUnit, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,9 @@ class EmbeddedEnvs:
         begins = jnp.asarray(self._running.begins)
         self._running, seen = self._collective.see(self._running, obs)
         if self._windows is None:
-            return np.asarray(seen)
-        self._windows = push(self._windows, self._running.latest, begins)
+            return seen
+        latest = Window(*(column[: self.num_envs] for column in self._running.latest))
+        self._windows = push(self._windows, latest, begins)
         return np.asarray(pack(self._windows))
 
 
@@ -88,7 +89,7 @@ class ReferencePolicy(NoHelp):
     unit: ValueUnit  # of the agent's values
 
     def predict(self, context: int, obs: Float[np.ndarray, "N F"]) -> tuple[int, MentorOutput]:
-        return context, output_of(self.agent, jnp.asarray(obs), self.unit)
+        return context, output_of(self.agent, obs, self.unit)
 
     def weights(self, env_steps: int) -> Weights:
         return Weights(imitation=self.imitation.at(env_steps))

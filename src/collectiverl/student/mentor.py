@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from collectiverl.collective.policy import Collective, Running
 from collectiverl.envs.rollout import Step
+from collectiverl.nn import padding
 from collectiverl.sac.agent import Agent
 from collectiverl.sac.help import MentorOutput
 from collectiverl.types import ValueUnit
@@ -20,9 +21,9 @@ def _policy_and_value(agent: Agent, obs: Float[Array, "N F"]) -> tuple[Array, Ar
     return gaussian.mode, gaussian.log_std, agent.q(obs, gaussian.mode)
 
 
-def output_of(agent: Agent, obs: Float[Array, "N F"], unit: ValueUnit) -> MentorOutput:
+def output_of(agent: Agent, obs: Float[np.ndarray, "N F"], unit: ValueUnit) -> MentorOutput:
     """The agent's policy and the smaller Q-value at its mode, in units of reward; `unit` is that of its critics."""
-    mean, log_std, q = map(np.asarray, _policy_and_value(agent, obs))
+    mean, log_std, q = padding.call(_policy_and_value, agent, obs)
     return MentorOutput(mean, log_std, q / np.float32(unit.reward_scale))
 
 
