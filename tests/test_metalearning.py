@@ -13,6 +13,7 @@ from metaworld.evaluation import Agent, MetaLearningAgent, Timestep, metalearnin
 
 from collectiverl.collective.probing import ProbingConfig
 from collectiverl.envs.metaworld.meta import default_per_task, make_meta_envs
+from collectiverl.evaluation import metalearning
 from collectiverl.evaluation.adaptation import PHASE, MetaLearner
 from collectiverl.evaluation.metalearning import MetaConfig, MetaEvaluation, evaluate_meta, meta_report
 from collectiverl.policies import load_collective
@@ -185,6 +186,9 @@ class Counting:
         if name == "toggle_terminate_on_success":
             (self.ends_early,) = args
 
+    def close(self):
+        self.calls.append("close")
+
     def reset(self):
         self.calls.append("reset")
         self.age, self.returns = np.zeros((2, ENVS))
@@ -217,6 +221,28 @@ def test_metaworlds_own_protocol_plays_it():
     assert envs.calls.count("sample_tasks") == 2
     assert envs.steps == 2 * (3 + 2) * LENGTH  # push needs the whole time
     assert all(memory.rollouts == 3 and memory.fixed for memory in learner.memories)
+
+
+class Two(MetaConfig):
+    """As if a benchmark had two tasks, those of `Counting`."""
+
+    def tasks(self, split):
+        return ("push-v3", "reach-v3")
+
+
+def test_a_benchmark_is_played_as_long_as_was_said(monkeypatch):
+    made, seen, envs = [], [], Counting()
+    monkeypatch.setattr(metalearning, "make_meta_envs", lambda *asked: made.append(asked) or envs)
+    monkeypatch.setattr(metalearning, "check_shapes", lambda collective, spec: None)
+    config = Two(benchmark="ML45", rounds=2, adaptation_episodes=3, evaluation_episodes=2, envs_per_task=1)
+    found = evaluate_meta(HIDDEN, config, "test", lambda *call: seen.append(call[:2]))
+    assert list(found.success.items()) == [("push-v3", 0.0), ("reach-v3", 1.0)]
+    assert (found.rate, found.num_envs) == (0.5, ENVS)
+    assert seen == [(done, 12) for done in range(0, 14, 2)]
+    assert made == [("ML45", "test", 2, 1, 2, 0)]
+    assert envs.calls.count("sample_tasks") == 2
+    assert envs.steps == 2 * (3 + 2) * LENGTH
+    assert envs.calls[-1] == "close"
 
 
 def test_what_was_found_is_told_task_by_task():
@@ -264,6 +290,7 @@ def test_every_goal_of_the_test_tasks_is_played_once():
     goals = envs.get_attr("tasks")
     assert {len(one) for one in goals} == {10}
     assert len({task.data for one in goals for task in one}) == 200
+    envs.call("sample_tasks")
     obs, _ = envs.reset()
     assert not obs[:, -3:].any()
     envs.close()

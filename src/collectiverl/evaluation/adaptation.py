@@ -93,9 +93,7 @@ class MetaLearner(Redirected):
         self, observations: Float[np.ndarray, "N O"]
     ) -> tuple[Float[np.ndarray, "N A"], dict[str, np.ndarray]]:
         """Actions of a rollout that `adapt` is to learn from; nothing else is told."""
-        if not self.adapting:
-            self.adapting = True
-            self.reset(np.ones(len(observations), bool))
+        self.adapting = True
         return self.eval_action(observations), {}
 
     def step(self, timestep: Timestep) -> None:
