@@ -2,7 +2,8 @@
 
     python -m results.ledger runs/mt10_s0 --name collective/mt10_seed_0 --command "collectiverl run --preset mt10 ..."
 
-copies what a run found into `results/<name>.json`, with the command, the commit of the code and the machine.
+copies what a run found into `results/<name>.json`, with the command, the commit of the code and the machine. In place
+of a run's folder it takes what `collectiverl evaluate` or `evaluate-meta` wrote with `--json`.
 """
 
 import json
@@ -24,7 +25,7 @@ FOLDER = Path(__file__).parent
 class Entry:
     """A finished run, as an entry of the ledger."""
 
-    run: Annotated[Path, tyro.conf.Positional]  # the run's folder
+    run: Annotated[Path, tyro.conf.Positional]  # the run's folder, or the JSON file of an evaluation
     name: str  # of the entry, such as collective/mt10_seed_0
     command: str  # that made the run
     code: Path = Path()  # the checkout that the run was made with; its working tree must be clean
@@ -35,27 +36,38 @@ def entry(config: Entry) -> dict[str, Any]:
     """What a run found, and how.
 
     Raises:
-        UserError: the run has no such summary, or the code is not that of a commit.
+        UserError: the run has no such summary, the file does not say what was evaluated, or the code is not that of
+            a commit.
     """
-    folder = config.run / paths.summary(config.until)
-    record = sealed.verify(folder)
+    found = _evaluated(config.run) if config.run.is_file() else _summarized(config.run, config.until)
     if changed := _git(config.code, "status", "--porcelain", "--untracked-files=no"):
         raise UserError(f"{config.code} has changes that are in no commit: {changed.splitlines()[0]}")
-    found = sealed.read_json(folder / paths.SUMMARY)
     return {
         "command": config.command,
         "commit": _git(config.code, "rev-parse", "HEAD"),
         "sources": _git(config.code, "rev-parse", "HEAD:src"),
-        "made": record["created"],
         "machine": {
             name: value for name, value in facts().items() if name in ("cpu", "cores", "load", "python")
         },
-        "versions": record["versions"],
-        "seed": found["seed"],
-        "policies": found["policies"],
-        "mean": found["mean"],
-        "stage_seconds": found["stage_seconds"],
+        **found,
     }
+
+
+def _summarized(run: Path, until: str) -> dict[str, Any]:
+    folder = run / paths.summary(until)
+    record = sealed.verify(folder)
+    found = sealed.read_json(folder / paths.SUMMARY)
+    kept = {name: found[name] for name in ("seed", "policies", "mean", "stage_seconds")}
+    return {"made": record["created"], "versions": record["versions"], **kept}
+
+
+def _evaluated(path: Path) -> dict[str, Any]:
+    found = sealed.read_json(path)
+    if missing := {"made", "versions", "seed", "policies"} - found.keys():
+        raise UserError(
+            f"{path} does not say {', '.join(sorted(missing))}: write it with --json of a trained policy"
+        )
+    return found
 
 
 def _git(folder: Path, *args: str) -> str:

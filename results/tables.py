@@ -16,6 +16,8 @@ from results import ledger
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 MARKED = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+EMPTY = "(no run of this table is in the ledger yet)\n"
+HOLE = "?"  # in place of a figure that no run of the ledger has
 SEEN = {"visible": "mt10", "hidden": "mt10-hidden"}  # goals, and the runs' name in the ledger
 EXPERTS = ROOT / "src/collectiverl/pretrained/mt10/experts.json"
 
@@ -24,7 +26,7 @@ def collective(name: str) -> str:
     """Success of a collective task by task, beside that of its teachers; over all seeds that are in the ledger."""
     runs = ledger.read(f"collective/{name}_seed_")
     if not runs:
-        return "(no run of this table is in the ledger yet)\n"
+        return EMPTY
     teachers = _teachers()
     rows = [["task", "expert", "any step", "95 % interval", "each seed", "last step", "expert, last step"]]
     tasks = [row["task"] for row in runs[0]["policies"]]
@@ -106,11 +108,47 @@ def quickstart() -> str:
     return markdown(rows)
 
 
+def meta(name: str) -> str:
+    """A benchmark of meta-learning: by Meta-World's protocol, and in one episode from nothing with rewards told."""
+    adapted, single = (ledger.read(f"meta/{name}{kind}_seed_") for kind in ("", "-single"))
+    if not adapted and not single:
+        return EMPTY
+    rows = [["tasks", "task", "adapted", "each seed", "one episode", "each seed", "last step"]]
+    for split in ("train", "test"):
+        parts = [[_of_split(run, split) for run in runs] for runs in (adapted, single)]
+        tasks = list(dict.fromkeys(task for part in parts for found in part for task in found))
+        rows += [[split, f"`{t.removesuffix('-v3')}`", *_both(parts, [t])] for t in tasks]
+        if tasks:
+            rows.append([split, f"mean of {len(tasks)}", *_both(parts, tasks)])
+    return markdown(rows)
+
+
+def _of_split(run: dict[str, Any], split: str) -> dict[str, dict[str, Any]]:
+    """The rows of the training or of the test tasks, which are new to the policy, by task."""
+    new = split == "test"
+    fits = [r for r in run["policies"] if (r["split"] == split if "split" in r else r["new"] == new)]
+    return {row["task"]: row for row in fits}
+
+
+def _both(parts: Sequence[Sequence[dict[str, dict[str, Any]]]], tasks: Sequence[str]) -> list[str]:
+    """Mean success over these tasks, and each seed's, by either protocol; at the last step by the second."""
+    cells = []
+    for runs, key in zip((*parts, parts[1]), ("success_any", "success_any", "success_last"), strict=True):
+        seeds = [_mean(run[task][key] for task in tasks) for run in runs if set(tasks) <= set(run)]
+        cells += [
+            f"{_mean(seeds):.3f}" if seeds else HOLE,
+            ", ".join(f"{seed:.3f}" for seed in seeds) or HOLE,
+        ]
+    return cells[:-1]
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "front": front,
     "quickstart": quickstart,
     "mt10": lambda: collective("mt10"),
     "mt10-hidden": lambda: collective("mt10-hidden"),
+    "ml10": lambda: meta("ml10"),
+    "ml45": lambda: meta("ml45"),
 }
 
 

@@ -312,6 +312,37 @@ def test_without_tasks_a_policy_plays_those_that_it_was_made_for(capsys, tmp_pat
     assert [row["task"] for row in json.loads(figures.read_text())["policies"]] == ["toy-turn"]
 
 
+def test_tasks_that_a_policy_was_not_made_for_are_marked(capsys, tmp_path):
+    figures = tmp_path / "figures.json"
+    line = ["evaluate", "scripted:toy-turn", "toy-turn", "toy-reach", "--json", str(figures)]
+    assert main.dispatch(line) == 0
+    shown = capsys.readouterr().out
+    assert "toy-reach *" in shown
+    assert "toy-turn *" not in shown
+    assert "* a task that the policy was not made for" in shown
+    assert [row["new"] for row in json.loads(figures.read_text())["policies"]] == [False, True]
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(capsys, tmp_path):
+    for line in (["evaluate", "scripted:toy-turn"], ["evaluate-meta", "mt10-hidden"]):
+        assert "is a folder: name a file" in refused(capsys, *line, "--json", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("scripted:push", "scripted:push is not a collective"),
+        ("mt10/push", "mt10/push is not a collective"),
+        ("mt10", "train one with --goals-hidden"),
+        ("mt10-hidden --benchmark ML11", "ML11"),
+        ("mt10-hidden --envs-per-task 51", "--envs-per-task: 51 is more than the 50 goals"),
+        ("no/such", "there is no policy"),
+    ],
+)
+def test_what_the_protocol_of_meta_learning_cannot_play_is_refused(capsys, line, message):
+    assert message in refused(capsys, "evaluate-meta", *line.split())
+
+
 def test_a_policy_that_does_not_say_its_tasks_asks_for_them(capsys, tmp_path):
     folder = tmp_path / "model"
     with sealed.stage(folder, name="train-task", config={}, inputs={}) as work:

@@ -7,6 +7,9 @@ import pytest
 from results.ledger import FOLDER
 from results.tables import MARKED, PAGES, TABLES, written
 
+from collectiverl.types import UserError
+from results import ledger
+
 ENTRIES = sorted(FOLDER.glob("*/*.json"))
 
 
@@ -28,3 +31,40 @@ def test_an_entry_says_how_it_was_made(path):
     assert re.fullmatch("[0-9a-f]{40}", entry["commit"])
     assert entry["machine"]["cpu"]
     assert all(0 <= row["success_any"] <= 1 and row["episodes"] for row in entry["policies"])
+
+
+def test_a_table_of_meta_learning_leaves_holes_where_no_run_is(monkeypatch):
+    def row(task, rate, **about):
+        return {"task": task, "success_any": rate, "success_last": rate / 2, **about}
+
+    kept = {
+        "meta/ml10_seed_": [],
+        "meta/ml10-single_seed_": [
+            {"policies": [row("push-v3", rate, new=False), row("sweep-into-v3", 0.2, new=True)]}
+            for rate in (1.0, 0.5)
+        ],
+    }
+    monkeypatch.setattr(ledger, "read", kept.__getitem__)
+    table = TABLES["ml10"]().splitlines()
+    assert table[2] == "| train | `push` | ? | ? | 0.750 | 1.000, 0.500 | 0.375 |"
+    assert table[4] == "| test | `sweep-into` | ? | ? | 0.200 | 0.200, 0.200 | 0.100 |"
+    kept["meta/ml10_seed_"] = [
+        {"policies": [row("push-v3", 0.9, split="train"), row("push-v3", 0, split="test")]}
+    ]
+    assert TABLES["ml10"]().splitlines()[2].startswith("| train | `push` | 0.900 | 0.900 | 0.750 |")
+    kept.update({key: [] for key in kept})
+    assert "no run" in TABLES["ml10"]()
+
+
+def test_an_evaluation_becomes_an_entry_if_it_says_what_was_evaluated(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "_git", lambda folder, *args: "" if "status" in args else "0" * 40)
+    file = tmp_path / "found.json"
+    found = {"policies": [], "seed": 3, "made": "today", "versions": {}, "benchmark": "ML10"}
+    file.write_text(json.dumps(found))
+    config = ledger.Entry(run=file, name="meta/ml10_seed_3", command="collectiverl evaluate-meta runs/ml10")
+    entry = ledger.entry(config)
+    assert found.items() <= entry.items()
+    assert entry["command"] == config.command
+    file.write_text(json.dumps({"policies": []}))
+    with pytest.raises(UserError, match="does not say made, seed, versions"):
+        ledger.entry(config)

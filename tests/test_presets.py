@@ -27,6 +27,19 @@ def test_a_collective_counts_value_as_its_teachers_do(preset):
         assert getattr(config.collective.sac, name) == getattr(config.expert.sac, name)
 
 
+@pytest.mark.parametrize(("preset", "size"), [("ml10", 10), ("ml45", 45)])
+def test_presets_of_meta_learning_hide_goals_and_never_teach_the_test_tasks(preset, size):
+    config = PRESETS[preset]().resolved()
+    every = stages(config, "collective")
+    taught = {task for s in every if s.kind == "online-distill" for task in s.config.tasks}
+    assert len(taught) == size
+    assert not taught & set(resolve([f"{preset}-test"]))
+    assert all(s.config.goals_hidden for s in every if s.kind in ("online-distill", "distill-collective"))
+    assert config.teacher == "scripted"
+    assert config.collective.probing.amplitude > 0
+    assert config.collective.unrewarded == 0  # only rewards tell where to go
+
+
 def test_demonstrations_are_for_the_tasks_that_are_named():
     made = {s.subject: s.config.demos for s in stages(mt10().resolved()) if s.kind == "train-task"}
     assert {task for task, demos in made.items() if demos} == set(resolve(mt10().demo_tasks))

@@ -27,9 +27,23 @@ def test_a_task_that_was_renamed_keeps_its_old_name():
     assert canonical("peg-insertion-side-v2") == "peg-insert-side-v3"
 
 
-@pytest.mark.parametrize(("name", "size"), [("MT10", 10), ("MT25", 25), ("MT50", 50)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("MT10", 10), ("MT25", 25), ("MT50", 50), ("ml10", 10), ("ML45", 45)]
+)
 def test_a_benchmark_has_as_many_tasks_as_its_name_says(name, size):
     assert len(resolve([name])) == size
+
+
+@pytest.mark.parametrize("name", ["ML10", "ML45"])
+def test_a_benchmark_of_meta_learning_is_tested_on_five_other_tasks(name):
+    """The lists are Meta-World's own."""
+    metaworld = pytest.importorskip("metaworld")
+    train, test = resolve([name]), resolve([f"{name.lower()}-TEST"])
+    assert len(test) == 5
+    assert not set(train) & set(test)
+    own = metaworld.env_dict.ML10_V3 if name == "ML10" else metaworld.env_dict.ML45_V3
+    assert (train, test) == (tuple(own["train"]), tuple(own["test"]))
+    assert (benchmark_of(train), benchmark_of(test)) == (name, f"{name}-test")
 
 
 def test_resolving_keeps_the_order_and_names_no_task_twice():

@@ -1,11 +1,13 @@
 """`load_policy`: any policy, by path or name, as a `Policy`."""
 
 from pathlib import Path
+from typing import Any
 
 from collectiverl.artifacts import sealed
 from collectiverl.artifacts.paths import COLLECTIVE, EXPERTS, MANIFEST, STUDENTS, SUMMARY
 from collectiverl.artifacts.sealed import is_sealed, partial
 from collectiverl.collective import policy as collective
+from collectiverl.collective.policy import Collective, CollectivePolicy
 from collectiverl.envs.make import spec
 from collectiverl.envs.rollout import RandomPolicy
 from collectiverl.envs.scripted import ScriptedPolicy
@@ -54,20 +56,47 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     )
 
 
+def load_collective(path_or_name: str | Path) -> Collective:
+    """The collective in a run's folder or in its own, or one that comes with the package.
+
+    Raises:
+        UserError: there is no such policy, or it is no collective.
+    """
+    policy = load_policy(path_or_name)
+    if not isinstance(policy, CollectivePolicy):
+        raise UserError(
+            f"{path_or_name} is not a collective: name a run's folder, such as runs/ml10, or mt10-hidden"
+        )
+    return policy.collective
+
+
 def tasks_of(path_or_name: str | Path) -> tuple[str, ...]:
     """The tasks that a policy was made for: all of a collective, the one of an expert, student or named policy.
 
     Raises:
         UserError: there is no such policy, or it does not say.
     """
+    if not (tasks := told_tasks(path_or_name)):
+        folder = _folder(path_or_name)
+        raise UserError(f"{folder} does not say which tasks its policy was made for: name the tasks to play")
+    return tasks
+
+
+def told_tasks(path_or_name: str | Path) -> tuple[str, ...]:
+    """The same, but () for a policy that does not say."""
     if named := _named(path_or_name):
         return (named[1],)
     folder = _folder(path_or_name)
     about = sealed.read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
-    tasks = tuple(about["tasks"]) if "tasks" in about else tuple(filter(None, [about.get("task")]))
-    if not tasks:
-        raise UserError(f"{folder} does not say which tasks its policy was made for: name the tasks to play")
-    return tasks
+    return tuple(about["tasks"]) if "tasks" in about else tuple(filter(None, [about.get("task")]))
+
+
+def provenance(path_or_name: str | Path) -> dict[str, Any]:
+    """The training seed of a policy and the hash of its files; nothing for one that needs no folder."""
+    if _named(path_or_name):
+        return {}
+    folder = _folder(path_or_name)
+    return {"seed": sealed.manifest(folder)["seed"], "files": sealed.identity(folder)}
 
 
 def shipped(name: str) -> Path | None:

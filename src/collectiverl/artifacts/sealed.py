@@ -128,6 +128,11 @@ def fits(out: Path, config: Any, inputs: Mapping[str, str]) -> bool:
     return True
 
 
+def now() -> str:
+    """The time in UTC, as records have it."""
+    return time.strftime("%FT%TZ", time.gmtime())
+
+
 def versions() -> dict[str, str]:
     names = ("collectiverl", "metaworld", "mujoco", "envpool", "jax", "numpy")
     found = {}
@@ -198,7 +203,7 @@ def stage(
         record |= {
             "versions": versions(),
             "seconds": round(seconds, 3),
-            "created": time.strftime("%FT%TZ", time.gmtime()),
+            "created": now(),
         }
         _seal(work, out, record)
 

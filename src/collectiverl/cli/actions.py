@@ -8,17 +8,19 @@ from collectiverl.artifacts import checkpoints, paths, sealed
 from collectiverl.artifacts.paths import LOGS
 from collectiverl.cli.parser import refusals
 from collectiverl.cli.progress import console, display
-from collectiverl.cli.settings import Evaluate, Export, ManyStages, Run, StudySettings
+from collectiverl.cli.settings import Evaluate, EvaluateMeta, Export, ManyStages, Run, StudySettings
 from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.evaluation.evaluate import evaluate
+from collectiverl.evaluation.metalearning import evaluate_meta, meta_report
 from collectiverl.evaluation.video import record_video
 from collectiverl.exchange.export import export_collective, export_experts
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import claim
-from collectiverl.policies import load_policy
+from collectiverl.policies import load_collective, load_policy, provenance, told_tasks
 from collectiverl.stages.base import Stage, available_cores, summary
 from collectiverl.stages.evaluation import row
 from collectiverl.studies.table import Study
+from collectiverl.types import UserError
 
 Found = Mapping[str, Any]
 
@@ -76,9 +78,10 @@ def run_stage(settings: StageSettings) -> Found:
 
 
 def evaluate_policy(settings: Evaluate) -> Found:
-    """One row a task."""
+    """One row a task; it says whether the policy was made for the task, if that is known."""
+    _check_writable(settings.json)
     executor.use_threads(available_cores())
-    rows = []
+    made_for, rows = told_tasks(settings.policy), []
     with display([]) as watch:
         for task in settings.tasks:
             policy = load_policy(settings.policy, task=task)
@@ -86,13 +89,42 @@ def evaluate_policy(settings: Evaluate) -> Found:
             def report(done: int, total: int, note: str = "", task: str = task) -> None:
                 watch(executor.Progress(task, done, total, note))
 
-            rows.append(row(settings.policy, evaluate(policy, task, settings.settings, report=report)))
+            result = row(settings.policy, evaluate(policy, task, settings.settings, report=report))
+            rows.append(result | ({"new": task not in made_for} if made_for else {}))
             if settings.video:
                 record_video(policy, task, Path(settings.video) / f"{task}.mp4")
-    found = {"policies": rows}
-    if settings.json:
-        sealed.make_writable(Path(settings.json).parent)
-        checkpoints.write_json(Path(settings.json), found)
+    return _written(settings.json, settings.policy, {"policies": rows})
+
+
+def evaluate_meta_policy(settings: EvaluateMeta) -> Found:
+    """One row a task, and how they were found."""
+    _check_writable(settings.json)
+    executor.use_threads(available_cores())
+    config, found = settings.settings, []
+    collective = load_collective(settings.policy)
+    with display([]) as watch:
+        for split in config.splits:
+
+            def report(done: int, total: int, note: str = "", split: str = split) -> None:
+                watch(executor.Progress(f"{config.benchmark} {split}", done, total, note))
+
+            found.append(evaluate_meta(collective, config, split, report))
+    return _written(settings.json, settings.policy, meta_report(settings.policy, config, found))
+
+
+def _check_writable(path: str | None) -> None:
+    """Raises, before hours of work, if results cannot be written to this file."""
+    if path:
+        sealed.make_writable(Path(path).parent)
+        if Path(path).is_dir():
+            raise UserError(f"{path} is a folder: name a file for the results")
+
+
+def _written(path: str | None, policy: str, found: Found) -> Found:
+    """The results, which are also written to the file that was asked for, with what they were made from."""
+    if path:
+        made = {"made": sealed.now(), "versions": sealed.versions()}
+        checkpoints.write_json(Path(path), {**found, **provenance(policy), **made})
     return found
 
 

@@ -146,6 +146,14 @@ _TABLE = (
         "runs/demo push reach",
     ),
     Command(
+        "evaluate-meta",
+        "a collective, on Meta-World's meta-learning protocol",
+        settings.EvaluateMeta,
+        actions.evaluate_meta_policy,
+        show.show_meta,
+        "runs/ml10 --benchmark ML10",
+    ),
+    Command(
         "compare-students",
         "what the collective's help is worth, against plain SAC",
         settings.CompareStudents,

@@ -9,6 +9,7 @@ from collectiverl.artifacts.validation import at_least
 from collectiverl.cli.options import RunOptions
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig
+from collectiverl.evaluation.metalearning import MetaConfig
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.pipeline.plan import Until
 from collectiverl.policies import tasks_of
@@ -149,6 +150,24 @@ class Evaluate(Settings):
 
     def resolved(self) -> Self:
         return replace(self, tasks=resolve(self.tasks) or tasks_of(self.policy))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateMeta(Settings):
+    """Play a collective by Meta-World's meta-learning protocol: ML10 or ML45, training and test tasks, goals hidden.
+
+    POLICY is a run's folder, such as runs/ml10, or a collective by name (mt10-hidden). In each round the collective
+    adapts to one goal in each environment, in ten episodes whose rewards are told; then episodes without rewards
+    count. `evaluate POLICY ML10 ML10-test --goals-hidden` plays the same tasks in single episodes, rewards told.
+    """
+
+    policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
+    json: str | None = None  # file for the results
+    settings: Flat[MetaConfig] = field(default_factory=MetaConfig)
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(policy=tyro.MISSING)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,15 @@ from collectiverl.artifacts.paths import (
     TRANSFORMER,
 )
 from collectiverl.cli.progress import console
-from collectiverl.cli.settings import Ablate, CompareStudents, Evaluate, Export, ExtendCollective, Run
+from collectiverl.cli.settings import (
+    Ablate,
+    CompareStudents,
+    Evaluate,
+    EvaluateMeta,
+    Export,
+    ExtendCollective,
+    Run,
+)
 from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.reporting.curves import draw_curves
 from collectiverl.reporting.probe import probe_tables
@@ -28,6 +36,7 @@ from collectiverl.reporting.tables import (
     comparison_table,
     extensions_table,
     median_lines,
+    meta_table,
     places,
     policies_table,
 )
@@ -100,6 +109,12 @@ def show_extensions(settings: ExtendCollective, found: Found) -> None:
 
 def show_evaluation(settings: Evaluate, found: Found) -> None:
     console.print(policies_table(found["policies"]))
+
+
+def show_meta(settings: EvaluateMeta, found: Found) -> None:
+    console.print(meta_table(found))
+    for split, mean in found["mean"].items():
+        console.print(f"success on average over the {split} tasks: {mean['success_any']:.3f}")
 
 
 def show_export(settings: Export, found: Found) -> None:

@@ -1,6 +1,7 @@
 """The collective: one agent over `[z, features]`, and the conditioning that computes `z`."""
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -180,16 +181,27 @@ class CollectivePolicy:
             self.running = self.running.rewarded(rewards)
 
 
-class Shuffled(CollectivePolicy):
+class Redirected(CollectivePolicy):
+    """Acts on another `z` than the one that it infers."""
+
+    @abstractmethod
+    def redirect(self, z: Float[np.ndarray, "N Z"]) -> Float[np.ndarray, "N Z"]:
+        """What the actor reads in place of the inferred `z`; called once a step."""
+
+    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N seen"]:
+        z, features = np.split(super()._seen(observations), [self.collective.condition_dim], axis=-1)
+        return np.concatenate([self.redirect(z), features], axis=-1)
+
+
+class Shuffled(Redirected):
     """Acts on the `z` of another environment, rolled by `shift` places, to test whether `z` is used at all."""
 
     def __init__(self, collective: Collective, tasks: Sequence[str], shift: int):
         super().__init__(collective, tasks)
         self.shift = shift
 
-    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N seen"]:
-        z, features = np.split(super()._seen(observations), [self.collective.condition_dim], axis=-1)
-        return np.concatenate([np.roll(z, self.shift, axis=0), features], axis=-1)
+    def redirect(self, z: Float[np.ndarray, "N Z"]) -> Float[np.ndarray, "N Z"]:
+        return np.roll(z, self.shift, axis=0)
 
 
 # -- on disk -----------------------------------------------------------------------------------------------

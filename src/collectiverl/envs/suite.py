@@ -52,7 +52,7 @@ class Suite(ABC):
 
     name: str  # shown to users
     tasks: tuple[str, ...]  # canonical names; no other suite has a task of the same name
-    benchmarks: tuple[str, ...] = ()  # names of sets of tasks, in capitals
+    benchmarks: tuple[str, ...] = ()  # names of sets of tasks; users may write them in any case
     cameras: tuple[str, ...] = ()  # of its scenes, the default first
     steps_per_second: int = 10  # of an environment that is shown in real time
 

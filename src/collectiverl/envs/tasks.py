@@ -45,9 +45,10 @@ def benchmark_of(tasks: Sequence[str]) -> str | None:
 
 
 def _expand(names: Iterable[str]) -> Iterable[str]:
+    sets = {name.lower(): (suite, name) for suite in SUITES for name in suite.benchmarks}
     for name in names:
-        suite = next((suite for suite in SUITES if name.upper() in suite.benchmarks), None)
-        if suite is None:
-            yield canonical(name)
+        if name.lower() in sets:
+            suite, benchmark = sets[name.lower()]
+            yield from suite.benchmark(benchmark)
         else:
-            yield from suite.benchmark(name.upper())
+            yield canonical(name)

@@ -155,6 +155,25 @@ def mt50() -> RunConfig:
     )
 
 
+def ml45() -> RunConfig:
+    """The 45 training tasks of ML45, goals hidden, taught by scripts that see them; its test tasks are not taught."""
+    base, hidden = mt50(), mt10_hidden().collective
+    return replace(
+        base,
+        tasks=("ML45",),
+        goals_hidden=True,
+        collective=replace(base.collective, probing=hidden.probing, unrewarded=hidden.unrewarded),
+    )
+
+
+def ml10() -> RunConfig:
+    """The ten training tasks of ML10, in the same way, with more episodes of each."""
+    base = ml45()
+    return replace(
+        base, tasks=("ML10",), online=replace(base.online, expert_episodes=16, learner_episodes=24)
+    )
+
+
 def reference() -> RunConfig:
     """The hyper-parameters of the thesis whose code is named in the README, where they are known, without its defects.
 
@@ -204,5 +223,7 @@ PRESETS = {
     "mt10": mt10,
     "mt10-hidden": mt10_hidden,
     "mt50": mt50,
+    "ml10": ml10,
+    "ml45": ml45,
     "reference": reference,
 }

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from collectiverl.envs.tasks import label
 
+NEW = "*"  # marks a task that the policy was not made for
 make_table = partial(Table, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
 
 
@@ -21,8 +22,10 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     whose = f"{kinds.pop()}: " if len(kinds) == 1 else ""  # no column for what is the same in every row
     demos = {row.get("trained_from", "") for row in rows} - {"", "scratch"}
     hidden = ", hidden from the collective" if any(row.get("goals") == "hidden" for row in rows) else ""
+    new = f"{NEW} a task that the policy was not made for" if any(row.get("new") for row in rows) else None
     table = make_table(
-        title=f"{whose}success over each task's goals{hidden}, deterministic (steps: of environments, in training)"
+        title=f"{whose}success over each task's goals{hidden}, deterministic (steps: of environments, in training)",
+        caption=new,
     )
     for name in (*([] if whose else ["policy"]), "task", *(["from"] if demos else [])):
         table.add_column(name, no_wrap=True)
@@ -36,7 +39,7 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         low, high = row["interval"]
         table.add_row(
             *([] if whose else [row["policy"]]),
-            row["task"],
+            row["task"] + (f" {NEW}" if row.get("new") else ""),
             *([_origin(row)] if demos else []),
             f"{row['success_any']:.2f}",
             f"{low:.2f}-{high:.2f}",
@@ -45,6 +48,24 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['env_steps'] / 1000:,.0f}k" if row.get("env_steps") else "",
             f"{row['seconds']:,.0f}" if row.get("seconds") else "",
         )
+    return table
+
+
+def meta_table(found: Mapping[str, Any]) -> Table:
+    """A collective on each task of a benchmark of meta-learning."""
+    table = make_table(
+        title=f"{found['policy']} on {found['benchmark']}, goals hidden: success after adaptation, no rewards told"
+    )
+    table.add_column("tasks", no_wrap=True)
+    table.add_column("task", no_wrap=True)
+    for name in ("success", "episodes"):
+        table.add_column(name, justify="right")
+    previous = None
+    for row in found["policies"]:
+        if previous not in (None, row["split"]):
+            table.add_section()
+        previous = row["split"]
+        table.add_row(row["split"], label(row["task"]), f"{row['success_any']:.2f}", str(row["episodes"]))
     return table
 
 

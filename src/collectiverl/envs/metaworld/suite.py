@@ -34,7 +34,8 @@ class MetaworldSuite(Suite):
 
     name = "Meta-World"
     tasks = tuple(sorted(VERIFIED | set(DIFFERS)))
-    benchmarks = ("MT10", "MT25", "MT50")
+    # those of the ML benchmarks are their training tasks; their test tasks have names of their own
+    benchmarks = ("MT10", "MT25", "MT50", "ML10", "ML10-test", "ML45", "ML45-test")
     cameras = ("corner2", "corner", "corner3", "corner4", "topview", "behindGripper", "gripperPOV")
     steps_per_second = 80  # a step is five of MuJoCo's, of 2.5 ms each
 
@@ -56,7 +57,9 @@ class MetaworldSuite(Suite):
     def benchmark(self, name: str) -> tuple[str, ...]:
         import metaworld.env_dict
 
-        return tuple(getattr(metaworld.env_dict, f"{name}_V3"))
+        benchmark, _, split = name.partition("-")
+        found = getattr(metaworld.env_dict, f"{benchmark}_V3")
+        return tuple(found[split or "train"] if benchmark.startswith("ML") else found)
 
     def spec(self, task: str) -> EnvSpec:
         from collectiverl.envs.metaworld.sawyer import sawyer_spec

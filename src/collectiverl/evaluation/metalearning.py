@@ -1,0 +1,131 @@
+"""ML10 and ML45 by Meta-World's own protocol, `metaworld.evaluation.metalearning_evaluation`, as it is."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from collectiverl.artifacts import sealed
+from collectiverl.artifacts.metrics import Report, silent
+from collectiverl.artifacts.validation import at_least
+from collectiverl.collective.policy import Collective, check_shapes
+from collectiverl.envs.goals import NUM_GOALS
+from collectiverl.envs.make import spec
+from collectiverl.envs.metaworld.meta import MetaBenchmark, Split, default_per_task, make_meta_envs
+from collectiverl.envs.tasks import resolve
+from collectiverl.types import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaConfig:
+    """How long the collective adapts to each goal, and how often it is played; the defaults are Meta-World's."""
+
+    benchmark: MetaBenchmark = "ML10"
+    splits: tuple[Split, ...] = ("train", "test")  # its training tasks, or its test tasks, or both
+    rounds: int = 10  # goals of each environment, one after another
+    adaptation_episodes: int = 10  # rollouts to adapt in, for each goal; their rewards are told
+    evaluation_episodes: int = 3  # episodes of each task and round that count; no rewards are told
+    # environments of each task; None: 20 in all if they can be divided, and one of each task where there are more.
+    # From 2 on the protocol favours goals that are solved quickly
+    envs_per_task: int | None = None
+    seed: int = 0  # of the goals
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "rounds", "adaptation_episodes", "evaluation_episodes", "envs_per_task")
+        at_least(self, 0, "seed")
+        if not self.splits or len(set(self.splits)) < len(self.splits):
+            raise ConfigError("splits", "name train, test, or both, each once")
+        if self.envs_per_task is not None and self.envs_per_task > NUM_GOALS:
+            raise ConfigError(
+                "envs_per_task", f"{self.envs_per_task} is more than the {NUM_GOALS} goals of a task"
+            )
+
+    def tasks(self, split: Split) -> tuple[str, ...]:
+        """Of one part of the benchmark."""
+        return resolve([self.benchmark if split == "train" else f"{self.benchmark}-{split}"])
+
+    def per_task(self, split: Split) -> int:
+        """Environments of each task."""
+        return self.envs_per_task or default_per_task(len(self.tasks(split)))
+
+
+@dataclass(frozen=True)
+class MetaEvaluation:
+    """What a collective did on one part of a benchmark."""
+
+    split: Split
+    num_envs: int
+    success: dict[str, float]  # of each task, in the benchmark's order; an episode ends at its first success
+    return_mean: float  # of the episodes that counted
+
+    @property
+    def rate(self) -> float:
+        """Mean over tasks."""
+        return float(np.mean(list(self.success.values())))
+
+
+def evaluate_meta(
+    collective: Collective, config: MetaConfig, split: Split, report: Report = silent
+) -> MetaEvaluation:
+    """Lets a collective adapt to each goal and plays it, as the protocol says; the environments are in this process.
+
+    Raises:
+        UserError: the collective does not suit the protocol, or other environments, see `MetaLearner`.
+    """
+    from metaworld.evaluation import metalearning_evaluation  # here, because it takes most of a second
+
+    from collectiverl.evaluation.adaptation import MetaLearner
+
+    tasks, per_task = config.tasks(split), config.per_task(split)
+    check_shapes(collective, spec(tasks[0]))
+    total = config.rounds * config.adaptation_episodes * per_task * len(tasks)
+    played = 0
+
+    def ended(count: int) -> None:
+        nonlocal played
+        played += count
+        report(played, total, "rollouts to adapt in")
+
+    learner = MetaLearner(collective, ended)
+    report(0, total, f"makes {per_task * len(tasks)} environments")
+    with closing(
+        make_meta_envs(config.benchmark, split, len(tasks), per_task, config.rounds, config.seed)
+    ) as envs:
+        _, mean_return, success = metalearning_evaluation(
+            learner,
+            envs,
+            num_evals=config.rounds,
+            adaptation_episodes=config.adaptation_episodes,
+            evaluation_episodes=config.evaluation_episodes,
+        )
+    ordered = {task: float(success[task]) for task in tasks}
+    return MetaEvaluation(split, per_task * len(tasks), ordered, float(mean_return))
+
+
+def meta_report(policy: str, config: MetaConfig, found: Sequence[MetaEvaluation]) -> dict[str, Any]:
+    """One row a task, the means, and how they were found, as JSON has it."""
+    rows = [
+        {
+            "policy": policy,
+            "task": task,
+            "split": one.split,
+            "success_any": rate,
+            "episodes": config.rounds * config.evaluation_episodes,
+            "goals": "hidden",
+        }
+        for one in found
+        for task, rate in one.success.items()
+    ]
+    return {
+        "policy": policy,
+        "benchmark": config.benchmark,
+        "protocol": {
+            "function": "metaworld.evaluation.metalearning_evaluation",
+            **sealed.to_jsonable(config),
+            "num_envs": {one.split: one.num_envs for one in found},
+        },
+        "policies": rows,
+        "mean": {one.split: {"success_any": one.rate, "return": one.return_mean} for one in found},
+    }
