@@ -2,7 +2,9 @@
 
     python -m results.ledger runs/mt10_s0 --name collective/mt10_seed_0 --command "collectiverl run --preset mt10 ..."
 
-copies what a run found into `results/<name>.json`, with the command, the commit of the code and the machine.
+copies what a run found into `results/<name>.json`, with the command, the commit of the code and the machine. A run
+whose stages were made one at a time has no summary: `--until evaluated` takes what `evaluate --json` left in its
+folder `evaluated`, as in examples/original.sh.
 """
 
 import json
@@ -15,9 +17,14 @@ import tyro
 from benchmarks.results import facts
 
 from collectiverl.artifacts import paths, sealed
+from collectiverl.stages.base import seconds
+from collectiverl.stages.base import summary as stage_summary
+from collectiverl.stages.evaluation import KINDS
+from collectiverl.stages.summary import mean
 from collectiverl.types import UserError
 
 FOLDER = Path(__file__).parent
+EVALUATED = "evaluated"  # folder of a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +35,7 @@ class Entry:
     name: str  # of the entry, such as collective/mt10_seed_0
     command: str  # that made the run
     code: Path = Path()  # the checkout that the run was made with; its working tree must be clean
-    until: str = "collective"  # which of the run's summaries
+    until: str = "collective"  # which of the run's summaries; or evaluated
 
 
 def entry(config: Entry) -> dict[str, Any]:
@@ -37,11 +44,12 @@ def entry(config: Entry) -> dict[str, Any]:
     Raises:
         UserError: the run has no such summary, or the code is not that of a commit.
     """
-    folder = config.run / paths.summary(config.until)
+    alone = config.until == EVALUATED
+    folder = config.run / (paths.COLLECTIVE if alone else paths.summary(config.until))
     record = sealed.verify(folder)
     if changed := _git(config.code, "status", "--porcelain", "--untracked-files=no"):
         raise UserError(f"{config.code} has changes that are in no commit: {changed.splitlines()[0]}")
-    found = sealed.read_json(folder / paths.SUMMARY)
+    found = evaluated(config.run, record["seed"]) if alone else sealed.read_json(folder / paths.SUMMARY)
     return {
         "command": config.command,
         "commit": _git(config.code, "rev-parse", "HEAD"),
@@ -55,6 +63,34 @@ def entry(config: Entry) -> dict[str, Any]:
         "policies": found["policies"],
         "mean": found["mean"],
         "stage_seconds": found["stage_seconds"],
+    }
+
+
+def evaluated(run: Path, seed: int) -> dict[str, Any]:
+    """What a summary would say of the policies of a run that were evaluated one at a time.
+
+    Raises:
+        UserError: none were.
+    """
+    rows = []
+    for file in sorted((run / EVALUATED).glob("*.json")):
+        for row in sealed.read_json(file)["policies"]:
+            folder = Path(row["policy"]).relative_to(run)
+            kind = {paths.EXPERTS: "expert", paths.STUDENTS: "student"}.get(
+                folder.parts[0] if folder.parts else ""
+            )
+            trained = stage_summary(run / folder) if kind else {}
+            about = {"policy": kind or "collective", "env_steps": trained.get("env_steps", 0)}
+            rows.append(row | about)
+    if not rows:
+        raise UserError(f"{run / EVALUATED} holds no file of 'collectiverl evaluate --json'")
+    rows.sort(key=lambda row: KINDS.index(row["policy"]))
+    stages = sorted(path.parent for path in run.rglob(paths.MANIFEST))
+    return {
+        "seed": seed,
+        "policies": rows,
+        "mean": {kind: mean(rows, kind) for kind in KINDS if any(row["policy"] == kind for row in rows)},
+        "stage_seconds": {str(stage.relative_to(run)): seconds(stage) for stage in stages},
     }
 
 

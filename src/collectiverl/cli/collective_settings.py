@@ -9,7 +9,12 @@ from collectiverl.artifacts import validation
 from collectiverl.artifacts.paths import DISTILL_BUFFER, ONLINE_BUFFER
 from collectiverl.artifacts.sealed import is_sealed
 from collectiverl.cli.options import RunOptions
-from collectiverl.cli.stage_settings import SeededSettings, StageSettings, resolve_tasks, tasks_or_those_of_run
+from collectiverl.cli.stage_settings import (
+    SeededSettings,
+    StageSettings,
+    resolve_tasks,
+    tasks_or_those_of_run,
+)
 from collectiverl.envs.tasks import canonical, resolve
 from collectiverl.pipeline import plan
 from collectiverl.pipeline.config import RunConfig

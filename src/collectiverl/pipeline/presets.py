@@ -214,7 +214,7 @@ def reference() -> RunConfig:
             first_updates=8_000,
             round_updates=800,
         ),
-        collective=_reference_collective(replace(sac, width=300)),
+        collective=_reference_collective(),
     )
 
 
@@ -226,11 +226,13 @@ def _reference_transformer() -> TransformerConfig:
         weight_decay=0.0,
         clip=1e6,
         encoder=EncoderConfig(layout="interleaved"),
-        objective=ObjectiveConfig(reconstruction=6.0, positives="views"),  # a sum over three parts and two views
+        objective=ObjectiveConfig(
+            reconstruction=6.0, positives="views"
+        ),  # a sum over three parts and two views
     )
 
 
-def _reference_collective(sac: SACConfig) -> CollectiveConfig:
+def _reference_collective() -> CollectiveConfig:
     return CollectiveConfig(
         conditioning="cls",
         absolute=0.0,
@@ -242,7 +244,7 @@ def _reference_collective(sac: SACConfig) -> CollectiveConfig:
         updates=50_000,
         validation_every=1_000,
         critic=CriticConfig(updates=10_000, learning_rate=2e-4),
-        sac=sac,
+        sac=SACConfig(width=300, layer_norm=False, log_std_min=-20.0, gamma=0.99, reward_scale=1.0),
     )
 
 
