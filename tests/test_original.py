@@ -8,16 +8,22 @@ from dataclasses import fields, is_dataclass
 from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from results.ledger import evaluated
 
+from collectiverl.artifacts import configs
 from collectiverl.artifacts.sealed import manifest
 from collectiverl.cli import main
 from collectiverl.cli.commands import ALIASES, COMMANDS
 from collectiverl.cli.overrides import FLAGS
 from collectiverl.cli.parser import flags, parse
+from collectiverl.data.episodes import EpisodeTable
 from collectiverl.pipeline.config import RunConfig
-from collectiverl.pipeline.presets import reference
+from collectiverl.pipeline.plan import experts, unfinished
+from collectiverl.pipeline.presets import PRESETS, reference
 from collectiverl.policies import load_policy
+from collectiverl.sac.policy import load_expert
 from test_pipeline import CONFIG  # sizes for which other tests have compiled
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +83,32 @@ def test_a_collective_begins_from_the_learner_of_its_tasks_if_there_is_one_of_it
     for conditioning, learner in (("own", "online_distill/toy-mirror/seed_0"), ("cls", "")):
         config = parsed("distill-collective", *args, "--conditioning", conditioning).config
         assert config.learner == learner
+
+
+def test_an_expert_of_its_own_command_is_the_one_that_a_run_trains(followed):
+    """So a run goes on from it."""
+    config = configs.load(followed.parent / "small.yaml", PRESETS["smoke"]()).resolved()
+    assert not unfinished(followed, experts(config))
+
+
+def test_the_ledger_takes_what_was_evaluated(followed):
+    found = evaluated(followed, seed=0)
+    kinds = [(row["policy"], row["task"]) for row in found["policies"]]
+    assert sorted(kinds[:2]) == [("expert", task) for task in sorted(TASKS)]
+    assert kinds[2:] == [*(("collective", task) for task in TASKS), ("student", TASKS[0])]
+    assert found["mean"].keys() == {"expert", "collective", "student"}
+    assert found["policies"][0]["env_steps"] == 800
+    assert "model_col" in found["stage_seconds"]
+
+
+def test_what_was_sampled_while_an_expert_learned_is_labelled_by_the_expert_that_is_kept(followed):
+    folder = followed / "model" / "toy-mirror" / "seed_0"
+    expert, [*sampled] = load_expert(folder), EpisodeTable.open(folder / "episodes")
+    assert sampled
+    for episode in sampled:
+        label = expert.label(episode.obs[:-1], episode.action)
+        np.testing.assert_allclose(episode.labels.mean, label.mean, atol=1e-6)
+        np.testing.assert_allclose(episode.labels.q, label.q, atol=1e-4)
 
 
 def test_without_names_the_tasks_are_those_whose_buffers_are_there(followed):
