@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 import tyro
 
 from collectiverl.artifacts import paths
-from collectiverl.artifacts.paths import CONFIG, BufferKind
+from collectiverl.artifacts.paths import BufferKind
 from collectiverl.artifacts.sealed import is_sealed
 from collectiverl.cli.options import RunOptions
 from collectiverl.cli.settings import RunSettings
@@ -71,16 +71,17 @@ def tasks_or_those_of_run(
 ) -> tuple[str, ...]:
     """The tasks that are named; without names, those of the run.
 
-    These are the tasks of its settings, if `run` has made the folder. If its stages were made one at a time, they are
-    the tasks whose buffers are there.
+    These are the tasks that its settings name. Where they name none, since each stage was made by its own command,
+    they are the tasks whose buffers are there.
 
     Raises:
         UserError: one is unknown.
     """
-    if not names and not (options.folder / CONFIG).is_file():
+    settings = options.base()
+    if not names and settings.tasks == RunConfig().tasks:
         found = options.folder.glob(paths.buffer(kind, "*", seed))
         names = tuple(sorted(folder.parent.name for folder in found if is_sealed(folder)))
-    return resolve_tasks(names or options.base().tasks)
+    return resolve_tasks(names or settings.tasks)
 
 
 def resolve_tasks(names: tuple[str, ...]) -> tuple[str, ...]:
