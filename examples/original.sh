@@ -3,13 +3,13 @@
 # says what each command stands for.
 #
 #     examples/original.sh                                  # reach and push
-#     examples/original.sh reach-v2:30000 push-v2:100000    # tasks, and the most environment steps of their experts
+#     examples/original.sh reach-v2:30000 push-v2:100000    # TASK:STEPS, the most environment steps of its expert
 #
 # The first task's student is trained at the end. Environment variables:
 #   RUN, ROOT       the run's folder is $ROOT/$RUN (runs/original)
 #   OPTIONS         flags of all commands (--config examples/original.yaml)
 #   STUDENT_STEPS   most environment steps of the student (100000)
-#   COLLECTIVERL    the command (collectiverl)
+#   COLLECTIVERL    the command (collectiverl), such as .venv/bin/collectiverl
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -75,7 +75,7 @@ def evaluated(run: Path, seed: int) -> dict[str, Any]:
     rows = []
     for file in sorted((run / EVALUATED).glob("*.json")):
         for row in sealed.read_json(file)["policies"]:
-            folder = Path(row["policy"]).relative_to(run)
+            folder = Path(row["policy"]).resolve().relative_to(run.resolve())
             kind = {paths.EXPERTS: "expert", paths.STUDENTS: "student"}.get(
                 folder.parts[0] if folder.parts else ""
             )

@@ -137,15 +137,16 @@ class DistillCollective(SeededSettings):
     """Distil all experts of the run into one policy.
 
     It begins from the learner of the tasks' online distillation. If the tasks were distilled one at a time, there is
-    no learner of all of them; then it begins from random weights and makes more updates (--fresh-updates). By default
-    it has an encoder of its own (--conditioning own) and needs no trajectory transformer.
+    no learner of all of them. Then it begins from random weights and makes, beside its own, the updates that such a
+    learner would have made (--fresh-updates). By default it has an encoder of its own (--conditioning own) and needs
+    no trajectory transformer.
     """
 
     config: Flat[collective.DistillCollective]
-    fresh_updates: int  # of the actor, in place of --updates, if it begins from random weights
+    fresh_updates: int  # of the actor, beside --updates, if it begins from random weights
 
     def __post_init__(self) -> None:
-        validation.at_least(self, 1, "fresh_updates")
+        validation.at_least(self, 0, "fresh_updates")
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
@@ -153,8 +154,7 @@ class DistillCollective(SeededSettings):
             tasks=(), learner=AUTO, goals_hidden=run.goals_hidden, collective=run.collective
         )
         of_learner = run.online.first_updates + run.online.learner_rounds * run.online.round_updates
-        updates = of_learner + run.collective.updates
-        return cls(options=options, seed=run.seed, config=config, fresh_updates=updates)
+        return cls(options=options, seed=run.seed, config=config, fresh_updates=of_learner)
 
     def resolved(self) -> Self:
         c = self.config
@@ -163,7 +163,8 @@ class DistillCollective(SeededSettings):
         if learner == AUTO:
             kind = c.collective.conditioning, c.goals_hidden
             learner = online.joint_learner(self.options.folder, tasks, self.seed, *kind)
-        made = c.collective if learner else replace(c.collective, updates=self.fresh_updates)
+        updates = c.collective.updates + (0 if learner else self.fresh_updates)
+        made = replace(c.collective, updates=updates)
         return replace(self, config=replace(c, tasks=tasks, learner=learner, collective=made))
 
     def stage(self) -> Stage:
