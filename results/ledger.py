@@ -3,7 +3,9 @@
     python -m results.ledger runs/mt10_s0 --name collective/mt10_seed_0 --command "collectiverl run --preset mt10 ..."
 
 copies what a run found into `results/<name>.json`, with the command, the commit of the code and the machine. In place
-of a run's folder it takes what `collectiverl evaluate` or `evaluate-meta` wrote with `--json`.
+of a run's folder it takes what `collectiverl evaluate` or `evaluate-meta` wrote with `--json`. A run whose stages were
+made one at a time has no summary: `--until evaluated` takes what `evaluate --json` left in its folder `evaluated`, as
+in examples/original.sh.
 """
 
 import json
@@ -16,9 +18,14 @@ import tyro
 from benchmarks.results import facts
 
 from collectiverl.artifacts import paths, sealed
+from collectiverl.stages.base import seconds
+from collectiverl.stages.base import summary as stage_summary
+from collectiverl.stages.evaluation import KINDS
+from collectiverl.stages.summary import mean
 from collectiverl.types import UserError
 
 FOLDER = Path(__file__).parent
+EVALUATED = "evaluated"  # folder of a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +36,7 @@ class Entry:
     name: str  # of the entry, such as collective/mt10_seed_0
     command: str  # that made the run
     code: Path = Path()  # the checkout that the run was made with; its working tree must be clean
-    until: str = "collective"  # which of the run's summaries
+    until: str = "collective"  # which of the run's summaries; or evaluated
 
 
 def entry(config: Entry) -> dict[str, Any]:
@@ -54,9 +61,10 @@ def entry(config: Entry) -> dict[str, Any]:
 
 
 def _summarized(run: Path, until: str) -> dict[str, Any]:
-    folder = run / paths.summary(until)
+    alone = until == EVALUATED
+    folder = run / (paths.COLLECTIVE if alone else paths.summary(until))
     record = sealed.verify(folder)
-    found = sealed.read_json(folder / paths.SUMMARY)
+    found = one_at_a_time(run, record["seed"]) if alone else sealed.read_json(folder / paths.SUMMARY)
     kept = {name: found[name] for name in ("seed", "policies", "mean", "stage_seconds")}
     return {"made": record["created"], "versions": record["versions"], **kept}
 
@@ -68,6 +76,34 @@ def _evaluated(path: Path) -> dict[str, Any]:
             f"{path} does not say {', '.join(sorted(missing))}: write it with --json of a trained policy"
         )
     return found
+
+
+def one_at_a_time(run: Path, seed: int) -> dict[str, Any]:
+    """What a summary would say of the policies of a run that were evaluated one at a time.
+
+    Raises:
+        UserError: none were.
+    """
+    rows = []
+    for file in sorted((run / EVALUATED).glob("*.json")):
+        for row in sealed.read_json(file)["policies"]:
+            folder = Path(row["policy"]).resolve().relative_to(run.resolve())
+            kind = {paths.EXPERTS: "expert", paths.STUDENTS: "student"}.get(
+                folder.parts[0] if folder.parts else ""
+            )
+            trained = stage_summary(run / folder) if kind else {}
+            about = {"policy": kind or "collective", "env_steps": trained.get("env_steps", 0)}
+            rows.append(row | about)
+    if not rows:
+        raise UserError(f"{run / EVALUATED} holds no file of 'collectiverl evaluate --json'")
+    rows.sort(key=lambda row: KINDS.index(row["policy"]))
+    stages = sorted(path.parent for path in run.rglob(paths.MANIFEST))
+    return {
+        "seed": seed,
+        "policies": rows,
+        "mean": {kind: mean(rows, kind) for kind in KINDS if any(row["policy"] == kind for row in rows)},
+        "stage_seconds": {str(stage.relative_to(run)): seconds(stage) for stage in stages},
+    }
 
 
 def _git(folder: Path, *args: str) -> str:

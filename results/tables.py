@@ -142,8 +142,26 @@ def _both(parts: Sequence[Sequence[dict[str, dict[str, Any]]]], tasks: Sequence[
     return cells[:-1]
 
 
+def original() -> str:
+    """The thesis's sequence, one task a command, beside a run of the same tasks."""
+    runs = [ledger.read(f"original/reach_push{suffix}_seed_") for suffix in ("", "_run")]
+    if not all(runs):
+        return "(no run of this table is in the ledger yet)\n"
+    alone, together = (of[0]["policies"] for of in runs)
+    rows = [["policy", "task", "environment steps", "one task a command", "last step", "`run`", "last step"]]
+    for row in alone:
+        beside = [r for r in together if (r["policy"], r["task"]) == (row["policy"], row["task"])]
+        found = [f"{r[key]:.2f}" for r in (row, *beside) for key in ("success_any", "success_last")]
+        steps = f"{row['env_steps']:,}" if row["env_steps"] else ""
+        rows.append(
+            [row["policy"], f"`{row['task'].removesuffix('-v3')}`", steps, *found, *[""] * (4 - len(found))]
+        )
+    return markdown(rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "front": front,
+    "original": original,
     "quickstart": quickstart,
     "mt10": lambda: collective("mt10"),
     "mt10-hidden": lambda: collective("mt10-hidden"),

@@ -85,6 +85,7 @@ def test_a_checkpoint_was_there_to_resume_from(tmp_path):
     assert latest_checkpoint(tmp_path)
     assert 0 < resumed.progress.env_steps < TRAIN.steps
     assert resumed.progress.env_steps % (HORIZON * TRAIN.num_envs) == 0  # between episodes
+    assert resumed.sampler.experts[0].sampled  # what was copied aside for the trajectory transformer
 
 
 def test_a_training_follows_from_its_seed_and_needs_no_folder(uninterrupted):

@@ -6,9 +6,15 @@ from typing import Annotated, Self
 import tyro
 
 from collectiverl.artifacts import validation
+from collectiverl.artifacts.paths import DISTILL_BUFFER, ONLINE_BUFFER
 from collectiverl.artifacts.sealed import is_sealed
 from collectiverl.cli.options import RunOptions
-from collectiverl.cli.stage_settings import SeededSettings, StageSettings, resolve_tasks
+from collectiverl.cli.stage_settings import (
+    SeededSettings,
+    StageSettings,
+    resolve_tasks,
+    tasks_or_those_of_run,
+)
 from collectiverl.envs.tasks import canonical, resolve
 from collectiverl.pipeline import plan
 from collectiverl.pipeline.config import RunConfig
@@ -16,7 +22,7 @@ from collectiverl.stages import collective, online, representation
 from collectiverl.stages.base import Stage
 from collectiverl.stages.flags import Flat, Task
 
-AUTO = "auto"  # the learner of the tasks' online distillation, if there is one
+AUTO = "auto"  # the learner of these tasks' online distillation, if there is one of the same kind
 
 
 # -- buffers -----------------------------------------------------------------------------------------------
@@ -65,17 +71,18 @@ class SplitOnlineBuffer(SplitBuffer):
 class OnlineDistill(SeededSettings):
     """Collect the episodes that the collective learns from, labelled by the experts.
 
-    First the experts play, then a learner of all tasks, which learns from all episodes so far.
+    First the experts play, then a learner of the tasks that are named, which learns from all episodes so far. By
+    default the learner has an encoder of its own (--conditioning own) and needs no trajectory transformer.
     """
 
     config: Flat[online.OnlineDistill]
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        config = plan.online_distill(run)
+        learner = replace(config.collective, conditioning="own")
         return cls(
-            options=options,
-            seed=run.seed,
-            config=replace(plan.online_distill(run), tasks=tyro.MISSING),
+            options=options, seed=run.seed, config=replace(config, tasks=tyro.MISSING, collective=learner)
         )
 
     def resolved(self) -> Self:
@@ -100,7 +107,7 @@ class TrainTransformer(SeededSettings):
         return cls(options=options, seed=run.seed, config=config)
 
     def resolved(self) -> Self:
-        tasks = resolve_tasks(self.config.tasks or self.options.base().tasks)
+        tasks = tasks_or_those_of_run(self.config.tasks, self.options, DISTILL_BUFFER, self.seed)
         return replace(self, config=replace(self.config, tasks=tasks))
 
     def stage(self) -> Stage:
@@ -118,7 +125,7 @@ class Probe(SeededSettings):
         return cls(options=options, seed=run.seed, config=representation.Probe(tasks=()))
 
     def resolved(self) -> Self:
-        tasks = resolve_tasks(self.config.tasks or self.options.base().tasks)
+        tasks = tasks_or_those_of_run(self.config.tasks, self.options, self.config.buffer, self.seed)
         return replace(self, config=replace(self.config, tasks=tasks))
 
     def stage(self) -> Stage:
@@ -127,25 +134,38 @@ class Probe(SeededSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class DistillCollective(SeededSettings):
-    """Distil all experts of the run into one policy."""
+    """Distil all experts of the run into one policy.
+
+    It begins from the learner of the tasks' online distillation. If the tasks were distilled one at a time, there is
+    no learner of all of them. Then it begins from random weights and makes, beside its own, the updates that such a
+    learner would have made (--fresh-updates). By default it has an encoder of its own (--conditioning own) and needs
+    no trajectory transformer.
+    """
 
     config: Flat[collective.DistillCollective]
+    fresh_updates: int  # of the actor, beside --updates, if it begins from random weights
+
+    def __post_init__(self) -> None:
+        validation.at_least(self, 0, "fresh_updates")
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
         config = collective.DistillCollective(
             tasks=(), learner=AUTO, goals_hidden=run.goals_hidden, collective=run.collective
         )
-        return cls(options=options, seed=run.seed, config=config)
+        of_learner = run.online.first_updates + run.online.learner_rounds * run.online.round_updates
+        return cls(options=options, seed=run.seed, config=config, fresh_updates=of_learner)
 
     def resolved(self) -> Self:
-        """Without --learner: that of the tasks' online distillation, if they were distilled together."""
-        tasks = resolve_tasks(self.config.tasks or self.options.base().tasks)
-        learner = self.config.learner
+        c = self.config
+        tasks = tasks_or_those_of_run(c.tasks, self.options, ONLINE_BUFFER, self.seed)
+        learner = c.learner
         if learner == AUTO:
-            together = online.online_path(tasks, self.seed)
-            learner = together if is_sealed(self.options.folder / together) else ""
-        return replace(self, config=replace(self.config, tasks=tasks, learner=learner))
+            kind = c.collective.conditioning, c.goals_hidden
+            learner = online.joint_learner(self.options.folder, tasks, self.seed, *kind)
+        updates = c.collective.updates + (0 if learner else self.fresh_updates)
+        made = replace(c.collective, updates=updates)
+        return replace(self, config=replace(c, tasks=tasks, learner=learner, collective=made))
 
     def stage(self) -> Stage:
         return collective.distill_collective_stage(self.config, self.seed)

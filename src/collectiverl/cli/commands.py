@@ -23,6 +23,7 @@ class Command:
         show: prints that.
         example: arguments of a typical call.
         essential: the flags that `--help` shows, if not all; `--help-all` shows all.
+        aliases: what the code of the thesis calls it, see docs/from-the-original.md.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Command:
     show: Callable[[Any, Mapping[str, Any]], None]
     example: str
     essential: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 def _stage(
@@ -40,9 +42,10 @@ def _stage(
     settings: type[StageSettings],
     example: str,
     shown: Callable[[Any, Mapping[str, Any]], None] = show.show_stage,
+    aliases: tuple[str, ...] = (),
 ) -> Command:
     """A command that does one stage of a run."""
-    return Command(name, help, settings, actions.run_stage, shown, example)
+    return Command(name, help, settings, actions.run_stage, shown, example, aliases=aliases)
 
 
 ESSENTIAL = (
@@ -67,12 +70,14 @@ _TABLE = (
         "one SAC expert, from scratch or with demonstrations",
         policy_settings.TrainTask,
         "push 500000 --run demo",
+        aliases=("train_task", "train_worker"),
     ),
     _stage(
         "split-buffer",
         "an expert's sampled episodes, split into training and validation",
         collective_settings.SplitBuffer,
         "push --run demo",
+        aliases=("split_buffer",),
     ),
     _stage(
         "train-transformer",
@@ -92,18 +97,21 @@ _TABLE = (
         "episodes of a learner of all tasks, labelled by the experts",
         collective_settings.OnlineDistill,
         "push reach --run demo",
+        aliases=("online_distill", "online_distill_collective_transformer"),
     ),
     _stage(
         "split-online-buffer",
         "these episodes, split into training and validation",
         collective_settings.SplitOnlineBuffer,
         "push --run demo",
+        aliases=("split_online_buffer",),
     ),
     _stage(
         "distill-collective",
         "the collective: one policy, distilled from all experts",
         collective_settings.DistillCollective,
         "--tasks push reach --run demo",
+        aliases=("distill_collective_transformer",),
     ),
     Command(
         "extend-collective",
@@ -124,12 +132,14 @@ _TABLE = (
         "a student of one task, with the collective's help",
         policy_settings.TrainStudent,
         "push --run demo",
+        aliases=("train_student",),
     ),
     _stage(
         "finetune-student",
         "SAC on one task, from the collective's own networks",
         policy_settings.FinetuneStudent,
         "push --run demo",
+        aliases=("train_student_finetuning",),
     ),
     _stage(
         "record",
@@ -144,6 +154,7 @@ _TABLE = (
         actions.evaluate_policy,
         show.show_evaluation,
         "runs/demo push reach",
+        aliases=("evaluate_collective_transformer",),
     ),
     Command(
         "evaluate-meta",
@@ -179,3 +190,4 @@ _TABLE = (
     ),
 )
 COMMANDS = {command.name: command for command in _TABLE}
+ALIASES = {alias: command.name for command in _TABLE for alias in command.aliases}

@@ -41,28 +41,34 @@ def dispatch(argv: list[str]) -> int:
 
 
 def _overview() -> str:
-    from collectiverl.cli.commands import COMMANDS
+    from collectiverl.cli.commands import ALIASES, COMMANDS
 
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())
+    others = "\n".join(f"  {name:<{width}}  {alias}" for alias, name in ALIASES.items())
     return (
         "usage: collectiverl COMMAND ...    ('collectiverl COMMAND --help' lists its options)\n\n"
         "Many single-task robot experts in, one policy that knows all their tasks out.\n\n"
         f"{lines}\n\n"
+        "Names of the thesis's code, which work too:\n\n"
+        f"{others}\n\n"
         "Start with:  collectiverl run --preset quickstart"
     )
 
 
 def _command(name: str, args: list[str]) -> int:
-    from collectiverl.cli.commands import COMMANDS
+    from collectiverl.cli.commands import ALIASES, COMMANDS
+    from collectiverl.cli.overrides import without_overrides
     from collectiverl.cli.parser import parse
 
+    name = ALIASES.get(name, name)
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        near = difflib.get_close_matches(name.replace("_", "-"), COMMANDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(COMMANDS)}"
         raise UserError(f"there is no command {name!r}: {hint}")
     warnings.filterwarnings("ignore", module="(envpool|gymnasium|metaworld|glfw).*")
     command = COMMANDS[name]
+    args = without_overrides(args)
     settings = parse(command.settings, args, prog=f"collectiverl {name}", essential=command.essential)
     command.show(settings, command.run(settings))
     return 0

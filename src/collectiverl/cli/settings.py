@@ -63,6 +63,7 @@ class ManyStages(RunSettings):
 class Run(ManyStages):
     """The whole pipeline: experts, collective, students, evaluation; a trajectory transformer if it is read.
 
+    By default the collective has an encoder of its own and needs no transformer (--collective.conditioning own).
     A second run of a finished folder does nothing, and a killed run goes on where it was. The folder is named
     after the preset unless --run is given.
     """

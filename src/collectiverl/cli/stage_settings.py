@@ -7,6 +7,9 @@ from typing import Any, Self, TypeVar
 
 import tyro
 
+from collectiverl.artifacts import paths
+from collectiverl.artifacts.paths import BufferKind
+from collectiverl.artifacts.sealed import is_sealed
 from collectiverl.cli.options import RunOptions
 from collectiverl.cli.settings import RunSettings
 from collectiverl.envs.tasks import canonical, resolve
@@ -61,6 +64,24 @@ def seeded(config_type: type[C], make: Callable[[C, int], Stage]) -> type[Seeded
 
     OfStage.__doc__ = config_type.__doc__
     return OfStage
+
+
+def tasks_or_those_of_run(
+    names: tuple[str, ...], options: RunOptions, kind: BufferKind, seed: int
+) -> tuple[str, ...]:
+    """The tasks that are named; without names, those of the run.
+
+    These are the tasks that its settings name. Where they name none, since each stage was made by its own command,
+    they are the tasks whose buffers are there.
+
+    Raises:
+        UserError: one is unknown.
+    """
+    settings = options.base()
+    if not names and settings.tasks == RunConfig().tasks:
+        found = options.folder.glob(paths.buffer(kind, "*", seed))
+        names = tuple(sorted(folder.parent.name for folder in found if is_sealed(folder)))
+    return resolve_tasks(names or settings.tasks)
 
 
 def resolve_tasks(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -149,7 +149,10 @@ def experts(c: RunConfig) -> list[Stage]:
 
 
 def _students(c: RunConfig) -> list[Stage[TrainStudent]]:
-    """Each student, and plain SAC with the same settings and seed beside it."""
+    """Each student, and plain SAC with the same settings and seed beside it.
+
+    Not with the expert's seed: plain SAC would then be the expert's training once more.
+    """
     found = []
     for task in c.student_tasks:
         with renamed(train="student"):

@@ -28,7 +28,8 @@ class DistillCollective:
     """The collective of a run."""
 
     tasks: tuple[str, ...]  # tasks or benchmarks; none: those of the run
-    # folder in the run of the online distillation whose learner it begins from; "": from random weights
+    # folder in the run of the online distillation whose learner it begins from; auto: that of these tasks, if there
+    # is one; "": from random weights
     learner: str = ""
     goals_hidden: bool = False  # the collective does not see the goals
     collective: Flat[CollectiveConfig] = field(default_factory=CollectiveConfig)
@@ -71,6 +72,7 @@ def distill_collective(work: Work[DistillCollective]) -> dict[str, Any]:
         "tasks": list(config.tasks),
         "episodes": len(training) + len(held_out),
         "validation_loss": error,
+        "begun_from": config.learner or "random weights",
     }
 
 

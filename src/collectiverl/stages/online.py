@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import EPISODES, TRANSFORMER
+from collectiverl.artifacts.sealed import is_sealed, read_json
 from collectiverl.artifacts.validation import fraction
+from collectiverl.collective.conditioning import ConditioningName
 from collectiverl.collective.online import OnlineDistillation
-from collectiverl.collective.policy import save_collective
+from collectiverl.collective.policy import ABOUT, save_collective
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.data.episodes import write
@@ -57,6 +59,20 @@ def name_of(tasks: Sequence[str]) -> str:
 def online_path(tasks: Sequence[str], seed: int) -> str:
     """The folder of the online distillation of these tasks."""
     return paths.online_distill(name_of(tasks), seed)
+
+
+def joint_learner(
+    run: Path, tasks: Sequence[str], seed: int, conditioning: ConditioningName, goals_hidden: bool
+) -> str:
+    """The folder of a finished online distillation of exactly these tasks, with a learner of this kind; "": none."""
+    for folder in sorted(run.glob(paths.online_distill("*", seed))):
+        if not is_sealed(folder):
+            continue
+        about = read_json(folder / ABOUT)
+        kind = about["conditioning"], about["goals_hidden"]
+        if set(about["tasks"]) == set(tasks) and kind == (conditioning, goals_hidden):
+            return str(folder.relative_to(run))
+    return ""
 
 
 def online_distill_stage(config: OnlineDistill, seed: int) -> Stage[OnlineDistill]:

@@ -118,7 +118,7 @@ def summarize_run(work: Work[SummarizeRun]) -> dict[str, Any]:
         "seed": work.seed,
         "policies": [row | cost if row["policy"] == "collective" else row for row in rows],
         "probe": _probe(work.run, config.probe) if config.probe else None,
-        "mean": {kind: _mean(rows, kind) for kind in KINDS if any(row["policy"] == kind for row in rows)},
+        "mean": {kind: mean(rows, kind) for kind in KINDS if any(row["policy"] == kind for row in rows)},
         "solved_at": {
             label: summary(work.run / folder)["solved_at"] for label, folder in config.students.items()
         },
@@ -143,7 +143,7 @@ def _probe(run: Path, folder: str) -> dict[str, Any]:
     return found | {"folder": folder}
 
 
-def _mean(rows: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float]:
+def mean(rows: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float]:
     """The mean over tasks, all with the same weight."""
     mine = [row for row in rows if row["policy"] == kind]
     return {name: sum(row[name] for row in mine) / len(mine) for name in ("success_any", "success_last")}
