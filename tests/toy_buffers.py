@@ -39,7 +39,7 @@ COLLECTIVE = CollectiveConfig(
     warmup=10,
     validation_every=10,
     critic=CriticConfig(updates=100, batch_size=64, validation_every=50),
-    sac=SACConfig(width=16),
+    sac=SACConfig(width=16, depth=1),
 )
 CONFIG = TransformerConfig(
     updates=600, batch_size=64, learning_rate=5e-3, validation_every=100, checkpoint_every=200, encoder=SMALL

@@ -10,7 +10,7 @@ from collectiverl.sac.train import Trainer
 
 OBS, ACTION, EXPERTS = 6, 2, 1
 SAC = sac.SACConfig(
-    width=16, batch_size=16, learning_rate=1e-3, gamma=0.9, tau=0.005, initial_temperature=0.1
+    width=16, depth=1, batch_size=16, learning_rate=1e-3, gamma=0.9, tau=0.005, initial_temperature=0.1
 )
 TRAIN = TrainConfig(
     steps=800,

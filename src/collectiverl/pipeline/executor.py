@@ -46,7 +46,9 @@ def use_threads(count: int) -> None:
     a core that has nothing to do.
     """
     flags = f"--xla_cpu_multi_thread_eigen={str(count > 1).lower()} intra_op_parallelism_threads={count}"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+    given = os.environ.get("XLA_FLAGS", "")
+    if flags not in given:  # said twice, they would be another key of the compilation cache
+        os.environ["XLA_FLAGS"] = f"{given} {flags}".strip()
     os.environ["OMP_NUM_THREADS"] = str(count)
     _return_memory()
     use_compilation_cache()
