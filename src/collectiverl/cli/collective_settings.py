@@ -1,7 +1,7 @@
 """The flags of the stages that lead from the experts to the collective."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import tyro
 
@@ -68,6 +68,7 @@ class OnlineDistill(SeededSettings):
     First the experts play, then a learner of all tasks, which learns from all episodes so far.
     """
 
+    decided: ClassVar[tuple[str, ...]] = ("--updates", "--validation-every", "--critic.")  # of the collective
     config: Flat[online.OnlineDistill]
 
     @classmethod

@@ -1,7 +1,7 @@
 """The flags of the commands that are not one stage: of the whole pipeline, of studies, and of single policies."""
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Generic, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Generic, Literal, Self, TypeVar
 
 import tyro
 
@@ -23,6 +23,9 @@ S = TypeVar("S")  # the settings of a study
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The flags of a command."""
+
+    # settings of its configs that are no flags, since something else decides; `--sac.`: all that begin so
+    decided: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:

@@ -6,7 +6,7 @@ learns. The batch of update `i` depends on the seed and `i` alone.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
@@ -27,7 +27,7 @@ from collectiverl.collective.segments import Batch, Draw, Segments
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.representation.batches import fit_scales, pack
 from collectiverl.representation.encoder import Encoder, EncoderConfig
-from collectiverl.sac.agent import SACConfig, init_agent
+from collectiverl.sac.agent import AgentConfig, init_agent
 from collectiverl.types import EnvSpec
 
 UPDATES_PER_CALL = 10
@@ -61,7 +61,7 @@ class CollectiveConfig:
     updates: int = 320  # of the actor; the learning rate falls to zero
     validation_every: int = 100  # updates between validations
     critic: CriticConfig = field(default_factory=CriticConfig)
-    sac: SACConfig = field(default_factory=lambda: SACConfig(width=256, depth=2))
+    sac: AgentConfig = field(default_factory=AgentConfig)  # actor and critics
 
     def __post_init__(self) -> None:
         at_least(self, 1, "labels", "segment", "warmup", "updates", "validation_every")
@@ -107,9 +107,8 @@ def fresh_collective(
     reader = conditioning.reader
     z_dim = reader.z_dim if reader else conditioning.embed(table.subset([0]), spec.state_index).shape[1]
     sizes = z_dim + scales.feature_dim, spec.action_dim
-    sac = replace(config.sac, normalize_obs=False)  # its input is standardised already
     return Collective(
-        agent=init_agent(*sizes, sac, jax.random.key(seed)),
+        agent=init_agent(*sizes, config.sac, jax.random.key(seed)),
         conditioning=conditioning,
         scales=scales,
         tasks=tuple(dict.fromkeys(table.tasks)),

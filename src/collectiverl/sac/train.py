@@ -67,7 +67,7 @@ class Trainer:
         self.context = self.help.begin(envs.tasks)
         self.output: MentorOutput  # at the observations that are being acted on
         self.evaluator = Evaluator(eval_envs, config.eval_episodes, seed)
-        self.sampler = EpisodeSampler(envs, self.experts, config.sampling, seed)
+        self.sampler = EpisodeSampler(envs, self.experts, config.sampled, seed)
         played = prior.env_steps if prior else 0
         self.progress = Progress([ExpertProgress()] * self.experts, env_steps=played)
         self.started = time.perf_counter()
@@ -110,7 +110,7 @@ class Trainer:
 
     def _may_stop(self, step: Step) -> bool:
         """Whether training is finished; if it ended early, its last episodes are played on, to be sampled."""
-        sampled = self.config.sampling.episodes and self.progress.env_steps < self.config.steps
+        sampled = self.config.sampled.episodes and self.progress.env_steps < self.config.steps
         return self.finished and (not sampled or bool(step.result.done.all()))
 
     @property

@@ -23,7 +23,7 @@ from collectiverl.sac.batches import Prior
 from collectiverl.sac.help import Help
 from collectiverl.sac.policy import Expert, save_agent
 from collectiverl.sac.progress import Result
-from collectiverl.sac.settings import TrainConfig
+from collectiverl.sac.settings import ExpertConfig, TrainConfig
 from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work, available_cores, summary
 from collectiverl.stages.flags import Flat, Task
@@ -39,7 +39,7 @@ class TrainTask:
     backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
     # demonstrations, such as scripted:20, which make half of each batch; "": none; None: as in the run's settings
     demos: str | None = None
-    train: Flat[TrainConfig] = field(default_factory=TrainConfig)
+    train: Flat[ExpertConfig] = field(default_factory=ExpertConfig)
 
     def __post_init__(self) -> None:
         demo_count(self.demos)
@@ -71,7 +71,7 @@ def train_task_stage(config: TrainTask, seed: int) -> Stage[TrainTask]:
 
 
 def train_task(work: Work[TrainTask]) -> dict[str, Any]:
-    [result] = train_agents(work, [work.config])
+    [result] = _train_experts(work, [work.config])
     return save_expert(work.folder, work.config, result)
 
 
@@ -97,22 +97,31 @@ def demonstrations(config: TrainTask, seed: int) -> list[Episode]:
         return list(first_episodes(envs, ScriptedPolicy(envs.tasks), wanted, phase="scripted", seed=seed))
 
 
-def train_agents(
-    work: Work, experts: Sequence[TrainTask], *, help: Help | None = None, prior: Prior | None = None
-) -> list[Result]:
-    """SAC from fresh networks, with fresh goals in every episode: one expert per task, all in one program.
-
-    `experts` differ in their tasks alone.
-    """
-    first = experts[0]
-    shapes, train = spec(first.task), first.train
-    keys = jax.random.split(jax.random.key(work.seed), len(experts))
-    state = sac.init(shapes.obs_dim, shapes.action_dim, train.sac, keys)
+def _train_experts(work: Work, experts: Sequence[TrainTask]) -> list[Result]:
+    """`experts` differ in their tasks alone."""
+    first, prior = experts[0], None
     if first.demos:
         prior = Prior(Replay.of([demonstrations(expert, work.seed) for expert in experts]))
+    tasks = [expert.task for expert in experts]
+    return train_agents(work, tasks, first.train, first.backend, prior=prior)
+
+
+def train_agents(
+    work: Work,
+    tasks: Sequence[str],
+    train: TrainConfig,
+    backend: Backend,
+    *,
+    help: Help | None = None,
+    prior: Prior | None = None,
+) -> list[Result]:
+    """SAC from fresh networks, with fresh goals in every episode: one agent per task, all in one program."""
+    shapes = spec(tasks[0])
+    keys = jax.random.split(jax.random.key(work.seed), len(tasks))
+    state = sac.init(shapes.obs_dim, shapes.action_dim, train.sac, keys)
     with contextlib.ExitStack() as stack:
         envs, eval_envs = (
-            stack.enter_context(contextlib.closing(_side_by_side(experts, n, horizon)))
+            stack.enter_context(contextlib.closing(_side_by_side(tasks, backend, n, horizon)))
             for n, horizon in (
                 (train.num_envs, train.horizon),
                 (min(train.eval_envs, train.eval_episodes), None),
@@ -131,12 +140,14 @@ def train_agents(
         return trainer.run(work.folder)
 
 
-def _side_by_side(experts: Sequence[TrainTask], num_envs: int, horizon: int | None = None) -> VectorEnv:
-    """`num_envs` environments of each expert's task."""
-    threads = 1 if len(experts) == 1 else available_cores()
+def _side_by_side(
+    tasks: Sequence[str], backend: Backend, num_envs: int, horizon: int | None = None
+) -> VectorEnv:
+    """`num_envs` environments of each task."""
+    threads = 1 if len(tasks) == 1 else available_cores()
     members = [
-        make_envs(e.task, num_envs, backend=e.backend, goals="fresh", num_threads=threads, horizon=horizon)
-        for e in experts
+        make_envs(task, num_envs, backend=backend, goals="fresh", num_threads=threads, horizon=horizon)
+        for task in tasks
     ]
     return members[0] if len(members) == 1 else Concatenated(members)
 
@@ -195,7 +206,7 @@ def train_together_stage(config: TrainTogether, seed: int) -> Stage[TrainTogethe
 
 def train_together(work: Work[TrainTogether]) -> dict[str, Any]:
     config = work.config
-    results = train_agents(work, config.experts)
+    results = _train_experts(work, config.experts)
     summaries = {}
     for expert, result in zip(config.experts, results, strict=True):
         folder = work.folder / expert.task

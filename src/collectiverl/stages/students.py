@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from collectiverl.artifacts import paths
@@ -14,7 +14,7 @@ from collectiverl.sac.policy import save_agent
 from collectiverl.sac.settings import TrainConfig
 from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.experts import TrainTask, train_agents, training_summary
+from collectiverl.stages.experts import train_agents, training_summary
 from collectiverl.stages.flags import Flat, OrNone, Task
 from collectiverl.student.finetune import EmbeddedEnvs, FinetuningConfig, ReferencePolicy
 from collectiverl.student.prior_data import Played, PriorDataConfig, play
@@ -80,8 +80,7 @@ def train_student(work: Work[TrainStudent]) -> dict[str, Any]:
                 help, prior, before = None, None, prior.env_steps
     seconds = time.perf_counter() - began
     train = replace(config.train, steps=config.train.steps - before)
-    learner = TrainTask(task=config.task, backend=config.backend, train=train)
-    [result] = train_agents(work, [learner], help=help, prior=prior)
+    [result] = train_agents(work, [config.task], train, config.backend, help=help, prior=prior)
     save_agent(work.folder, result.agent, config.train.sac, task=config.task)
     origin = "collective" if config.strategy else "scratch"
     solved_at = None if result.solved_at is None else result.solved_at + before
@@ -158,13 +157,14 @@ def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
             state, learning, envs, eval_envs, seed=work.seed, help=reference, report=work.report
         )
         result = trainer.run(work.folder)[0]
-    save_collective(work.folder, with_agent(collective, result.agent), learning.sac, encoder)
+    save_collective(work.folder, with_agent(collective, result.agent), networks, encoder)
     return training_summary(config.task, result, origin="collective")
 
 
-def _learning_settings(train: TrainConfig, networks: sac.SACConfig, tuning: FinetuningConfig) -> TrainConfig:
+def _learning_settings(
+    train: TrainConfig, networks: sac.AgentConfig, tuning: FinetuningConfig
+) -> TrainConfig:
     """The learning rates of `tuning`, the networks of the collective; its normaliser is not updated."""
-    kept = ("width", "depth", "layer_norm", "log_std_min", "log_std_max", "gamma", "reward_scale")
-    changes = {name: getattr(networks, name) for name in kept}
-    tuned = replace(train.sac, normalize_obs=False, learning_rate=tuning.learning_rate, **changes)
+    changes = {"normalize_obs": False, "learning_rate": tuning.learning_rate, **asdict(networks)}
+    tuned = replace(train.sac, **changes)
     return replace(train, warmup=1, sac=tuned)

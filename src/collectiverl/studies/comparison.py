@@ -92,7 +92,6 @@ class ComparisonConfig:
             eval_envs=self.eval_episodes,
             stop_success=self.success,
             stop_evaluations=TIMES,
-            sampling=replace(base.sampling, episodes=0),
         )
 
 
