@@ -161,9 +161,11 @@ class Killed(Exception):
     pass
 
 
-def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(tmp_path):
+def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
+
     def kill(done, total, note):
-        if done == 300:  # the last checkpoint is of update 200
+        if done == 300:  # the last checkpoint is of update 280
             raise Killed
 
     def run(report):

@@ -42,7 +42,7 @@ COLLECTIVE = CollectiveConfig(
     sac=AgentConfig(width=16),
 )
 CONFIG = TransformerConfig(
-    updates=600, batch_size=64, learning_rate=5e-3, validation_every=100, checkpoint_every=200, encoder=SMALL
+    updates=600, batch_size=64, learning_rate=5e-3, validation_every=100, encoder=SMALL
 )
 
 

@@ -10,6 +10,7 @@ SUMMARY = "summary.json"  # what a stage found: numbers for people and tables
 METRICS = "metrics.jsonl"
 LOGS = "logs"  # folder, of the processes of a run
 EPISODES = "episodes"  # folder, inside a stage's folder
+DISTILLATION = "distillation"  # folder, inside a stage's folder: of the last distillation after others
 CARD, EXPERTS_FIGURES, COLLECTIVE_FIGURES = "README.md", "experts.json", "figures.json"  # of an export
 
 # -- folders of a run ----------------------------------------------------------------------------------------

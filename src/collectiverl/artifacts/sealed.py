@@ -17,10 +17,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from collectiverl.artifacts.paths import MANIFEST, METRICS
+from collectiverl.artifacts.paths import DISTILLATION, MANIFEST, METRICS
 from collectiverl.types import UserError
 
-RESUMABLE = ("checkpoint", "checkpoint.old", METRICS, "tensorboard", ".lock", ".intent.json")
+RESUMABLE = (
+    *("checkpoint", "checkpoint.old", METRICS, "tensorboard", DISTILLATION),
+    *(".lock", ".intent.json"),
+)
 
 
 def partial(out: Path) -> Path:
@@ -211,7 +214,7 @@ def _clear(work: Path, but: tuple[str, ...]) -> None:
 
 
 def _seal(work: Path, out: Path, record: dict[str, Any]) -> None:
-    for checkpoint in work.glob("checkpoint*"):
+    for checkpoint in [path for path in work.rglob("checkpoint*") if path.is_dir()]:
         shutil.rmtree(checkpoint)
     (work / ".intent.json").unlink(missing_ok=True)
     files = sorted(p for p in work.rglob("*") if p.is_file() and p.name != ".lock")

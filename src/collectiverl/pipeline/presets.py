@@ -51,7 +51,6 @@ def smoke() -> RunConfig:
             learning_rate=3e-3,
             validation_every=300,
             validation_batches=4,
-            checkpoint_every=300,
             encoder=EncoderConfig(window=8, layers=1, dropout=0.0),
         ),
         online=OnlineConfig(

@@ -36,7 +36,8 @@ class TrainConfig:
     eval_envs: int = 5  # at most, for evaluation: each of Meta-World's simulators takes 30 MB
     stop_success: float = 0.95  # stop when an evaluation has reached this …
     stop_evaluations: int = 2  # … this many times in a row; 0: never
-    checkpoint_every: int = 50_000  # environment steps
+    # environment steps until all environments are reset; a checkpoint is written there, and every 30 seconds
+    checkpoint_every: int = 50_000
     sac: SACConfig = field(default_factory=SACConfig)
 
     def __post_init__(self) -> None:
