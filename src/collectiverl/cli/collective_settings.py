@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar, Self
 import tyro
 
 from collectiverl.artifacts import validation
-from collectiverl.artifacts.sealed import is_sealed
 from collectiverl.cli.options import RunOptions
 from collectiverl.cli.stage_settings import SeededSettings, StageSettings, resolve_tasks
 from collectiverl.envs.tasks import canonical, resolve
@@ -15,6 +14,7 @@ from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages import collective, online, representation
 from collectiverl.stages.base import Stage
 from collectiverl.stages.flags import Flat, Task
+from collectiverl.types import UserError
 
 AUTO = "auto"  # the learner of the tasks' online distillation, if there is one
 
@@ -51,14 +51,24 @@ class SplitBuffer(SeededSettings):
 class SplitOnlineBuffer(SplitBuffer):
     """Split the episodes of online distillation into training and validation, by whole episode and phase."""
 
-    # all tasks that were distilled together; none: the task alone, or the run's
+    # all tasks that were distilled together; none: those of the only online distillation that has this task
     together: tuple[str, ...] = ()
 
     def stage(self) -> Stage:
         run = self.run_config()
-        alone = is_sealed(self.options.folder / online.online_path((self.task,), self.seed))
-        together = resolve(self.together) or ((self.task,) if alone else run.tasks)
+        together = resolve(self.together) or self._only(run)
         return plan.split_online_buffer(run, self.task, together, self.seed)
+
+    def _only(self, run: RunConfig) -> tuple[str, ...]:
+        """The tasks of the online distillation to split, or those of the one that is missing."""
+        folder = self.options.folder
+        found = [tasks for tasks in online.finished(folder, self.seed) if self.task in tasks]
+        if len(found) > 1:
+            listed = " or ".join(f"--together {' '.join(tasks)}" for tasks in found)
+            raise UserError(
+                f"{folder} has {len(found)} online distillations of {self.task}: say which one with {listed}"
+            )
+        return found[0] if found else run.tasks if self.task in run.tasks else (self.task,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +154,9 @@ class DistillCollective(SeededSettings):
         tasks = resolve_tasks(self.config.tasks or self.options.base().tasks)
         learner = self.config.learner
         if learner == AUTO:
-            together = online.online_path(tasks, self.seed)
-            learner = together if is_sealed(self.options.folder / together) else ""
+            done = online.finished(self.options.folder, self.seed)
+            alike = [found for found in done if set(found) == set(tasks)]
+            learner = online.online_path(alike[0], self.seed) if alike else ""
         return replace(self, config=replace(self.config, tasks=tasks, learner=learner))
 
     def stage(self) -> Stage:

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from collectiverl.artifacts import paths
-from collectiverl.artifacts.paths import EPISODES, TRANSFORMER
+from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts.paths import EPISODES, ONLINE, TRANSFORMER
 from collectiverl.artifacts.validation import fraction
 from collectiverl.collective.online import OnlineDistillation
 from collectiverl.collective.policy import save_collective
@@ -57,6 +57,12 @@ def name_of(tasks: Sequence[str]) -> str:
 def online_path(tasks: Sequence[str], seed: int) -> str:
     """The folder of the online distillation of these tasks."""
     return paths.online_distill(name_of(tasks), seed)
+
+
+def finished(run: Path, seed: int) -> list[tuple[str, ...]]:
+    """The tasks of each online distillation that this run has done."""
+    folders = sorted((run / ONLINE).glob(f"*/seed_{seed}"))
+    return [tuple(sealed.manifest(f)["config"]["tasks"]) for f in folders if sealed.is_sealed(f)]
 
 
 def online_distill_stage(config: OnlineDistill, seed: int) -> Stage[OnlineDistill]:
