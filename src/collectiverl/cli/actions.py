@@ -16,7 +16,7 @@ from collectiverl.exchange.export import export_collective, export_experts
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import claim
 from collectiverl.policies import load_policy
-from collectiverl.stages.base import Stage, available_cores, summary
+from collectiverl.stages.base import Stage, available_cores, summary, threads_of
 from collectiverl.stages.evaluation import row
 from collectiverl.studies.table import Study
 
@@ -67,9 +67,11 @@ def run_stage(settings: StageSettings) -> Found:
     """One stage in this process, unless it is done; returns its folder and its summary."""
     with refusals(settings):
         stage = settings.stage()
-    executor.use_threads(available_cores())
+    folder, overwrite = settings.options.folder, settings.options.overwrite
+    executor.use_threads(
+        settings.threads if overwrite else threads_of(folder, stage, otherwise=settings.threads)
+    )
     with display([stage]) as watch:
-        folder, overwrite = settings.options.folder, settings.options.overwrite
         result = executor.run_here(folder, stage, watch=watch, overwrite=overwrite)
         watch(executor.Progress(stage.out, 1, 0, ""))
     return {"out": stage.out, "summary": result}
@@ -77,7 +79,7 @@ def run_stage(settings: StageSettings) -> Found:
 
 def evaluate_policy(settings: Evaluate) -> Found:
     """One row a task."""
-    executor.use_threads(available_cores())
+    executor.use_threads(1)
     rows = []
     with display([]) as watch:
         for task in settings.tasks:

@@ -30,6 +30,7 @@ class SplitBuffer(SeededSettings):
     fraction: float  # of the episodes, for validation
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         validation.fraction(self, "fraction")
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 
 import tyro
 
+from collectiverl.artifacts.validation import at_least
 from collectiverl.cli.options import RunOptions
 from collectiverl.cli.settings import RunSettings
 from collectiverl.envs.tasks import canonical, resolve
@@ -21,6 +22,13 @@ C = TypeVar("C")  # the config of a stage
 @dataclass(frozen=True, kw_only=True)
 class StageSettings(RunSettings):
     """The flags of a command that does one stage of a run."""
+
+    threads: int = (
+        1  # of linear algebra; other numbers round differently. A stage goes on with those it began with
+    )
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "threads")
 
     @abstractmethod
     def stage(self) -> Stage:

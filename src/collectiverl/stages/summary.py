@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts import paths, provenance
 from collectiverl.stages.base import Stage, Work, seconds, summary
 from collectiverl.stages.evaluation import KINDS
 from collectiverl.stages.experts import steps_to
@@ -103,7 +103,7 @@ def summarize_experts(work: Work[SummarizeExperts]) -> dict[str, Any]:
         "env_steps": sum(expert["env_steps"] for expert in trained),
         "core_seconds": round(sum(expert["seconds"] for expert in trained), 1),
         "steps_to_0.9": reached,
-        "versions": sealed.versions(),
+        "versions": provenance.versions(),
     }
 
 
@@ -123,7 +123,7 @@ def summarize_run(work: Work[SummarizeRun]) -> dict[str, Any]:
             label: summary(work.run / folder)["solved_at"] for label, folder in config.students.items()
         },
         "stage_seconds": {folder: seconds(work.run / folder) for folder in config.stages},
-        "versions": sealed.versions(),
+        "versions": provenance.versions(),
     }
 
 
