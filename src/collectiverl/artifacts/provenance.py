@@ -16,6 +16,7 @@ import jax
 PACKAGES = ("collectiverl", "metaworld", "mujoco", "envpool", "jax", "jaxlib", "equinox", "optax", "numpy")
 THREADS = re.compile(r"intra_op_parallelism_threads=(\d+)")
 DEFAULT = "default"  # precision of matrix products as JAX has it on the device
+_OWN = jax.config.jax_default_matmul_precision or DEFAULT  # type: ignore[attr-defined]  # of this process
 
 
 def versions() -> dict[str, str]:
@@ -63,7 +64,7 @@ def runtime(begun: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
     The threads of a process cannot be changed: who starts it sees to it that they are those of the stage.
     """
-    precision = (begun or {}).get("precision") or jax.config.jax_default_matmul_precision or DEFAULT  # type: ignore[attr-defined]
+    precision = (begun or {}).get("precision") or _OWN
     jax.config.update("jax_default_matmul_precision", None if precision == DEFAULT else precision)
     return {
         "threads": threads(),

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from collectiverl.reporting.tables import make_table
+from collectiverl.reporting.fitting import make_table
 
 
 def probe_tables(probe: Mapping[str, Any]) -> Iterator[Table]:
@@ -31,8 +31,8 @@ def probe_table(probe: Mapping[str, Any]) -> Table:
 def clustering_table(probe: Mapping[str, Any]) -> Table:
     """Agreement of clusters with the tasks: k-means, then a mixture that also finds their number."""
     table = make_table(title=f"clusters of full windows, against {probe['tasks']} tasks")
-    table.add_column("of", no_wrap=True)
-    table.add_column("by", no_wrap=True)
+    table.add_column("of")
+    table.add_column("by")
     for name in ("clusters", "NMI", "ARI", "purity", "silhouette"):
         table.add_column(name, justify="right")
     for of, found in (("embedding z", probe["clustering"]), ("raw state", probe["raw"]["clustering"])):
@@ -53,8 +53,8 @@ def confused_table(probe: Mapping[str, Any]) -> Table:
         title="most confused, as a share of the task's windows" if pairs else "no task is taken for another",
         show_header=bool(pairs),
     )
-    table.add_column("task", no_wrap=True)
-    table.add_column("taken for", no_wrap=True)
+    table.add_column("task")
+    table.add_column("taken for")
     for length in pairs[0]["share"] if pairs else ():
         table.add_column("at the first step" if length == "1" else f"after {length} steps", justify="right")
     for pair in pairs:
