@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from collectiverl.artifacts.paths import TRANSFORMER
 from collectiverl.reporting.fitting import make_table
 
 
@@ -13,6 +14,8 @@ def probe_tables(probe: Mapping[str, Any]) -> Iterator[Table]:
     yield probe_table(probe)
     yield clustering_table(probe)
     yield confused_table(probe)
+    if probe.get("encoder") == TRANSFORMER:  # the collective's own encoder does not learn to reconstruct
+        yield reconstruction_table(probe["reconstruction"])
 
 
 def probe_table(probe: Mapping[str, Any]) -> Table:
@@ -59,4 +62,19 @@ def confused_table(probe: Mapping[str, Any]) -> Table:
         table.add_column("at the first step" if length == "1" else f"after {length} steps", justify="right")
     for pair in pairs:
         table.add_row(pair["task"], pair["taken_for"], *(f"{share:.0%}" for share in pair["share"].values()))
+    return table
+
+
+def reconstruction_table(found: Mapping[str, float]) -> Table:
+    """Errors of what is hidden, beside those of copying the last step that is not."""
+    table = make_table(title="what is hidden from it: mean squared error, in squared standard deviations")
+    table.add_column("hidden")
+    for name in ("error", "by copying the step before"):
+        table.add_column(name, justify="right")
+    for name in ("action", "reward", "state"):
+        if f"masked_{name}" in found:
+            table.add_row(
+                f"spans: {name}", f"{found[f'masked_{name}']:.3f}", f"{found[f'copied_{name}']:.3f}"
+            )
+    table.add_row("last state", f"{found['last_state']:.3f}", f"{found['last_state_copied']:.3f}")
     return table

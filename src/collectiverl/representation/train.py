@@ -113,7 +113,8 @@ class Trainer:
         if log:
             training = {f"train/{name}": value for name, value in metrics.items()}
             log.write(step, training | {f"validation/{name}": value for name, value in found.items()})
-        report(step, self.config.updates, f"validation loss {value:.3f}")
+        masked = f"reconstruction {found['reconstruction']:.3f}, by copying {found['copied']:.3f}"
+        report(step, self.config.updates, f"validation loss {value:.3f}, {masked}")
 
     def _save(self, folder: Path) -> None:
         checkpoints.save_tree(folder / "state.safetensors", self.state)
