@@ -160,3 +160,17 @@ def test_a_row_killed_in_its_last_distillation_goes_on_there(tmp_path, monkeypat
     found = execute(tmp_path / "killed", stage, report=lambda done, total, note="": notes.append(note))
     assert found == whole
     assert notes[0].startswith(part)  # the rounds were kept
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"encoder": replace(OWN, dim=32)}, r"encoder\.dim: 16 there, 32 now"),
+        ({"differences": False}, "differences"),
+    ],
+)
+def test_networks_other_than_the_learners_are_refused(run, change, said):
+    config = replace(COLLECTIVE, updates=10, **change)
+    stage = distill_collective_stage(DistillCollective(tasks=TASKS, learner="learner", collective=config), 0)
+    with pytest.raises(UserError, match=said):
+        execute(run, stage, overwrite=True)

@@ -170,6 +170,7 @@ class TakeCollective(StageSettings):
 
     # name of a shipped collective, or a run's folder
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")] = "mt10"
+    decided: ClassVar[tuple[str, ...]] = ("--config", "--threads")  # nothing is computed
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:

@@ -161,6 +161,10 @@ class Export(RunSettings):
     out: str  # folder to write, which must be empty
     what: Literal["experts", "collective"] = "experts"  # which policies are copied
     seeds: tuple[str, ...] = ()  # other runs that differ in their seed alone, for a collective's card
+    decided: ClassVar[tuple[str, ...]] = (
+        "--overwrite",
+        "--config",
+    )  # by the run, and by what is in the folder
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
