@@ -6,7 +6,8 @@ on. A killed training therefore ends with the result of an uninterrupted one.
 """
 
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import Step, steps
 from collectiverl.sac.agent import SACState, expert_count, expert_of
 from collectiverl.sac.batches import Prior, last_row, row_of, sample_batches
-from collectiverl.sac.evaluation import Evaluator, by_task, choose
+from collectiverl.sac.evaluation import AFTERWARDS, Evaluator, by_task, choose
 from collectiverl.sac.help import Help, MentorOutput, NoHelp
 from collectiverl.sac.policy import explore
 from collectiverl.sac.progress import ExpertProgress, Progress, Result
@@ -90,6 +91,11 @@ class Trainer:
                 if not self.finished:
                     kept.write(self.save)
         return [self._result(i) for i in range(self.experts)]
+
+    def measured_anew(self, results: Sequence[Result]) -> list[Result]:
+        """The results with the success on goals that no evaluation which chose an agent or ended training had."""
+        success, _ = self.evaluator.play(self.best, self.progress.env_steps, AFTERWARDS)
+        return [replace(result, success=float(s)) for result, s in zip(results, success, strict=True)]
 
     def _segment(self, log: MetricsLog | None, kept: Checkpoints) -> None:
         """One reset, then whole episodes."""
@@ -232,7 +238,7 @@ class Trainer:
         self.best = choose(np.array([is_best for _, is_best in judged]), self.state.agent, self.best)
         if log:
             tasks = self.envs.tasks[:: config.num_envs]
-            values = by_task(tasks, metrics | {"eval/success": success, "eval/return": returns})
+            values = by_task(tasks, metrics | {"eval/success": success, "eval/return_to_success": returns})
             log.write(p.env_steps, values | {"seconds": self._seconds()})
         self.report(p.env_steps, config.steps, f"success {success.mean():.2f}")
 

@@ -30,6 +30,8 @@ from collectiverl.stages.flags import Flat, Task
 from collectiverl.stages.recording import first_episodes
 from collectiverl.types import ConfigError, Episode
 
+BEFORE = "played_before"  # environment steps that were played for an agent and that its metrics do not count
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTask:
@@ -71,17 +73,21 @@ def train_task_stage(config: TrainTask, seed: int) -> Stage[TrainTask]:
 
 
 def train_task(work: Work[TrainTask]) -> dict[str, Any]:
-    [result] = _train_experts(work, [work.config])
-    return save_expert(work.folder, work.config, result)
+    [(result, before)] = _train_experts(work, [work.config])
+    return save_expert(work.folder, work.config, result, before)
 
 
-def save_expert(folder: Path, config: TrainTask, result: Result) -> dict[str, Any]:
-    """The agent, and the episodes sampled while it learned, labelled by it; returns the summary."""
+def save_expert(folder: Path, config: TrainTask, result: Result, before: int) -> dict[str, Any]:
+    """The agent, and the episodes sampled while it learned, labelled by it; returns the summary.
+
+    `before` are the environment steps of its demonstrations.
+    """
     save_agent(folder, result.agent, config.train.sac, task=config.task)
     expert = Expert(result.agent, config.train.sac.value_unit)
     labelled = relabel(result.episodes, lambda e: expert.label(e.obs[:-1], e.action))
     count = write(folder / EPISODES, labelled)
-    return training_summary(config.task, result, origin=config.demos or "scratch") | {"episodes": count}
+    origin = config.demos or "scratch"
+    return training_summary(config.task, result, origin=origin, before=before) | {"episodes": count}
 
 
 def demonstrations(config: TrainTask, seed: int) -> list[Episode]:
@@ -97,13 +103,13 @@ def demonstrations(config: TrainTask, seed: int) -> list[Episode]:
         return list(first_episodes(envs, ScriptedPolicy(envs.tasks), wanted, phase="scripted", seed=seed))
 
 
-def _train_experts(work: Work, experts: Sequence[TrainTask]) -> list[Result]:
-    """`experts` differ in their tasks alone."""
-    first, prior = experts[0], None
-    if first.demos:
-        prior = Prior(Replay.of([demonstrations(expert, work.seed) for expert in experts]))
+def _train_experts(work: Work, experts: Sequence[TrainTask]) -> list[tuple[Result, int]]:
+    """Each expert with the environment steps of its demonstrations; `experts` differ in their tasks alone."""
+    first, played = experts[0], [demonstrations(expert, work.seed) for expert in experts]
+    prior = Prior(Replay.of(played)) if first.demos else None
     tasks = [expert.task for expert in experts]
-    return train_agents(work, tasks, first.train, first.backend, prior=prior)
+    results = train_agents(work, tasks, first.train, first.backend, prior=prior)
+    return [(r, sum(map(len, episodes))) for r, episodes in zip(results, played, strict=True)]
 
 
 def train_agents(
@@ -137,7 +143,7 @@ def train_agents(
             prior=prior,
             report=work.report,
         )
-        return trainer.run(work.folder)
+        return trainer.measured_anew(trainer.run(work.folder))
 
 
 def _side_by_side(
@@ -167,15 +173,23 @@ def steps_to(folder: Path, success: float, times: int = 2) -> int | None:
     return None
 
 
-def training_summary(task: str, result: Result, *, origin: str = "scratch") -> dict[str, Any]:
-    """`origin`: what the agent learned from besides its own experience."""
+def training_summary(
+    task: str, result: Result, *, origin: str = "scratch", before: int = 0
+) -> dict[str, Any]:
+    """What a training found; its steps count those that were played before it.
+
+    Args:
+        origin: what the agent learned from besides its own experience.
+        before: environment steps of demonstrations or of the collective, which the metrics do not count.
+    """
     return {
         "task": task,
         "trained_from": origin,
-        "env_steps": result.env_steps,
+        "env_steps": result.env_steps + before,
+        BEFORE: before,
         "seconds": round(result.seconds, 1),
         "success": result.success,
-        "solved_at": result.solved_at,
+        "solved_at": None if result.solved_at is None else result.solved_at + before,
     }
 
 
@@ -208,11 +222,11 @@ def train_together(work: Work[TrainTogether]) -> dict[str, Any]:
     config = work.config
     results = _train_experts(work, config.experts)
     summaries = {}
-    for expert, result in zip(config.experts, results, strict=True):
+    for expert, (result, before) in zip(config.experts, results, strict=True):
         folder = work.folder / expert.task
         folder.mkdir()
         result = replace(result, seconds=result.seconds / len(results))  # its share
-        summaries[expert.task] = save_expert(folder, expert, result)
+        summaries[expert.task] = save_expert(folder, expert, result, before)
     return summaries
 
 

@@ -23,7 +23,6 @@ from collectiverl.student.strategy import Guidance
 from collectiverl.student.trained_encoder import with_agent, with_trained_encoder
 from collectiverl.types import ConfigError
 
-BEFORE = "played_before"  # environment steps that the collective played and the metrics do not count
 MAKES_COLLECTIVE = "distill-collective (or take-collective mt10)"
 
 
@@ -83,14 +82,8 @@ def train_student(work: Work[TrainStudent]) -> dict[str, Any]:
     [result] = train_agents(work, [config.task], train, config.backend, help=help, prior=prior)
     save_agent(work.folder, result.agent, config.train.sac, task=config.task)
     origin = "collective" if config.strategy else "scratch"
-    solved_at = None if result.solved_at is None else result.solved_at + before
-    result = replace(
-        result,
-        env_steps=result.env_steps + before,
-        seconds=result.seconds + seconds,
-        solved_at=solved_at,
-    )
-    return training_summary(config.task, result, origin=origin) | lessons | {BEFORE: before}
+    result = replace(result, seconds=result.seconds + seconds)
+    return training_summary(config.task, result, origin=origin, before=before) | lessons
 
 
 def guidance_of(work: Work, task: str, strategy: StrategyConfig) -> Guidance:
@@ -156,7 +149,7 @@ def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
         trainer = Trainer(
             state, learning, envs, eval_envs, seed=work.seed, help=reference, report=work.report
         )
-        result = trainer.run(work.folder)[0]
+        [result] = trainer.measured_anew(trainer.run(work.folder))
     save_collective(work.folder, with_agent(collective, result.agent), networks, encoder)
     return training_summary(config.task, result, origin="collective")
 

@@ -229,7 +229,7 @@ def _row(run: Path, mine: Sequence[Cell], comparison: ComparisonConfig) -> dict[
         {"steps": [int(line["step"]) + b for line in log], "success": [line["eval/success"] for line in log]}
         for log, b in zip(map(read_metrics, folders), before, strict=True)
     ]
-    row["success"] = [curve["success"][-1] for curve in row["curves"]]  # of the last evaluation, not the best
+    row["success"] = [s["success"] for s in summaries]  # on goals that no evaluation in training had
     return row
 
 
