@@ -364,3 +364,31 @@ def test_killed_between_two_resets_a_helped_training_ends_as_uninterrupted(tmp_p
         trainer(config, help=Counting(), report=Kill(3)).run(tmp_path)
     [resumed] = trainer(config, help=Counting()).run(tmp_path)
     assert_same_result(resumed, whole)
+
+
+class KilledAt(NoHelp):
+    """Kills the training at a vector step."""
+
+    def __init__(self, step):
+        self.left = step
+
+    def observe(self, context, step):
+        self.left -= 1
+        if not self.left:
+            raise Killed
+        return context
+
+
+def test_killed_while_its_last_episodes_are_played_on_it_ends_as_uninterrupted(tmp_path, monkeypatch):
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
+    config = replace(TRAIN, warmup=120, stop_success=0.0, stop_evaluations=1)  # solved in its second episode
+    [whole] = trainer(config).run()
+    with pytest.raises(Killed):
+        trainer(config, help=KilledAt(40)).run(tmp_path)
+    resumed = trainer(config)
+    resumed.restore(latest_checkpoint(tmp_path))
+    assert resumed.finished
+    assert resumed.actions
+    [result] = trainer(config).run(tmp_path)
+    assert_same_result(result, whole)
+    assert result.episodes

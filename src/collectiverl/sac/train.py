@@ -86,7 +86,7 @@ class Trainer:
         if self.prior and not self.progress.vector_step:
             self._learn_from_prior(self.prior)
         with metrics_log(work, resume_at=self.progress.env_steps) as log:
-            while not self.finished:
+            while not self.finished or self.actions:  # its last episodes may have been interrupted
                 self._segment(log, kept)
                 if not self.finished:
                     kept.write(self.save)
