@@ -24,9 +24,8 @@ from collectiverl.stages.base import Stage, summary
 from collectiverl.stages.cloning import CloneStudent, clone_student_stage
 from collectiverl.stages.collective import take_collective_stage
 from collectiverl.stages.evaluation import Evaluate, evaluate_stage
-from collectiverl.stages.experts import steps_to
+from collectiverl.stages.experts import BEFORE, steps_to
 from collectiverl.stages.students import (
-    BEFORE,
     FinetuneStudent,
     TrainStudent,
     finetune_student_stage,
