@@ -116,6 +116,7 @@ def in_turn(run, todo, *, cores, watch, overwrite=False):
         executor.run_here(run, stage, watch=watch, overwrite=overwrite)
 
 
+@pytest.mark.slow  # a whole run, and each of its stages and studies by its own command
 def test_the_commands_of_the_tables_run_in_their_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(executor, "run_in_processes", in_turn)
