@@ -57,4 +57,5 @@ def _errors(
     copied = losses.reconstruction_errors(losses.copied(truth, windows, places), truth, places)
     last = encoder.read(without_last_state(windows)).parts[-1][-1]
     before = jnp.where(windows.mask[-2][..., None], windows.state[-2], 0) if len(windows.state) > 1 else 0
-    return errors, copied, *(jnp.mean((guess - windows.state[-1]) ** 2) for guess in (last, before))
+    apart, copied_apart = (jnp.mean((guess - windows.state[-1]) ** 2) for guess in (last, before))
+    return errors, copied, apart, copied_apart
