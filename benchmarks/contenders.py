@@ -13,15 +13,15 @@ from collectiverl.artifacts.metrics import MetricsLog
 from collectiverl.envs.make import make_envs, spec
 from collectiverl.sac import agent as sac
 from collectiverl.sac.policy import AgentPolicy
-from collectiverl.sac.settings import SamplingConfig, TrainConfig
+from collectiverl.sac.settings import TrainConfig
 from collectiverl.sac.train import Trainer
 from collectiverl.stages.experts import TrainTask
 
 
 def train_config(criterion: Criterion) -> TrainConfig:
     """Ours by default, without the episodes that are kept for later stages."""
-    train = TrainTask(task="reach-v3").train
-    return replace(train, steps=criterion.steps, sampling=SamplingConfig(episodes=0))
+    train = TrainTask(task="reach-v3").train.without_sampling()
+    return replace(train, steps=criterion.steps)
 
 
 def learn(contender: str, task: str, seed: int, criterion: Criterion, limit_seconds: float) -> dict[str, Any]:

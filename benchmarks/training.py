@@ -13,7 +13,7 @@ from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import Step
 from collectiverl.sac import agent as sac
 from collectiverl.sac.help import NoHelp
-from collectiverl.sac.settings import SamplingConfig, TrainConfig
+from collectiverl.sac.settings import TrainConfig
 from collectiverl.sac.train import Trainer
 
 WARMUP = 1_000  # environment steps before the first update
@@ -51,7 +51,6 @@ def ours(
         eval_every=10**9,
         eval_episodes=1,
         stop_evaluations=0,
-        sampling=SamplingConfig(episodes=0),
     )
     clock = StepTimes()
     with jax.default_device(jax.devices(platform)[0]):

@@ -139,3 +139,38 @@ def test_a_collective_goes_on_from_the_online_learner(run):
 def test_a_learner_of_another_kind_is_refused(run):
     with pytest.raises(UserError, match="is conditioned on own: distil a collective of that kind"):
         distilled(run, learner="learner", goals_hidden=True)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("part", ["actor", "critic"])
+def test_a_row_killed_in_its_last_distillation_goes_on_there(tmp_path, monkeypatch, part):
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
+    stage, notes = ablation_stage(ROW, 0), []
+
+    def kill(done, total, note=""):
+        if note.startswith(part):
+            raise Killed
+
+    whole = execute(tmp_path / "whole", stage)
+    with pytest.raises(Killed):
+        execute(tmp_path / "killed", stage, report=kill)
+    found = execute(tmp_path / "killed", stage, report=lambda done, total, note="": notes.append(note))
+    assert found == whole
+    assert notes[0].startswith(part)  # the rounds were kept
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"encoder": replace(OWN, dim=32)}, r"encoder\.dim: 16 there, 32 now"),
+        ({"differences": False}, "differences"),
+    ],
+)
+def test_networks_other_than_the_learners_are_refused(run, change, said):
+    config = replace(COLLECTIVE, updates=10, **change)
+    stage = distill_collective_stage(DistillCollective(tasks=TASKS, learner="learner", collective=config), 0)
+    with pytest.raises(UserError, match=said):
+        execute(run, stage, overwrite=True)

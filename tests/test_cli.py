@@ -14,6 +14,7 @@ from collectiverl.cli.options import RunOptions
 from collectiverl.cli.parser import flags, parse
 from collectiverl.cli.reference import reference
 from collectiverl.cli.settings import Run, Settings
+from collectiverl.pipeline.config import RunConfig
 from collectiverl.policies import tasks_of
 from collectiverl.stages.flags import Flat, OrNone
 from collectiverl.types import ConfigError, StageFailed, UserError
@@ -162,7 +163,7 @@ def test_the_help_of_run_shows_what_is_changed_most_and_help_all_the_rest(capsys
             main.dispatch(["run", flag])
         assert stop.value.code == 0
         shown[flag] = capsys.readouterr().out
-    assert len(shown["--help"].splitlines()) < 80
+    assert len(shown["--help"].splitlines()) <= 80
     assert all(flag in shown["--help"] for flag in ESSENTIAL)
     assert "--expert.num-envs" not in shown["--help"]
     every = [flag for _, flag in flags(Run)]
@@ -348,3 +349,34 @@ def test_a_policy_that_does_not_say_its_tasks_asks_for_them(capsys, tmp_path):
     with sealed.stage(folder, name="train-task", config={}, inputs={}) as work:
         (work / "agent.json").write_text("{}")
     assert "name the tasks to play" in refused(capsys, "evaluate", str(folder))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "distill-collective --sac.learning-rate 1",
+        "distill-collective --sac.batch-size 1",
+        "distill-collective --sac.tau 1",
+        "distill-collective --sac.n-step 1",
+        "train-student toy-reach --sampling.period 1",
+        "finetune-student toy-reach --sampling.episodes 1",
+        "finetune-student toy-reach --warmup 1",
+        "finetune-student toy-reach --sac.width 8",
+        "finetune-student toy-reach --sac.learning-rate 1",
+        "online-distill toy-reach --updates 8",
+        "online-distill toy-reach --critic.updates 8",
+        "run --student.sampling.episodes 1",
+        "run --collective.sac.tau 1",
+    ],
+)
+def test_a_setting_that_changes_nothing_is_no_flag(capsys, tmp_path, line):
+    flag = next(part for part in line.split() if part.startswith("--"))
+    message = refused(capsys, *line.split(), "--root", str(tmp_path))
+    assert "nrecognized" in message or "cannot accept a value" in message
+    assert flag in message
+
+
+def test_a_setting_that_another_decides_on_stays_as_it_is():
+    settings = parse(COMMANDS["finetune-student"].settings, ["toy-reach", "--sac.tau", "0.5"], prog="")
+    assert settings.config.train.sac.tau == 0.5
+    assert settings.config.train.sac.width == RunConfig().student.sac.width

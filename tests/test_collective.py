@@ -206,9 +206,13 @@ def distilled():
     return whole()
 
 
-@pytest.mark.parametrize("when", [20, UPDATES, UPDATES + 50], ids=["actor", "between", "critic"])
+@pytest.mark.parametrize(
+    "when",
+    [20, UPDATES, UPDATES + 50, UPDATES + 100],
+    ids=["actor", "between", "critic", "critic, which has begun"],
+)
 def test_killed_and_resumed_it_ends_as_uninterrupted(tmp_path, monkeypatch, distilled, when):
-    monkeypatch.setattr("collectiverl.collective.train.CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
 
     def kill(done, total, note=""):
         assert total == UPDATES + CRITIC_UPDATES
@@ -219,7 +223,7 @@ def test_killed_and_resumed_it_ends_as_uninterrupted(tmp_path, monkeypatch, dist
         whole(tmp_path, kill)
     done = []
     found, error = whole(tmp_path, lambda step, total, note="": done.append(step))
-    assert done[0] == min(when, UPDATES + 50)  # nothing is done twice but since the checkpoint
+    assert done[0] == when  # nothing is done twice but since the checkpoint
     assert same(found, distilled[0])
     assert error == distilled[1]
     log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -246,9 +250,9 @@ def test_the_critic_of_the_least_error_is_kept(monkeypatch):
     collective, (table, held_out) = any_collective(), labelled()
     config, unit = COLLECTIVE.critic, ValueUnit(1.0, 0.9)
     found = critic.distil(collective, table, held_out, config, unit, seed=0, log=None, report=silent)
-    stages = list(critic._updates(collective, critic.Steps(table, collective), config, unit, 0))
-    assert [done for done, *_ in stages] == [50, 100]
-    assert same(found.agent.critic, stages[0][1])
+    by_hand = critic.Training(collective, critic.Steps(table, collective), config, unit, seed=0)
+    by_hand.advance()
+    assert same(found.agent.critic, by_hand.state.critic)
     assert same(found.agent.actor, collective.agent.actor)
 
 

@@ -134,21 +134,27 @@ class Killed(Exception):
     pass
 
 
-def test_killed_and_resumed_it_ends_as_uninterrupted(extended, tmp_path):
+@pytest.mark.parametrize(
+    ("when", "begins"), [((2, "learning"), "learning"), ((20, "actor"), "actor"), ((70, "critic"), "critic")]
+)
+def test_killed_and_resumed_it_ends_as_uninterrupted(extended, tmp_path, monkeypatch, when, begins):
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
     run = tmp_path / "r"
     shutil.copytree(extended, run)
     shutil.rmtree(run / "extended")
     [stage] = [s for s in lifelong.stages(run, small(), added(NEW[0])) if s.kind == "extend-collective"]
 
     def kill(done, total, note=""):
-        if done == 2 and "learning" in note:
+        if done == when[0] and note.startswith(when[1]):
             raise Killed
 
     notes = []
     with pytest.raises(Killed):
         execute(run, stage, report=kill)
     execute(run, stage, report=lambda done, total, note="": notes.append(note))
-    assert not any(note.startswith(("random", "expert")) for note in notes)  # those rounds were kept
+    work = [note for note in notes if not note.startswith(("playing", "2 tasks"))]
+    assert work[0].startswith(begins)  # what came before was kept
+    assert not list(folders(run)[0].rglob("checkpoint*"))
     one, other = (folders(folder)[0] / "collective.safetensors" for folder in (run, extended))
     assert one.read_bytes() == other.read_bytes()
 

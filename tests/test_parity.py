@@ -156,3 +156,66 @@ def test_episodes_of_a_verified_task_are_worth_the_same(task):
     assert pair.agrees_at_first
     assert abs(error.mean()) < max(RETURN_TOLERANCE * returns[0].mean(), chance)
     assert abs(successes[1] - successes[0]) <= 2 / EPISODES
+
+
+# -- later episodes of one pool, briefly -----------------------------------------------------------------------
+
+LATER = 3  # the episode of a copy that is compared: what adds up from reset to reset shows by then
+
+
+def begun(task):
+    """The pool at the beginning of a later episode, and its first observation."""
+    pool = EnvpoolVectorEnv(task, 1, horizon=FREE)
+    pool.reset(0)
+    began = 0
+    while began < LATER - 1:
+        result = pool.step(np.zeros((1, 4), np.float32))
+        began += bool(result.began.all())
+    return pool, result.obs[0]
+
+
+def goal_of(env, shown, seen, tries=6, iterations=3, width=1e-4):
+    """Meta-World's goal whose first observation has the entries `seen` as in `shown`, and how far they are off."""
+    space, rng, found = env._random_reset_space, np.random.default_rng(0), []
+    for _ in range(tries):
+        with suppress(BreaksConstraint):
+            rand_vec = rng.uniform(space.low, space.high)
+            base = first_observation(env, rand_vec)[seen]
+            for _ in range(iterations):
+                found.append((np.abs(base - shown[seen]).max(), rand_vec))
+                if found[-1][0] < MATCHED:
+                    return found[-1]
+                moved = [
+                    first_observation(env, rand_vec + width * unit)[seen] for unit in np.eye(len(rand_vec))
+                ]
+                jacobian = (np.stack(moved, axis=1) - base[:, None]) / width
+                rand_vec = np.clip(
+                    rand_vec + np.linalg.lstsq(jacobian, shown[seen] - base, rcond=1e-6)[0],
+                    space.low,
+                    space.high,
+                )
+                base = first_observation(env, rand_vec)[seen]
+    return min(found, key=lambda one: one[0])
+
+
+def later_difference(task):
+    """How far frames and rewards of a later episode are from Meta-World's, under the same actions."""
+    (pool, shown), env = begun(task), make_sawyer(task)
+    seen = list(sawyer_spec(task).state_index)
+    frame, policy = len(seen) - 3, ScriptedPolicy([task])
+    _, rand_vec = goal_of(env, shown, seen)
+    ours, apart = first_observation(env, rand_vec), []
+    for _ in range(FREE):
+        action = policy.eval_action(ours[None])
+        ours, reward, *_ = env.step(action[0])
+        result = pool.step(action)
+        apart.append((np.abs(ours[:frame] - result.obs[0, :frame]).max(), abs(reward - result.reward[0])))
+    pool.close()
+    return np.max(apart, axis=0)
+
+
+@pytest.mark.parametrize("task", sorted(VERIFIED))
+def test_later_episodes_of_a_verified_task_are_metaworlds(task):
+    frame, reward = later_difference(task)
+    assert frame < FRAME_TOLERANCE
+    assert reward < REWARD_TOLERANCE

@@ -25,7 +25,7 @@ student_tasks: [toy-mirror]
 expert: {steps: 800, warmup: 200, eval_every: 400, stop_evaluations: 0, checkpoint_every: 200, sac: {depth: 1}}
 student: {steps: 600, warmup: 200, eval_every: 300, stop_evaluations: 0, checkpoint_every: 200, sac: {depth: 1}}
 strategy: {prior_data: {most_rounds: 2}}
-transformer: {updates: 120, validation_every: 60, checkpoint_every: 60, warmup: 10, encoder: {layers: 1}}
+transformer: {updates: 120, validation_every: 60, warmup: 10, encoder: {layers: 1}}
 online: {expert_episodes: 6, learner_rounds: 1, learner_episodes: 6, first_updates: 50, round_updates: 50}
 collective: {updates: 100, critic: {updates: 100}, sac: {depth: 1}}
 """

@@ -79,7 +79,9 @@ def test_masking_is_berts():
     hidden, places = losses.corrupt(windows, others, jax.random.key(0))
     assert not places[:, :4].any()
     assert not places[1, 6].any()  # a reward that is unknown cannot be asked for
-    assert float(places[::2, 4:].mean()) == pytest.approx(0.15, abs=0.015)
+    assert float(places[::2, 4:].mean()) == pytest.approx(
+        0.15, abs=0.04
+    )  # steps of a span are not independent
     state = places[2]
     kept = (hidden.state == windows.state).all(axis=-1)
     assert kept[~state].all()
@@ -161,9 +163,11 @@ class Killed(Exception):
     pass
 
 
-def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(tmp_path):
+def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
+
     def kill(done, total, note):
-        if done == 300:  # the last checkpoint is of update 200
+        if done == 300:  # the last checkpoint is of update 280
             raise Killed
 
     def run(report):

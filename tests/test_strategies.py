@@ -294,3 +294,21 @@ def test_plain_sac_has_no_strategy_settings():
 def test_nonsense_is_refused_by_name(config, setting, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
         config(**setting)
+
+
+def test_cloning_killed_and_resumed_ends_as_uninterrupted(tmp_path, monkeypatch, collective):
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
+    help = help_of(collective, "imitation")
+    memory = play(make_envs("toy-reach", 5, goals="fresh"), help, PriorDataConfig(), 0).prior.memory
+    config, done = CloningConfig(updates=200, batch_size=16), []
+
+    def kill(step, total, note=""):
+        if step == 150:
+            raise KeyboardInterrupt
+
+    whole = clone(memory, TRAIN.sac, config, 0)
+    with pytest.raises(KeyboardInterrupt):
+        clone(memory, TRAIN.sac, config, 0, work=tmp_path, report=kill)
+    report = lambda step, total, note="": done.append(step)  # noqa: E731
+    assert same(clone(memory, TRAIN.sac, config, 0, work=tmp_path, report=report), whole)
+    assert done == [150, 200]

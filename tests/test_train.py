@@ -18,6 +18,7 @@ from collectiverl.envs.toy import HORIZON
 from collectiverl.sac import train
 from collectiverl.sac.batches import Prior
 from collectiverl.sac.evaluation import Evaluation, Evaluator
+from collectiverl.sac.help import MentorOutput, NoHelp
 from collectiverl.sac.policy import AgentPolicy
 from collectiverl.sac.progress import ExpertProgress
 from collectiverl.sac.settings import SamplingConfig, TrainConfig
@@ -65,8 +66,11 @@ def uninterrupted(tmp_path_factory):
     return result, one.state, lines(folder)
 
 
-@pytest.mark.parametrize("kills", [(2,), (3, 2), (8,)])
-def test_killed_and_resumed_it_ends_as_uninterrupted(tmp_path, uninterrupted, kills):
+@pytest.mark.parametrize(
+    ("kills", "seconds"), [((2,), 30.0), ((3, 2), 30.0), ((8,), 30.0), ((3, 2), -1.0)]
+)  # with -1 there is a checkpoint after every step, not only at the resets
+def test_killed_and_resumed_it_ends_as_uninterrupted(tmp_path, monkeypatch, uninterrupted, kills, seconds):
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", seconds)
     for when in kills:
         with pytest.raises(Killed):
             trainer(report=Kill(when)).run(tmp_path)
@@ -81,8 +85,7 @@ def test_a_checkpoint_was_there_to_resume_from(tmp_path):
     with pytest.raises(Killed):
         trainer(report=Kill(5)).run(tmp_path)
     resumed = trainer()
-    resumed.restore(tmp_path)
-    assert latest_checkpoint(tmp_path)
+    resumed.restore(latest_checkpoint(tmp_path))
     assert 0 < resumed.progress.env_steps < TRAIN.steps
     assert resumed.progress.env_steps % (HORIZON * TRAIN.num_envs) == 0  # between episodes
     assert resumed.sampler.experts[0].sampled  # what was copied aside for the trajectory transformer
@@ -318,3 +321,75 @@ def test_evaluations_take_as_many_rounds_as_their_environments_need():
     rounds = [first_success(envs, AgentPolicy(agents), int(seed % 2**31)) for seed in seeds]
     assert success == pytest.approx(np.concatenate([won for won, _ in rounds])[:12].mean())
     assert returns == pytest.approx(np.concatenate([gained for _, gained in rounds])[:12].mean())
+
+
+def test_between_two_resets_the_checkpoint_of_a_step_is_gone_on_from(tmp_path, monkeypatch):
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
+    with pytest.raises(Killed):
+        trainer(report=Kill(3)).run(tmp_path)
+    resumed = trainer()
+    resumed.restore(latest_checkpoint(tmp_path))
+    assert resumed.progress.env_steps == 300 - TRAIN.num_envs  # the step before the evaluation
+    assert 0 < len(resumed.actions) < resumed.progress.vector_step
+    reports = []
+    trainer(report=lambda done, *_: reports.append(done)).run(tmp_path)
+    assert reports[0] == 300
+
+
+def test_killed_between_two_resets_a_helped_training_ends_as_uninterrupted(tmp_path, monkeypatch):
+    """The help follows the steps that are played again, so that its context is what it was."""
+
+    class Counting(NoHelp):
+        """Acts by the age of the episodes, which is its context."""
+
+        def begin(self, tasks):
+            return np.zeros(len(tasks), int)
+
+        def reset(self, context, env_mask):
+            return np.where(env_mask, 0, context)
+
+        def predict(self, context, obs):
+            zeros = np.zeros((len(obs), 2), np.float32)
+            return context, MentorOutput(zeros, zeros, context.astype(np.float32))
+
+        def act(self, own, output, context, env_steps):
+            return np.where(context[:, None] % 3 == 0, np.float32(0.5), own)
+
+        def observe(self, context, step):
+            return context + 1
+
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
+    config = replace(TRAIN, steps=500)
+    [whole] = trainer(config, help=Counting()).run()
+    with pytest.raises(Killed):
+        trainer(config, help=Counting(), report=Kill(3)).run(tmp_path)
+    [resumed] = trainer(config, help=Counting()).run(tmp_path)
+    assert_same_result(resumed, whole)
+
+
+class KilledAt(NoHelp):
+    """Kills the training at a vector step."""
+
+    def __init__(self, step):
+        self.left = step
+
+    def observe(self, context, step):
+        self.left -= 1
+        if not self.left:
+            raise Killed
+        return context
+
+
+def test_killed_while_its_last_episodes_are_played_on_it_ends_as_uninterrupted(tmp_path, monkeypatch):
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
+    config = replace(TRAIN, warmup=120, stop_success=0.0, stop_evaluations=1)  # solved in its second episode
+    [whole] = trainer(config).run()
+    with pytest.raises(Killed):
+        trainer(config, help=KilledAt(40)).run(tmp_path)
+    resumed = trainer(config)
+    resumed.restore(latest_checkpoint(tmp_path))
+    assert resumed.finished
+    assert resumed.actions
+    [result] = trainer(config).run(tmp_path)
+    assert_same_result(result, whole)
+    assert result.episodes

@@ -23,7 +23,7 @@ from collectiverl.envs.toy import MATRICES
 from collectiverl.representation.encoder import Encoder, EncoderConfig, init_encoder
 from collectiverl.representation.scales import Scales
 from collectiverl.representation.train import TransformerConfig, train
-from collectiverl.sac.agent import SACConfig
+from collectiverl.sac.agent import AgentConfig
 from collectiverl.types import Episode
 
 SPEC = spec("toy-reach")
@@ -39,10 +39,10 @@ COLLECTIVE = CollectiveConfig(
     warmup=10,
     validation_every=10,
     critic=CriticConfig(updates=100, batch_size=64, validation_every=50),
-    sac=SACConfig(width=16, depth=1),
+    sac=AgentConfig(width=16, depth=1),
 )
 CONFIG = TransformerConfig(
-    updates=600, batch_size=64, learning_rate=5e-3, validation_every=100, checkpoint_every=200, encoder=SMALL
+    updates=600, batch_size=64, learning_rate=5e-3, validation_every=100, encoder=SMALL
 )
 
 

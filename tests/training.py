@@ -5,14 +5,14 @@ import numpy as np
 
 from collectiverl.envs.make import make_envs
 from collectiverl.sac import agent as sac
-from collectiverl.sac.settings import SamplingConfig, TrainConfig
+from collectiverl.sac.settings import ExpertConfig, SamplingConfig
 from collectiverl.sac.train import Trainer
 
 OBS, ACTION, EXPERTS = 6, 2, 1
 SAC = sac.SACConfig(
     width=16, depth=1, batch_size=16, learning_rate=1e-3, gamma=0.9, tau=0.005, initial_temperature=0.1
 )
-TRAIN = TrainConfig(
+TRAIN = ExpertConfig(
     steps=800,
     num_envs=4,
     updates_per_step=2,

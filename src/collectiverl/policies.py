@@ -91,7 +91,7 @@ def told_tasks(path_or_name: str | Path) -> tuple[str, ...]:
     return tuple(about["tasks"]) if "tasks" in about else tuple(filter(None, [about.get("task")]))
 
 
-def provenance(path_or_name: str | Path) -> dict[str, Any]:
+def origin_of(path_or_name: str | Path) -> dict[str, Any]:
     """The training seed of a policy and the hash of its files; nothing for one that needs no folder."""
     if _named(path_or_name):
         return {}

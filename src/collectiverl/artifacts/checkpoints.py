@@ -3,7 +3,8 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from collectiverl.artifacts.sealed import write_atomically
 from collectiverl.types import UserError
 
 T = TypeVar("T")
+SECONDS = 30.0  # from one checkpoint to the next
 
 
 def _named_leaves(tree: Any) -> dict[str, Any]:
@@ -95,3 +97,40 @@ def checkpoint(work: Path) -> Iterator[Path]:
 def latest_checkpoint(work: Path) -> Path | None:
     """The last whole checkpoint, if there is one."""
     return next((f for f in (work / "checkpoint", work / "checkpoint.old") if f.is_dir()), None)
+
+
+class Checkpoints:
+    """The checkpoints of one stage, or of a part of it, written by time; the last one is kept.
+
+    Args:
+        work: the working folder; None: nothing is written.
+    """
+
+    def __init__(self, work: Path | None):
+        self.work, self._written = work, time.monotonic()
+
+    @property
+    def latest(self) -> Path | None:
+        return latest_checkpoint(self.work) if self.work else None
+
+    def offer(self, save: Callable[[Path], None]) -> None:
+        """Writes a checkpoint with `save` if it is time for one."""
+        if time.monotonic() - self._written >= SECONDS:
+            self.write(save)
+
+    def write(self, save: Callable[[Path], None]) -> None:
+        """Writes a checkpoint now; `save` fills a folder."""
+        if self.work is None:
+            return
+        with checkpoint(self.work) as folder:
+            save(folder)
+        self._written = time.monotonic()
+
+
+def part(work: Path | None, name: str) -> Path | None:
+    """A folder for the checkpoints and metrics of one part of a stage, where another part has `work` itself."""
+    if work is None:
+        return None
+    folder = work / name
+    folder.mkdir(exist_ok=True)
+    return folder

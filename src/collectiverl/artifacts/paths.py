@@ -10,6 +10,7 @@ SUMMARY = "summary.json"  # what a stage found: numbers for people and tables
 METRICS = "metrics.jsonl"
 LOGS = "logs"  # folder, of the processes of a run
 EPISODES = "episodes"  # folder, inside a stage's folder
+DISTILLATION = "distillation"  # folder, inside a stage's folder: of the last distillation after others
 CARD, EXPERTS_FIGURES, COLLECTIVE_FIGURES = "README.md", "experts.json", "figures.json"  # of an export
 
 # -- folders of a run ----------------------------------------------------------------------------------------
@@ -18,6 +19,7 @@ EXPERTS = "model"
 STUDENTS = "student"
 COLLECTIVE = "model_col"
 TRANSFORMER = "trajectory_transformer"
+ONLINE = "online_distill"
 DISTILL_BUFFER: Literal["buffer_distill"] = "buffer_distill"  # sampled from experts while they learned
 ONLINE_BUFFER: Literal["online_buffer"] = "online_buffer"  # collected by online distillation
 COMPARISON, ABLATION, EXTENDED = "comparison", "ablation", "extended"
@@ -49,7 +51,7 @@ def buffer(kind: BufferKind, task: str, seed: int) -> str:
 
 def online_distill(tasks: str, seed: int) -> str:
     """`tasks` is one name for all tasks that were distilled together."""
-    return _of("online_distill", tasks, seed)
+    return _of(ONLINE, tasks, seed)
 
 
 def student(kind: StudentKind, task: str, seed: int) -> str:

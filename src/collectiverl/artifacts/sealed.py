@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -17,10 +16,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from collectiverl.artifacts.paths import MANIFEST, METRICS
+from collectiverl.artifacts import provenance
+from collectiverl.artifacts.paths import DISTILLATION, MANIFEST, METRICS, SUMMARY
 from collectiverl.types import UserError
 
-RESUMABLE = ("checkpoint", "checkpoint.old", METRICS, "tensorboard", ".lock", ".intent.json")
+INTENT = ".intent.json"  # what a stage said when it began
+RESUMABLE = (
+    *("checkpoint", "checkpoint.old", METRICS, "tensorboard", DISTILLATION),
+    *(".lock", INTENT),
+)
+TIMED = (METRICS, "tensorboard")  # files and folders that hold times
+TIMES = ("seconds", "core_seconds", "stage_seconds")  # in summaries
+FORMAT = 1  # of a stage whose format was never changed
 
 
 def partial(out: Path) -> Path:
@@ -81,9 +88,24 @@ def is_sealed(out: Path) -> bool:
 
 
 def identity(out: Path) -> str:
-    """Hash of all files of a sealed directory, for the manifests of the stages that read it."""
-    files = manifest(out)["files"]
+    """Hash of the content of a sealed directory, for the manifests of the stages that read it.
+
+    It leaves out times: a stage that is made anew with the same result has the same identity.
+    """
+    record = manifest(out)
+    files = dict(record["files"])
+    if "format" in record:  # before formats were numbered, the hash was that of all files
+        files = {name: hashed for name, hashed in files.items() if not set(Path(name).parts) & set(TIMED)}
+        for name in (name for name in files if Path(name).name == SUMMARY):
+            files[name] = _timeless(read_json(out / name))
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _timeless(value: Any) -> Any:
+    """The same JSON without its times."""
+    if isinstance(value, dict):
+        return {name: _timeless(inner) for name, inner in value.items() if name not in TIMES}
+    return [_timeless(inner) for inner in value] if isinstance(value, list) else value
 
 
 def verify(out: Path) -> dict[str, Any]:
@@ -108,11 +130,15 @@ def differences(expected: Any, found: Any, prefix: str = "") -> list[str]:
     return [] if expected == found else [f"{prefix.rstrip('.')}: {found!r} there, {expected!r} now"]
 
 
-def check_fits(folder: Path, record: Mapping[str, Any], config: Any, inputs: Mapping[str, str]) -> None:
-    """Raises if a stage's folder was made with another configuration or from other inputs."""
-    changed = differences(to_jsonable(config), record["config"]) + differences(
-        dict(inputs), record["inputs"], "input "
-    )
+def check_fits(
+    folder: Path, record: Mapping[str, Any], config: Any, inputs: Mapping[str, str], format: int = FORMAT
+) -> None:
+    """Raises if a stage's folder was made with another configuration, from other inputs, or in another format."""
+    changed = [
+        *differences({"format": format}, {"format": record.get("format", FORMAT)}),
+        *differences(to_jsonable(config), record["config"]),
+        *differences(dict(inputs), record["inputs"], "input "),
+    ]
     if changed:
         raise UserError(
             f"{folder} was made with other settings ({'; '.join(changed[:3])}): "
@@ -120,26 +146,17 @@ def check_fits(folder: Path, record: Mapping[str, Any], config: Any, inputs: Map
         )
 
 
-def fits(out: Path, config: Any, inputs: Mapping[str, str]) -> bool:
+def fits(out: Path, config: Any, inputs: Mapping[str, str], format: int = FORMAT) -> bool:
     """True if `out` is sealed and fits; refuses one that does not fit."""
     if not is_sealed(out):
         return False
-    check_fits(out, manifest(out), config, inputs)
+    check_fits(out, manifest(out), config, inputs, format)
     return True
 
 
 def now() -> str:
     """The time in UTC, as records have it."""
     return time.strftime("%FT%TZ", time.gmtime())
-
-
-def versions() -> dict[str, str]:
-    names = ("collectiverl", "metaworld", "mujoco", "envpool", "jax", "numpy")
-    found = {}
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 # -- stages ------------------------------------------------------------------------------------------------
@@ -179,9 +196,24 @@ def lock(folder: Path) -> Iterator[None]:
         file.close()
 
 
+def begun(out: Path) -> dict[str, Any]:
+    """What a sealed or interrupted stage said when it began; empty if there is none."""
+    if is_sealed(out):
+        return manifest(out)
+    intent = partial(out) / INTENT
+    return read_json(intent) if intent.is_file() else {}
+
+
 @contextlib.contextmanager
 def stage(
-    out: Path, *, name: str, config: Any, inputs: Mapping[str, str], seed: int = 0, overwrite: bool = False
+    out: Path,
+    *,
+    name: str,
+    config: Any,
+    inputs: Mapping[str, str],
+    seed: int = 0,
+    format: int = FORMAT,
+    overwrite: bool = False,
 ) -> Iterator[Path]:
     """The folder in which a stage works; sealed as `out` when the block ends without an exception.
 
@@ -189,19 +221,27 @@ def stage(
     """
     work, began = partial(out), time.time()
     with lock(work):
-        intent = work / ".intent.json"
+        intent = work / INTENT
         if overwrite:
             shutil.rmtree(out, ignore_errors=True)
             _clear(work, but=(".lock",))
         if intent.is_file():
-            check_fits(work, read_json(intent), config, inputs)
-        record = {"stage": name, "config": to_jsonable(config), "inputs": dict(inputs), "seed": seed}
+            check_fits(work, read_json(intent), config, inputs, format)
+        record = {
+            "stage": name,
+            "format": format,
+            "config": to_jsonable(config),
+            "inputs": dict(inputs),
+            "seed": seed,
+            "runtime": provenance.runtime({} if overwrite else begun(out).get("runtime")),
+        }
         _clear(work, but=RESUMABLE)
         write_atomically(intent, json.dumps(record).encode())
         yield work
         seconds = time.time() - began
         record |= {
-            "versions": versions(),
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
             "seconds": round(seconds, 3),
             "created": now(),
         }
@@ -216,9 +256,9 @@ def _clear(work: Path, but: tuple[str, ...]) -> None:
 
 
 def _seal(work: Path, out: Path, record: dict[str, Any]) -> None:
-    for checkpoint in work.glob("checkpoint*"):
+    for checkpoint in [path for path in work.rglob("checkpoint*") if path.is_dir()]:
         shutil.rmtree(checkpoint)
-    (work / ".intent.json").unlink(missing_ok=True)
+    (work / INTENT).unlink(missing_ok=True)
     files = sorted(p for p in work.rglob("*") if p.is_file() and p.name != ".lock")
     record["files"] = {str(p.relative_to(work)): sha256(p) for p in files}
     write_atomically(work / MANIFEST, json.dumps(record, indent=1).encode())

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import checkpoints, paths, sealed
+from collectiverl.artifacts import checkpoints, paths, provenance, sealed
 from collectiverl.artifacts.paths import LOGS
 from collectiverl.cli.parser import refusals
 from collectiverl.cli.progress import console, display
@@ -16,8 +16,8 @@ from collectiverl.evaluation.video import record_video
 from collectiverl.exchange.export import export_collective, export_experts
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import claim
-from collectiverl.policies import load_collective, load_policy, provenance, told_tasks
-from collectiverl.stages.base import Stage, available_cores, summary
+from collectiverl.policies import load_collective, load_policy, origin_of, told_tasks
+from collectiverl.stages.base import Stage, available_cores, summary, threads_of
 from collectiverl.stages.evaluation import row
 from collectiverl.studies.table import Study
 from collectiverl.types import UserError
@@ -69,9 +69,11 @@ def run_stage(settings: StageSettings) -> Found:
     """One stage in this process, unless it is done; returns its folder and its summary."""
     with refusals(settings):
         stage = settings.stage()
-    executor.use_threads(available_cores())
+    folder, overwrite = settings.options.folder, settings.options.overwrite
+    executor.use_threads(
+        settings.threads if overwrite else threads_of(folder, stage, otherwise=settings.threads)
+    )
     with display([stage]) as watch:
-        folder, overwrite = settings.options.folder, settings.options.overwrite
         result = executor.run_here(folder, stage, watch=watch, overwrite=overwrite)
         watch(executor.Progress(stage.out, 1, 0, ""))
     return {"out": stage.out, "summary": result}
@@ -80,7 +82,7 @@ def run_stage(settings: StageSettings) -> Found:
 def evaluate_policy(settings: Evaluate) -> Found:
     """One row a task; it says whether the policy was made for the task, if that is known."""
     _check_writable(settings.json)
-    executor.use_threads(available_cores())
+    executor.use_threads(1)
     made_for, rows = told_tasks(settings.policy), []
     with display([]) as watch:
         for task in settings.tasks:
@@ -123,8 +125,8 @@ def _check_writable(path: str | None) -> None:
 def _written(path: str | None, policy: str, found: Found) -> Found:
     """The results, which are also written to the file that was asked for, with what they were made from."""
     if path:
-        made = {"made": sealed.now(), "versions": sealed.versions()}
-        checkpoints.write_json(Path(path), {**found, **provenance(policy), **made})
+        made = {"made": sealed.now(), "versions": provenance.versions()}
+        checkpoints.write_json(Path(path), {**found, **origin_of(policy), **made})
     return found
 
 

@@ -1,13 +1,12 @@
 """The flags of the stages that lead from the experts to the collective."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import tyro
 
 from collectiverl.artifacts import validation
 from collectiverl.artifacts.paths import DISTILL_BUFFER, ONLINE_BUFFER
-from collectiverl.artifacts.sealed import is_sealed
 from collectiverl.cli.options import RunOptions
 from collectiverl.cli.stage_settings import (
     SeededSettings,
@@ -21,6 +20,7 @@ from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages import collective, online, representation
 from collectiverl.stages.base import Stage
 from collectiverl.stages.flags import Flat, Task
+from collectiverl.types import UserError
 
 AUTO = "auto"  # the learner of these tasks' online distillation, if there is one of the same kind
 
@@ -36,6 +36,7 @@ class SplitBuffer(SeededSettings):
     fraction: float  # of the episodes, for validation
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         validation.fraction(self, "fraction")
 
     @classmethod
@@ -57,14 +58,24 @@ class SplitBuffer(SeededSettings):
 class SplitOnlineBuffer(SplitBuffer):
     """Split the episodes of online distillation into training and validation, by whole episode and phase."""
 
-    # all tasks that were distilled together; none: the task alone, or the run's
+    # all tasks that were distilled together; none: those of the only online distillation that has this task
     together: tuple[str, ...] = ()
 
     def stage(self) -> Stage:
         run = self.run_config()
-        alone = is_sealed(self.options.folder / online.online_path((self.task,), self.seed))
-        together = resolve(self.together) or ((self.task,) if alone else run.tasks)
+        together = resolve(self.together) or self._only(run)
         return plan.split_online_buffer(run, self.task, together, self.seed)
+
+    def _only(self, run: RunConfig) -> tuple[str, ...]:
+        """The tasks of the online distillation to split, or those of the one that is missing."""
+        folder = self.options.folder
+        found = [tasks for tasks in online.finished(folder, self.seed) if self.task in tasks]
+        if len(found) > 1:
+            listed = " or ".join(f"--together {' '.join(tasks)}" for tasks in found)
+            raise UserError(
+                f"{folder} has {len(found)} online distillations of {self.task}: say which one with {listed}"
+            )
+        return found[0] if found else run.tasks if self.task in run.tasks else (self.task,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +86,7 @@ class OnlineDistill(SeededSettings):
     default the learner has an encoder of its own (--conditioning own) and needs no trajectory transformer.
     """
 
+    decided: ClassVar[tuple[str, ...]] = ("--updates", "--validation-every", "--critic.")  # of the collective
     config: Flat[online.OnlineDistill]
 
     @classmethod
@@ -177,6 +189,7 @@ class TakeCollective(StageSettings):
 
     # name of a shipped collective, or a run's folder
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")] = "mt10"
+    decided: ClassVar[tuple[str, ...]] = ("--config", "--threads")  # nothing is computed
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:

@@ -86,13 +86,6 @@ _TABLE = (
         "--tasks push reach --run demo",
     ),
     _stage(
-        "probe",
-        "how well the encoder tells tasks apart",
-        collective_settings.Probe,
-        "--run mt10",
-        show.show_probe,
-    ),
-    _stage(
         "online-distill",
         "episodes of a learner of all tasks, labelled by the experts",
         collective_settings.OnlineDistill,
@@ -113,19 +106,26 @@ _TABLE = (
         "--tasks push reach --run demo",
         aliases=("distill_collective_transformer",),
     ),
+    _stage(
+        "probe",
+        "how well the encoder tells tasks apart",
+        collective_settings.Probe,
+        "--tasks push reach --run demo",
+        show.show_probe,
+    ),
     Command(
         "extend-collective",
         "one task after another added to the run's collective",
         settings.ExtendCollective,
         actions.run_study(lifelong),
         show.show_extensions,
-        "push reach --run demo",
+        "window-close drawer-close --run demo",
     ),
     _stage(
         "take-collective",
         "a collective that comes with the package, or another run's, for students",
         collective_settings.TakeCollective,
-        "mt10 --run demo",
+        "mt10 --run students",
     ),
     _stage(
         "train-student",
@@ -178,7 +178,7 @@ _TABLE = (
         settings.Ablate,
         actions.run_study(ablation),
         show.show_ablation,
-        "--run mt10",
+        "--run quickstart",
     ),
     Command(
         "export",
@@ -186,7 +186,7 @@ _TABLE = (
         settings.Export,
         actions.export,
         show.show_export,
-        "--run mt10 --out given",
+        "--run quickstart --out given",
     ),
 )
 COMMANDS = {command.name: command for command in _TABLE}

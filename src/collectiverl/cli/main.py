@@ -4,17 +4,28 @@ Errors of the user give a message and exit code 2. A traceback is a defect of th
 """
 
 import difflib
+import os
 import sys
 import warnings
 
 from collectiverl.types import StageFailed, UserError
 
-EXIT_DEFECT, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_DEFECT, EXIT_USER, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
+NOT_LINUX = (
+    "collectiverl runs on Linux. Elsewhere it lacks what its processes need (prctl and sched_getaffinity; on Windows "
+    "also fcntl): use a container, a virtual machine, or WSL 2 on Windows"
+)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `collectiverl`."""
-    sys.exit(dispatch(sys.argv[1:] if argv is None else argv))
+    try:
+        code = dispatch(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
+        code = EXIT_PIPE
+    sys.exit(code)
 
 
 def dispatch(argv: list[str]) -> int:
@@ -28,6 +39,8 @@ def dispatch(argv: list[str]) -> int:
         print(__version__)
         return 0
     try:
+        if sys.platform != "linux":
+            raise UserError(NOT_LINUX)
         return _command(argv[0], argv[1:])
     except UserError as error:
         print(f"collectiverl: {error}", file=sys.stderr)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from collectiverl.artifacts.configs import union_options
-from collectiverl.cli.help import shortened
+from collectiverl.cli.help import shortened, without
 from collectiverl.cli.options import HELP, HELP_ALL, RunOptions
 from collectiverl.cli.settings import RunSettings, Settings
 from collectiverl.pipeline.config import RunConfig
@@ -42,6 +42,7 @@ def parse(kind: type[S], args: Sequence[str], *, prog: str, essential: Sequence[
     run = options.base() if issubclass(kind, RunSettings) else RunConfig()
     with _unchecked(kind):
         default: Any = kind.defaults(options, run)
+        default = without(default, kind.decided) if kind.decided else default
         description = inspect.getdoc(kind)
         if essential and HELP_ALL not in args and any(arg in HELP for arg in args):
             default = shortened(default, essential)

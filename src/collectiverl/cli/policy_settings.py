@@ -1,7 +1,7 @@
 """The flags of the stages of one task: experts and students."""
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Generic, Self, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
 import tyro
 
@@ -9,6 +9,7 @@ from collectiverl.cli.options import RunOptions
 from collectiverl.cli.stage_settings import SeededSettings
 from collectiverl.envs.tasks import canonical
 from collectiverl.pipeline.config import RunConfig
+from collectiverl.sac.agent import AgentConfig
 from collectiverl.stages import experts, students
 from collectiverl.stages.base import Stage
 from collectiverl.stages.flags import Flat
@@ -87,6 +88,12 @@ class TrainStudent(TrainingSettings[students.TrainStudent]):
 class FinetuneStudent(TrainingSettings[students.FinetuneStudent]):
     """Continue SAC on the collective's own networks, in one task."""
 
+    # the collective decides on its networks, and --finetuning on the learning rate
+    decided: ClassVar[tuple[str, ...]] = (
+        "--warmup",
+        *(f"--sac.{f.name.replace('_', '-')}" for f in fields(AgentConfig)),
+        *("--sac.normalize-obs", "--sac.learning-rate"),
+    )
     config: Flat[students.FinetuneStudent]
 
     @classmethod

@@ -8,17 +8,20 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from collectiverl.pipeline import executor
 from collectiverl.stages.base import Stage
 
 console = Console()
+WIDE = 120  # characters that bar, rate and remaining time ask for as well
 
 
 class Display:
@@ -47,17 +50,28 @@ class Display:
         self.progress.update(task, completed=update.done, total=update.total, note=update.note, rate=rate)
 
 
+def columns(width: int) -> list[ProgressColumn]:
+    """What a terminal of this width has room for; long words are folded, and figures never cut short."""
+
+    def text(shown: str, *, fold: bool = False) -> TextColumn:
+        return TextColumn(shown, table_column=Column(overflow="fold", no_wrap=not fold))
+
+    wide = width >= WIDE
+    return [
+        SpinnerColumn(),
+        text("{task.description}", fold=True),
+        *([BarColumn(bar_width=24)] if wide else []),
+        text("{task.completed:,.0f}/{task.total:,.0f}"),
+        *([text("[cyan]{task.fields[rate]}")] if wide else []),
+        text("[dim]{task.fields[note]}", fold=True),
+        TimeElapsedColumn(),
+        *([TimeRemainingColumn()] if wide else []),
+    ]
+
+
 @contextmanager
 def display(stages: Sequence[Stage]) -> Iterator[Display]:
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-        TextColumn("[cyan]{task.fields[rate]}"),
-        TextColumn("[dim]{task.fields[note]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
+    """Without a terminal, only the line of each stage that ends is printed."""
+    shown = columns(console.width)
+    with Progress(*shown, console=console, disable=not console.is_terminal) as progress:
         yield Display(progress, stages)

@@ -1,7 +1,7 @@
 """The flags of the commands that are not one stage: of the whole pipeline, of studies, and of single policies."""
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Generic, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Generic, Literal, Self, TypeVar
 
 import tyro
 
@@ -24,6 +24,9 @@ S = TypeVar("S")  # the settings of a study
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The flags of a command."""
+
+    # settings of its configs that are no flags, since something else decides; `--sac.`: all that begin so
+    decided: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
@@ -178,6 +181,10 @@ class Export(RunSettings):
     out: str  # folder to write, which must be empty
     what: Literal["experts", "collective"] = "experts"  # which policies are copied
     seeds: tuple[str, ...] = ()  # other runs that differ in their seed alone, for a collective's card
+    decided: ClassVar[tuple[str, ...]] = (
+        "--overwrite",
+        "--config",
+    )  # by the run, and by what is in the folder
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:

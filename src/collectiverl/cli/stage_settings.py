@@ -10,6 +10,7 @@ import tyro
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import BufferKind
 from collectiverl.artifacts.sealed import is_sealed
+from collectiverl.artifacts.validation import at_least
 from collectiverl.cli.options import RunOptions
 from collectiverl.cli.settings import RunSettings
 from collectiverl.envs.tasks import canonical, resolve
@@ -24,6 +25,13 @@ C = TypeVar("C")  # the config of a stage
 @dataclass(frozen=True, kw_only=True)
 class StageSettings(RunSettings):
     """The flags of a command that does one stage of a run."""
+
+    threads: int = (
+        1  # of linear algebra; other numbers round differently. A stage goes on with those it began with
+    )
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "threads")
 
     @abstractmethod
     def stage(self) -> Stage:

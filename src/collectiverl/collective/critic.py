@@ -3,17 +3,21 @@
 Where a teacher has no critic, the target is one step of fitted Q evaluation of the collective itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float
 
-from collectiverl.artifacts.metrics import MetricsLog, Report
+from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.checkpoints import Checkpoints
+from collectiverl.artifacts.metrics import MetricsLog, Report, silent
 from collectiverl.artifacts.validation import at_least, positive
 from collectiverl.collective import losses
 from collectiverl.collective.distill import descend, draw, optimizer
@@ -27,6 +31,7 @@ from collectiverl.types import AnyArray, ValueUnit
 UPDATES_PER_CALL = 50
 VALIDATION_ROWS = 4_096
 AT_ONCE = 64  # episodes whose features are made in one call
+STATE, PROGRESS = "critic.safetensors", "critic.json"  # of a checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +133,73 @@ def _error(critic: Critic, rows: Rows, targets: CriticTargets) -> Float[Array, "
     return critic_loss(critic, rows, targets)
 
 
+class State(eqx.Module):
+    """Everything that an update changes."""
+
+    critic: Critic
+    target: Critic  # the targets of steps without a teacher's value come from it
+    optimizer: optax.OptState
+
+
+@dataclass
+class Progress:
+    updates: int = 0
+    least: float = float("inf")  # error on held-out episodes so far
+
+
+class Training:
+    """The training of one collective's critic; update `i` depends on the seed, `i` and the state."""
+
+    def __init__(
+        self, collective: Collective, data: Steps, config: CriticConfig, unit: ValueUnit, *, seed: int
+    ):
+        self.agent, self.data, self.seed = collective.agent, data, seed
+        self.config, self.unit = config, unit
+        self.opt = optimizer(config.learning_rate, config.updates)
+        critic = collective.agent.critic
+        self.state = State(critic, critic, self.opt.init(eqx.filter(critic, eqx.is_inexact_array)))
+        self.best, self.progress = critic, Progress()
+
+    @property
+    def targets(self) -> CriticTargets:
+        return CriticTargets(self.agent, self.state.target, *self.unit)
+
+    def advance(self) -> float:
+        """The next updates, as many as one call makes; returns the mean loss."""
+        step, config, state = self.progress.updates, self.config, self.state
+        if step % config.target_every == 0:
+            self.state = state = State(state.critic, state.critic, state.optimizer)
+        updates = min(UPDATES_PER_CALL, config.updates - step)
+        batches = self.data.take(draw(self.seed, step, (updates, config.batch_size), len(self.data)))
+        critic, opt_state, loss = descend(
+            state.critic, state.optimizer, batches, critic_loss, self.opt, self.targets
+        )
+        self.state = State(critic, state.target, opt_state)
+        self.progress.updates += updates
+        return float(loss)
+
+    def judge(self, held_out: Rows) -> float:
+        """The error on held-out steps; the critic of the least error is kept, the latest of equals."""
+        error = float(_error(self.state.critic, held_out, self.targets))
+        if error <= self.progress.least:
+            self.best, self.progress.least = self.state.critic, error
+        return error
+
+    def save(self, folder: Path) -> None:
+        checkpoints.save_tree(folder / STATE, (self.state, self.best))
+        checkpoints.write_json(folder / PROGRESS, vars(self.progress))
+
+    def restore(self, folder: Path) -> None:
+        self.state, self.best = checkpoints.load_tree(folder / STATE, (self.state, self.best))
+        self.progress = Progress(**sealed.read_json(folder / PROGRESS))
+
+
+def updates_in(folder: Path | None) -> int:
+    """Updates of the critic that a checkpoint holds; 0 if its training had not begun."""
+    began = folder is not None and (folder / PROGRESS).is_file()
+    return sealed.read_json(folder / PROGRESS)["updates"] if folder and began else 0
+
+
 def distil(
     collective: Collective,
     training: EpisodeTable,
@@ -136,47 +208,42 @@ def distil(
     unit: ValueUnit,
     *,
     seed: int,
-    log: MetricsLog | None,
-    report: Report,
+    log: MetricsLog | None = None,
+    report: Report = silent,
     before: int = 0,
+    kept: Checkpoints | None = None,
+    save: Callable[[Path], None] | None = None,
 ) -> Collective:
     """The collective with the critic of the least error on held-out episodes; `z` stays as it is.
 
     Args:
         before: updates that were made before these, as the log counts.
+        kept: checkpoints are written there.
+        save: writes what was trained before the critic into a checkpoint.
     """
     if not config.updates:
         return collective
+    kept = kept or Checkpoints(None)
     data, held_out = Steps(training, collective), Steps(validation, collective)
+    one = Training(collective, data, config, unit, seed=seed)
     rng = np.random.default_rng(seed)
     count = min(VALIDATION_ROWS, len(held_out))
     rows = held_out.take(rng.choice(len(held_out), count, replace=False))
-    best, least = collective.agent.critic, float("inf")
-    for done, critic, targets, loss in _updates(collective, data, config, unit, seed):
-        due = done % config.validation_every < UPDATES_PER_CALL or done == config.updates
-        if not due:
-            continue
-        error = float(_error(critic, rows, targets))
-        if error <= least:
-            best, least = critic, error
-        if log:
-            log.write(before + done, {"critic/loss": loss, "critic/validation": error})
-        report(done, config.updates, f"critic {error:.3f}")
-    return eqx.tree_at(lambda c: c.agent.critic, collective, best)
+    if kept.latest and updates_in(kept.latest):
+        one.restore(kept.latest)
 
+    def save_all(folder: Path) -> None:
+        if save:
+            save(folder)
+        one.save(folder)
 
-def _updates(
-    collective: Collective, data: Steps, config: CriticConfig, unit: ValueUnit, seed: int
-) -> Iterator[tuple[int, Critic, CriticTargets, Array]]:
-    """Yields after each compiled call: the number of updates, the critic, what its targets come from, the loss."""
-    critic = collective.agent.critic
-    opt = optimizer(config.learning_rate, config.updates)
-    state = opt.init(eqx.filter(critic, eqx.is_inexact_array))
-    targets = CriticTargets(collective.agent, critic, *unit)
-    for step in range(0, config.updates, UPDATES_PER_CALL):
-        if step % config.target_every == 0:
-            targets = targets._replace(target=critic)
-        updates = min(UPDATES_PER_CALL, config.updates - step)
-        batches = data.take(draw(seed, step, (updates, config.batch_size), len(data)))
-        critic, state, loss = descend(critic, state, batches, critic_loss, opt, targets)
-        yield step + updates, critic, targets, loss
+    while one.progress.updates < config.updates:
+        loss = one.advance()
+        done = one.progress.updates
+        if done % config.validation_every < UPDATES_PER_CALL or done == config.updates:
+            error = one.judge(rows)
+            if log:
+                log.write(before + done, {"critic/loss": loss, "critic/validation": error})
+            report(done, config.updates, f"critic {error:.3f}")
+        kept.offer(save_all)
+    return eqx.tree_at(lambda c: c.agent.critic, collective, one.best)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from collectiverl.artifacts.checkpoints import part
 from collectiverl.artifacts.metrics import Report, silent
+from collectiverl.artifacts.paths import DISTILLATION
 from collectiverl.artifacts.validation import at_least, fraction
 from collectiverl.collective.online import OnlineDistillation, Rehearsal, Sides
 from collectiverl.collective.policy import Collective
@@ -119,19 +121,10 @@ def extend(
         learning.collective,
         seed=seed,
         emphasis={"emphasized": online.tasks, "share": learning.share},
-        work=_below(work),
+        work=part(work, DISTILLATION),
         report=report,
     )
     return Extended(last, collected, error)
-
-
-def _below(work: Path | None) -> Path | None:
-    """A folder for the last distillation's checkpoints: the learner's rounds have theirs in `work`."""
-    if work is None:
-        return None
-    folder = work / "distillation"
-    folder.mkdir(exist_ok=True)
-    return folder
 
 
 def forgetting(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

@@ -105,11 +105,19 @@ class Alternating:
 
 
 def allocate(failure: Mapping[str, float], per_task: int) -> dict[str, int]:
-    """Episodes of each task in the next round, `per_task` on average, more where more failed."""
-    most = sum(failure.values())
-    extra = (1 - EVEN) * per_task * len(failure) if most else 0
-    even = EVEN * per_task if most else per_task
-    return {task: max(1, round(even + extra * share / (most or 1))) for task, share in failure.items()}
+    """Episodes of each task in the next round, `per_task` on average, more where more failed, and at least one.
+
+    Every task gets one; the others are apportioned by largest remainder, so that they add up.
+    """
+    share, tasks = np.array(list(failure.values())), len(failure)
+    part = share / share.sum() if share.any() else np.full(tasks, 1 / tasks)
+    quota = np.maximum(per_task * (EVEN + (1 - EVEN) * tasks * part) - 1, 0)
+    rest = (per_task - 1) * tasks
+    quota *= rest / max(quota.sum(), 1)
+    wanted = np.floor(quota).astype(int)
+    most_left = np.lexsort((share, quota - wanted))[::-1]  # where as much is left, more where more failed
+    wanted[most_left[: rest - wanted.sum()]] += 1
+    return {task: 1 + int(count) for task, count in zip(failure, wanted, strict=True)}
 
 
 def groups(wanted: Mapping[str, int], size: int) -> Iterator[dict[str, int]]:

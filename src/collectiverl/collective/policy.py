@@ -3,6 +3,7 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from collectiverl.collective.probing import ProbingConfig, probe
 from collectiverl.nn import padding
 from collectiverl.representation.encoder import Encoder, EncoderConfig, init_encoder
 from collectiverl.representation.scales import Scales
-from collectiverl.sac.agent import Agent, SACConfig, batch_of_one, init_agent
+from collectiverl.sac.agent import Agent, AgentConfig, batch_of_one, init_agent
 from collectiverl.sac.policy import act
 from collectiverl.types import AnyArray, EnvSpec, UserError, Window
 
@@ -208,7 +209,7 @@ class Shuffled(Redirected):
 
 
 def save_collective(
-    folder: Path, collective: Collective, sac: SACConfig, encoder: EncoderConfig | None
+    folder: Path, collective: Collective, sac: AgentConfig, encoder: EncoderConfig | None
 ) -> None:
     checkpoints.save_tree(folder / WEIGHTS, collective)
     about = {
@@ -226,10 +227,16 @@ def save_collective(
     checkpoints.write_json(folder / ABOUT, about)
 
 
-def load_collective(folder: Path) -> tuple[Collective, SACConfig, EncoderConfig | None]:
+def load_collective(folder: Path) -> tuple[Collective, AgentConfig, EncoderConfig | None]:
     """The collective sealed in `folder`, its files verified, and the settings of its networks."""
     collective, about = load_module(folder, about=ABOUT, weights=WEIGHTS, make=_blank)
-    return collective, SACConfig(**about["sac"]), _encoder_config(about)
+    return collective, _agent_config(about), _encoder_config(about)
+
+
+def _agent_config(about: Mapping[str, Any]) -> AgentConfig:
+    """Files of version 0.2 also name settings of SAC, which a collective does not use."""
+    used = {field.name for field in fields(AgentConfig)}
+    return AgentConfig(**{name: value for name, value in about["sac"].items() if name in used})
 
 
 def _encoder_config(about: Mapping[str, Any]) -> EncoderConfig | None:
@@ -244,7 +251,7 @@ def _blank(about: Mapping[str, Any], key: PRNGKeyArray) -> Collective:
     reader = init_encoder(encoder, *sizes, k_encoder, points) if encoder else None
     seen = about["condition_dim"] + scales.feature_dim
     return Collective(
-        agent=init_agent(seen, spec.action_dim, SACConfig(**about["sac"]), k_agent),
+        agent=init_agent(seen, spec.action_dim, _agent_config(about), k_agent),
         conditioning=CONDITIONINGS[about["conditioning"]].blank(reader, dict(about)),
         scales=scales,
         tasks=tuple(about["tasks"]),

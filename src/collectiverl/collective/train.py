@@ -4,9 +4,8 @@ The actor's loss is taken at every step of a segment, and its gradient also trai
 learns. The batch of update `i` depends on the seed and `i` alone.
 """
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jax
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.checkpoints import Checkpoints
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.artifacts.validation import at_least, between, positive
 from collectiverl.collective import critic
@@ -27,12 +27,11 @@ from collectiverl.collective.segments import Batch, Draw, Segments
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.representation.batches import fit_scales, pack
 from collectiverl.representation.encoder import Encoder, EncoderConfig
-from collectiverl.sac.agent import SACConfig, init_agent
+from collectiverl.sac.agent import AgentConfig, init_agent
 from collectiverl.types import EnvSpec
 
 UPDATES_PER_CALL = 10
 VALIDATION_BATCHES = 4
-CHECKPOINT_SECONDS = 30.0
 TRAINING, VALIDATION = 0, 1  # streams of random numbers
 
 
@@ -61,7 +60,7 @@ class CollectiveConfig:
     updates: int = 320  # of the actor; the learning rate falls to zero
     validation_every: int = 100  # updates between validations
     critic: CriticConfig = field(default_factory=CriticConfig)
-    sac: SACConfig = field(default_factory=lambda: SACConfig(width=256, depth=2))
+    sac: AgentConfig = field(default_factory=AgentConfig)  # actor and critics
 
     def __post_init__(self) -> None:
         at_least(self, 1, "labels", "segment", "warmup", "updates", "validation_every")
@@ -107,9 +106,8 @@ def fresh_collective(
     reader = conditioning.reader
     z_dim = reader.z_dim if reader else conditioning.embed(table.subset([0]), spec.state_index).shape[1]
     sizes = z_dim + scales.feature_dim, spec.action_dim
-    sac = replace(config.sac, normalize_obs=False)  # its input is standardised already
     return Collective(
-        agent=init_agent(*sizes, sac, jax.random.key(seed)),
+        agent=init_agent(*sizes, config.sac, jax.random.key(seed)),
         conditioning=conditioning,
         scales=scales,
         tasks=tuple(dict.fromkeys(table.tasks)),
@@ -229,12 +227,15 @@ def distil(
     """
     actor = Training(collective, config, seed=seed)
     data, held_out = actor.segments(training, **(emphasis or {})), actor.segments(validation)
-    folder = checkpoints.latest_checkpoint(work) if work else None
-    if folder:
-        actor.restore(folder)
-    total = config.updates + config.critic.updates
-    with metrics_log(work, resume_at=actor.progress.updates) as log:
-        _train_actor(actor, data, held_out, log, work, partial_report(report, total))
+    kept = Checkpoints(work)
+    if kept.latest:
+        actor.restore(kept.latest)
+    total, done = (
+        config.updates + config.critic.updates,
+        actor.progress.updates + critic.updates_in(kept.latest),
+    )
+    with metrics_log(work, resume_at=done) as log:
+        _train_actor(actor, data, held_out, log, kept, partial_report(report, total))
         learned = actor.best_collective
         last = critic.distil(
             learned,
@@ -246,6 +247,8 @@ def distil(
             log=log,
             report=partial_report(report, total, config.updates),
             before=config.updates,
+            kept=kept,
+            save=actor.save,
         )
     return last, actor.progress.best
 
@@ -255,10 +258,10 @@ def _train_actor(
     data: Segments,
     held_out: Segments,
     log: MetricsLog | None,
-    work: Path | None,
+    kept: Checkpoints,
     report: Report,
 ) -> None:
-    config, saved = actor.config, time.monotonic()
+    config = actor.config
     while actor.progress.updates < config.updates:
         done = actor.progress.updates
         loss = actor.advance(data, actor.falling(config.updates, done)[:UPDATES_PER_CALL])
@@ -270,10 +273,7 @@ def _train_actor(
             if log:
                 log.write(done, {"actor/loss": loss, "actor/validation": error})
             report(done, config.updates, f"actor {error:.4f}")
-        if work and time.monotonic() - saved > CHECKPOINT_SECONDS:
-            with checkpoints.checkpoint(work) as folder:
-                actor.save(folder)
-            saved = time.monotonic()
+        kept.offer(actor.save)
 
 
 def partial_report(report: Report, total: int, before: int = 0) -> Report:

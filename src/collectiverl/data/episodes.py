@@ -67,7 +67,6 @@ def _write_shard(path: Path, episodes: Sequence[Episode], policy_hash: str) -> N
         file.create_dataset("length", data=shard.length)
         file.attrs["episodes"] = json.dumps(shard.about)
         file.attrs["policy_hash"] = policy_hash
-        file.attrs["versions"] = json.dumps(sealed.versions())
     sealed.write_atomically(path, buffer.getvalue())
 
 

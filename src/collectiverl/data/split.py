@@ -1,4 +1,4 @@
-"""Training and validation episodes, stratified by phase and round, with goals held out where possible."""
+"""Training and validation episodes, stratified by phase and round."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from collectiverl.types import PHASES, ConfigError
-
-MIN_GOALS = 10  # with fewer fixed goals among the episodes, too few would be left for training
 
 
 def split(
@@ -17,18 +15,11 @@ def split(
 
     `fraction` of the episodes of each phase and round (the episodes of one seed) are for validation, at least one
     where there are two. Each round is split by itself, so that later rounds move no episode to the other side.
-    Where all episodes have fixed goals, and there are enough goals, no goal is on both sides.
+    Every episode has a goal of its own, drawn afresh, so that no goal is on both sides.
     """
     if not 0 < fraction < 1:
         raise ConfigError("fraction", f"{fraction} is not between 0 and 1")
-    goals = {int(row["goal"]) for row in about}  # type: ignore[call-overload]
-    if min(goals, default=-1) >= 0 and len(goals) >= MIN_GOALS:
-        order = np.random.default_rng(seed).permutation(sorted(goals))
-        held_out = set(order[: _count(fraction, len(order))].tolist())
-        validation = [i for i, row in enumerate(about) if row["goal"] in held_out]
-    else:
-        validation = _by_round(about, fraction, seed)
-    chosen = set(validation)
+    chosen = set(_by_round(about, fraction, seed))
     return [i for i in range(len(about)) if i not in chosen], sorted(chosen)
 
 

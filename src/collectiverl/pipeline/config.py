@@ -15,7 +15,7 @@ from collectiverl.envs.make import Backend
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.representation.train import TransformerConfig
-from collectiverl.sac.settings import TrainConfig
+from collectiverl.sac.settings import ExpertConfig, TrainConfig
 from collectiverl.stages.experts import demo_count
 from collectiverl.stages.online import TeacherKind
 from collectiverl.stages.recording import Record
@@ -42,7 +42,7 @@ class RunConfig:
     demos: str = "scripted:20"  # demonstrations that the experts of `demo_tasks` begin with
     demo_tasks: tuple[str, ...] = ()  # tasks whose experts begin with demonstrations
     vectorize: bool = False  # train the experts in one program, for a GPU
-    expert: TrainConfig = field(default_factory=TrainConfig)
+    expert: ExpertConfig = field(default_factory=ExpertConfig)
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     collective: CollectiveConfig = field(default_factory=CollectiveConfig)

@@ -1,4 +1,4 @@
-"""Runs stages: side by side in processes, one core each, as their inputs become ready."""
+"""Runs stages: side by side in processes, one thread each, as their inputs become ready."""
 
 import contextlib
 import ctypes
@@ -11,12 +11,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from collectiverl.artifacts import paths
-from collectiverl.stages.base import Stage, execute
+from collectiverl.stages.base import Stage, execute, threads_of
 from collectiverl.types import StageFailed, UserError
 
 POLL = 0.2  # seconds between looks at the progress of the workers
@@ -95,38 +94,56 @@ def run_in_processes(
         UserError: a stage has one; those that run beside it are ended and go on with the next run.
         StageFailed: a stage has a defect.
     """
-    context = multiprocessing.get_context("spawn")
-    channel = context.Queue()
-    executor = ProcessPoolExecutor(
-        cores, mp_context=context, initializer=_start_worker, initargs=(channel, os.getpid())
-    )
+    workers = _Workers(run, cores, overwrite)
     try:
-        _schedule(executor, partial(_work, run, overwrite), list(todo), cores, channel, watch)
+        _schedule(workers, list(todo), cores, watch)
     except BaseException:
-        for process in list((executor._processes or {}).values()):
-            process.kill()
+        workers.kill()
         raise
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        workers.shutdown()
 
 
-def _schedule(
-    executor: ProcessPoolExecutor,
-    work: Callable[[Stage], dict[str, Any]],
-    todo: list[Stage],
-    slots: int,
-    channel: Any,
-    watch: Watch,
-) -> None:
+class _Workers:
+    """Processes for stages. One thread each; a stage that was begun with more goes on with as many."""
+
+    def __init__(self, run: Path, cores: int, overwrite: bool):
+        self.run, self.cores, self.overwrite = run, cores, overwrite
+        self.context = multiprocessing.get_context("spawn")
+        self.channel = self.context.Queue()
+        self.pools: dict[int, ProcessPoolExecutor] = {}
+
+    def submit(self, stage: Stage) -> Future:
+        threads = 1 if self.overwrite else threads_of(self.run, stage)
+        if threads not in self.pools:
+            self.pools[threads] = ProcessPoolExecutor(
+                self.cores,
+                mp_context=self.context,
+                initializer=_start_worker,
+                initargs=(self.channel, os.getpid(), threads),
+            )
+        return self.pools[threads].submit(_work, self.run, self.overwrite, stage)
+
+    def kill(self) -> None:
+        for pool in self.pools.values():
+            for process in list((pool._processes or {}).values()):
+                process.kill()
+
+    def shutdown(self) -> None:
+        for pool in self.pools.values():
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _schedule(workers: _Workers, todo: list[Stage], slots: int, watch: Watch) -> None:
     running: dict[Future, Stage] = {}
     while todo or running:
         pending = {stage.out for stage in (*todo, *running.values())}
         ready = [stage for stage in todo if not pending & set(stage.inputs)]
         for stage in ready[: slots - len(running)]:
             todo.remove(stage)
-            running[executor.submit(work, stage)] = stage
+            running[workers.submit(stage)] = stage
         finished, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
-        _drain(channel, watch)
+        _drain(workers.channel, watch)
         for future in finished:
             stage = running.pop(future)
             try:
@@ -147,15 +164,15 @@ def _drain(channel: Any, watch: Watch) -> None:
 # -- in a worker -------------------------------------------------------------------------------------------
 
 
-def _start_worker(channel: Any, parent: int) -> None:
-    """Uses one thread, and ends when the parent process ends."""
+def _start_worker(channel: Any, parent: int, threads: int) -> None:
+    """Ends when the parent process ends."""
     global _progress
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
     _progress = channel
-    use_threads(1)
+    use_threads(threads)
 
 
 def _work(run: Path, overwrite: bool, stage: Stage) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def stages(config: RunConfig, until: Until = "end") -> list[Stage]:
         every = [*_collective(config), *_evaluations(config, ["collective"])]
     else:
         every = [*_collective(config), *_students(config), *_evaluations(config, KINDS[::-1])]
-    found = [*every, summary_of_run(until, config.tasks, trained, every, config.seed)]
+    found = [*every, summary_of_run(until, config.tasks, every, config.seed)]
     if until == "end" and learned:
         found.append(summary_of_experts(config.tasks, trained, every, config.seed))
     return found

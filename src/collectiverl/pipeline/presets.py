@@ -11,8 +11,8 @@ from collectiverl.pipeline.config import RunConfig
 from collectiverl.representation.encoder import EncoderConfig
 from collectiverl.representation.objective import ObjectiveConfig
 from collectiverl.representation.train import TransformerConfig
-from collectiverl.sac.agent import SACConfig
-from collectiverl.sac.settings import SamplingConfig, TrainConfig
+from collectiverl.sac.agent import AgentConfig, SACConfig
+from collectiverl.sac.settings import ExpertConfig, SamplingConfig
 from collectiverl.student.imitation import ImitationConfig
 from collectiverl.student.jump_start import JumpStartConfig
 from collectiverl.student.likelihood import LikelihoodConfig
@@ -23,7 +23,7 @@ from collectiverl.student.strategies import StrategyConfig
 def smoke() -> RunConfig:
     """Every stage on two toy tasks, in under a minute."""
     sac = SACConfig(width=64, batch_size=64, gamma=0.9)
-    expert = TrainConfig(
+    expert = ExpertConfig(
         steps=8_000,
         num_envs=8,
         updates_per_step=4,
@@ -39,7 +39,7 @@ def smoke() -> RunConfig:
         tasks=("toy-reach", "toy-mirror"),
         student_tasks=("toy-mirror",),
         expert=expert,
-        student=replace(expert, steps=2_000),
+        student=replace(expert.without_sampling(), steps=2_000),
         strategy=StrategyConfig(
             likelihood=LikelihoodConfig(weight=2.0, constant_steps=1_000, decay_steps=1_000),
             jump_start=JumpStartConfig(steps=30, decay_steps=1_000),
@@ -52,7 +52,6 @@ def smoke() -> RunConfig:
             learning_rate=3e-3,
             validation_every=300,
             validation_batches=4,
-            checkpoint_every=300,
             encoder=EncoderConfig(window=8, layers=1, dropout=0.0),
         ),
         online=OnlineConfig(
@@ -70,7 +69,7 @@ def smoke() -> RunConfig:
             segment=25,
             updates=200,
             critic=CriticConfig(updates=100, batch_size=256),
-            sac=replace(sac, width=64),
+            sac=AgentConfig(width=64, gamma=sac.gamma),
         ),
         evaluate=EvaluateConfig(num_envs=50),
     )
@@ -78,7 +77,7 @@ def smoke() -> RunConfig:
 
 def quickstart() -> RunConfig:
     """Three easy tasks, with experts trained from scratch: minutes on two cores."""
-    expert = TrainConfig(
+    expert = ExpertConfig(
         steps=160_000,
         eval_every=6_000,
         stop_evaluations=3,
@@ -88,7 +87,7 @@ def quickstart() -> RunConfig:
         tasks=("reach", "window-close", "drawer-close"),
         student_tasks=("window-close",),
         expert=expert,
-        student=expert,
+        student=expert.without_sampling(),
         transformer=TransformerConfig(updates=1_000),
         online=OnlineConfig(learner_rounds=3),
     )
@@ -96,7 +95,7 @@ def quickstart() -> RunConfig:
 
 def mt10() -> RunConfig:
     """The ten tasks of MT10. Experts take under an hour on two cores; the three hard ones begin with demonstrations."""
-    expert = TrainConfig(
+    expert = ExpertConfig(
         steps=500_000,
         stop_evaluations=3,
         sampling=SamplingConfig(period=16_000, warmup=0, episodes=16),
@@ -106,7 +105,7 @@ def mt10() -> RunConfig:
         demo_tasks=("push", "pick-place", "peg-insert-side"),
         student_tasks=("window-open",),
         expert=expert,
-        student=expert,
+        student=expert.without_sampling(),
         transformer=TransformerConfig(updates=2_000),
         evaluate=EvaluateConfig(goal_seeds=3),
     )
@@ -198,7 +197,7 @@ def reference() -> RunConfig:
         temperature_learning_rate=1e-4,
         initial_temperature=0.01,
     )
-    expert = TrainConfig(
+    expert = ExpertConfig(
         steps=1_000_000,
         num_envs=1,
         noise_hold=1,
@@ -214,7 +213,7 @@ def reference() -> RunConfig:
         sac=sac,
     )
     student = replace(
-        expert,
+        expert.without_sampling(),
         steps=50_000,
         warmup=4_000,
         stop_evaluations=0,
@@ -269,7 +268,7 @@ def _reference_collective() -> CollectiveConfig:
         updates=50_000,
         validation_every=1_000,
         critic=CriticConfig(updates=10_000, learning_rate=2e-4),
-        sac=SACConfig(width=300, layer_norm=False, log_std_min=-20.0, gamma=0.99, reward_scale=1.0),
+        sac=AgentConfig(width=300, layer_norm=False, log_std_min=-20.0, gamma=0.99, reward_scale=1.0),
     )
 
 

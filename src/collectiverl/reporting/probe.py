@@ -5,7 +5,8 @@ from typing import Any
 
 from rich.table import Table
 
-from collectiverl.reporting.tables import make_table
+from collectiverl.artifacts.paths import TRANSFORMER
+from collectiverl.reporting.fitting import make_table
 
 
 def probe_tables(probe: Mapping[str, Any]) -> Iterator[Table]:
@@ -13,6 +14,8 @@ def probe_tables(probe: Mapping[str, Any]) -> Iterator[Table]:
     yield probe_table(probe)
     yield clustering_table(probe)
     yield confused_table(probe)
+    if probe.get("encoder") == TRANSFORMER:  # the collective's own encoder does not learn to reconstruct
+        yield reconstruction_table(probe["reconstruction"])
 
 
 def probe_table(probe: Mapping[str, Any]) -> Table:
@@ -31,8 +34,8 @@ def probe_table(probe: Mapping[str, Any]) -> Table:
 def clustering_table(probe: Mapping[str, Any]) -> Table:
     """Agreement of clusters with the tasks: k-means, then a mixture that also finds their number."""
     table = make_table(title=f"clusters of full windows, against {probe['tasks']} tasks")
-    table.add_column("of", no_wrap=True)
-    table.add_column("by", no_wrap=True)
+    table.add_column("of")
+    table.add_column("by")
     for name in ("clusters", "NMI", "ARI", "purity", "silhouette"):
         table.add_column(name, justify="right")
     for of, found in (("embedding z", probe["clustering"]), ("raw state", probe["raw"]["clustering"])):
@@ -53,10 +56,25 @@ def confused_table(probe: Mapping[str, Any]) -> Table:
         title="most confused, as a share of the task's windows" if pairs else "no task is taken for another",
         show_header=bool(pairs),
     )
-    table.add_column("task", no_wrap=True)
-    table.add_column("taken for", no_wrap=True)
+    table.add_column("task")
+    table.add_column("taken for")
     for length in pairs[0]["share"] if pairs else ():
         table.add_column("at the first step" if length == "1" else f"after {length} steps", justify="right")
     for pair in pairs:
         table.add_row(pair["task"], pair["taken_for"], *(f"{share:.0%}" for share in pair["share"].values()))
+    return table
+
+
+def reconstruction_table(found: Mapping[str, float]) -> Table:
+    """Errors of what is hidden, beside those of copying the last step that is not."""
+    table = make_table(title="what is hidden from it: mean squared error, in squared standard deviations")
+    table.add_column("hidden")
+    for name in ("error", "by copying the step before"):
+        table.add_column(name, justify="right")
+    for name in ("action", "reward", "state"):
+        if f"masked_{name}" in found:
+            table.add_row(
+                f"spans: {name}", f"{found[f'masked_{name}']:.3f}", f"{found[f'copied_{name}']:.3f}"
+            )
+    table.add_row("last state", f"{found['last_state']:.3f}", f"{found['last_state_copied']:.3f}")
     return table

@@ -2,22 +2,20 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from collectiverl.envs.tasks import label
+from collectiverl.reporting.fitting import make_table
 
 NEW = "*"  # marks a task that the policy was not made for
-make_table = partial(Table, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
 
 
 def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Every policy on every task, success as a share of the goals played; no wider than eighty columns."""
+    """Every policy on every task, success as a share of the goals played."""
     kinds = {row["policy"] for row in rows}
     whose = f"{kinds.pop()}: " if len(kinds) == 1 else ""  # no column for what is the same in every row
     demos = {row.get("trained_from", "") for row in rows} - {"", "scratch"}
@@ -28,9 +26,9 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         caption=new,
     )
     for name in (*([] if whose else ["policy"]), "task", *(["from"] if demos else [])):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, overflow="fold")
     for name in ("any", "95 %", "last", *([] if demos else ["return"]), "steps", "sec"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     previous = None
     for row in rows:
         if previous and row["policy"] != previous:
@@ -79,7 +77,7 @@ def ablation_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Success of each variant, at any and at the last step, and the task that succeeds least."""
     table = make_table(title="what each choice is worth: success on fresh goals, mean over seeds")
     for name in ("varied", "variant"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name)
     for name in ("any step", "last step", "least", "episodes", "sec"):
         table.add_column(name, justify="right")
     previous = None
@@ -106,10 +104,10 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, A
         title=f"environment steps until success reached {settings['success']:g} twice, by the median of "
         f"{settings['seeds']} seeds (more than {settings['steps']:,}: -)"
     )
-    table.add_column("task", no_wrap=True)
+    table.add_column("task")
     table.add_column("strategy", overflow="fold")
     for name in ("success", "steps", "sec", "ratio"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     previous = None
     for row in sorted(rows, key=lambda row: row["task"]):
         if previous not in (None, row["task"]):
@@ -162,9 +160,9 @@ def extensions_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table | str]
     table = make_table(
         title="one task after another: success on fresh goals (before, after: mean of the old tasks)"
     )
-    table.add_column("added", no_wrap=True)
+    table.add_column("added")
     for name in ("tasks", "new", "before", "after", "forgot"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     table.add_column("worst", overflow="fold")  # the only column that may take several lines
     for row in rows:
         before = row["before"]
@@ -190,7 +188,7 @@ def _mean(values: Iterable[float]) -> float:
 def places(run: Path, names: Mapping[str, str]) -> Table:
     """Where files and folders of a run lie."""
     table = make_table(title="where things lie", show_header=False)
-    table.add_column(no_wrap=True)
+    table.add_column()
     table.add_column(overflow="fold")  # a path must not be cut short
     for what, path in names.items():
         table.add_row(what, str(run / path))

@@ -18,6 +18,7 @@ MASKED, ZEROED, REPLACED = (
     0.8,
     0.1,
 )  # of the parts; of those masked; the rest is kept (Devlin et al. 2019)
+SPAN = 5  # steps that are masked together: a single one could be copied from the step before
 FAR = -1e9  # a logit that counts for nothing; minus infinity would make gradients of nothing at all
 
 
@@ -26,12 +27,13 @@ def corrupt(
 ) -> tuple[Standard, Bool[Array, "3 L *batch"]]:
     """Windows with some parts hidden, and where: rows are action, reward, state.
 
-    A replaced part is that of the same place in `other`, another random sample. Changes from and to a masked
-    part are hidden with it. A reward that is unknown is not masked.
+    Each part is hidden in spans, all of a window in one way. A replaced part is that of the same place in `other`,
+    another random sample. Changes from and to a masked part are hidden with it. A reward that is unknown is not masked.
     """
-    where, how = jax.random.uniform(key, (2, 3, *window.mask.shape))
-    there = jnp.stack([window.mask, window.known[..., 0] > 0, window.mask])
-    places = (where < MASKED) & there
+    k_where, k_how = jax.random.split(key)
+    length, *batch = window.mask.shape
+    how = jax.random.uniform(k_how, (3, 1, *batch))
+    places = spans(k_where, (3, length, *batch)) & there(window)
 
     def hide(part: Float[Array, "L *batch _"], others: Float[Array, "L *batch _"], row: int):
         zeroed, replaced = places[row] & (how[row] < ZEROED), places[row] & (how[row] >= 1 - REPLACED)
@@ -49,6 +51,38 @@ def corrupt(
     return hidden, places
 
 
+def there(window: Standard) -> Bool[Array, "3 L *batch"]:
+    """Where a window has an action, a known reward, a state."""
+    return jnp.stack([window.mask, window.known[..., 0] > 0, window.mask])
+
+
+def spans(key: PRNGKeyArray, shape: tuple[int, ...]) -> Bool[Array, "3 L *batch"]:
+    """Random places along axis 1, `SPAN` steps or more at a time; a share of `MASKED` in all."""
+    parts, length, *batch = shape
+    begins = jax.random.uniform(key, (parts, length + SPAN - 1, *batch)) < 1 - (1 - MASKED) ** (1 / SPAN)
+    covered = [begins[:, i : i + length] for i in range(SPAN)]
+    return jnp.any(jnp.stack(covered), axis=0)
+
+
+def copied(truth: Parts, window: Standard, places: Bool[Array, "3 L *batch"]) -> Parts:
+    """Each part as it was at the last step that is not masked: what reconstruction has to beat.
+
+    It is zero, which is the mean, where there is no such step.
+    """
+    step = jnp.arange(window.mask.shape[0]).reshape(-1, *[1] * (window.mask.ndim - 1))
+    latest = jax.lax.cummax(jnp.where(there(window) & ~places, step, -1), axis=1)
+
+    def copy(part: Float[Array, "L *batch _"], at: Array) -> Float[Array, "L *batch _"]:
+        return jnp.where(at >= 0, jnp.take_along_axis(part, jnp.maximum(at, 0), axis=0), 0)
+
+    return tuple(copy(part, latest[row][..., None]) for part, row in zip(truth, rows_of(truth), strict=True))
+
+
+def rows_of(truth: Parts) -> tuple[int, ...]:
+    """Which rows of `places` these parts have: without rewards, action and state."""
+    return (0, 1, 2) if len(truth) == 3 else (0, 2)
+
+
 def part_errors(guess: Parts, truth: Parts) -> Float[Array, "parts L *batch"]:
     """Mean squared error of each part at each place, in squared standard deviations."""
     return jnp.stack([jnp.mean((g - t) ** 2, axis=-1) for g, t in zip(guess, truth, strict=True)])
@@ -58,8 +92,7 @@ def reconstruction_errors(
     guess: Parts, truth: Parts, places: Bool[Array, "3 L batch"]
 ) -> Float[Array, "parts"]:
     """Error of each part of a batch, averaged over its masked places; 0 where there is none."""
-    rows = jnp.asarray((0, 1, 2) if len(truth) == 3 else (0, 2))
-    chosen = places[rows]
+    chosen = places[jnp.asarray(rows_of(truth))]
     errors = part_errors(guess, truth)
     return jnp.sum(errors * chosen, axis=(1, 2)) / jnp.maximum(jnp.sum(chosen, axis=(1, 2)), 1)
 

@@ -111,10 +111,16 @@ def loss(
 
 
 def reconstruction(encoder: Encoder, windows: Standard, guess, places) -> dict[str, Array]:
-    """Error at the masked places, of each part and on average; parts count alike, however many entries."""
-    errors = losses.reconstruction_errors(guess, parts_of(windows, encoder.rewards), places)
-    by_part = {f"reconstruction/{n}": e for n, e in zip(part_names(encoder.rewards), errors, strict=True)}
-    return {"reconstruction": errors.mean(), **by_part}
+    """Error at the masked places, of each part and on average; parts count alike, however many entries.
+
+    Beside it stands the error of copying the last step that is not masked.
+    """
+    truth, names = parts_of(windows, encoder.rewards), part_names(encoder.rewards)
+    found: dict[str, Array] = {}
+    for kind, parts in (("reconstruction", guess), ("copied", losses.copied(truth, windows, places))):
+        errors = losses.reconstruction_errors(parts, truth, places)
+        found |= {kind: errors.mean(), **{f"{kind}/{n}": e for n, e in zip(names, errors, strict=True)}}
+    return found
 
 
 def predict(predictor: MLP, step: Standard, z: Float[Array, "Z"]) -> Float[Array, ""]:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.checkpoints import Checkpoints
 from collectiverl.artifacts.metrics import MetricsLog, Report, silent
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.representation import objective
@@ -62,15 +63,16 @@ class Trainer:
 
     def run(self, work: Path | None, report: Report) -> Encoder:
         """Trains to the end; with a folder, checkpoints into it and logs metrics there."""
-        self._restore(work)
+        kept = Checkpoints(work)
+        if kept.latest:
+            self._restore(kept.latest)
         log = MetricsLog(work, resume_at=self.progress.updates) if work else None
         with contextlib.closing(log) if log else contextlib.nullcontext():
             while self.progress.updates < self.config.updates:
                 metrics = self.advance()
                 if self._due(self.config.validation_every):
                     self._validate(metrics, log, report)
-                if work and self._due(self.config.checkpoint_every):
-                    self._save(work)
+                kept.offer(self._save)
         return self.best
 
     def advance(self) -> dict[str, Array]:
@@ -111,18 +113,15 @@ class Trainer:
         if log:
             training = {f"train/{name}": value for name, value in metrics.items()}
             log.write(step, training | {f"validation/{name}": value for name, value in found.items()})
-        report(step, self.config.updates, f"validation loss {value:.3f}")
+        masked = f"reconstruction {found['reconstruction']:.3f}, by copying {found['copied']:.3f}"
+        report(step, self.config.updates, f"validation loss {value:.3f}, {masked}")
 
-    def _save(self, work: Path) -> None:
-        with checkpoints.checkpoint(work) as folder:
-            checkpoints.save_tree(folder / "state.safetensors", self.state)
-            checkpoints.save_tree(folder / "best.safetensors", self.best)
-            checkpoints.write_json(folder / "progress.json", vars(self.progress))
+    def _save(self, folder: Path) -> None:
+        checkpoints.save_tree(folder / "state.safetensors", self.state)
+        checkpoints.save_tree(folder / "best.safetensors", self.best)
+        checkpoints.write_json(folder / "progress.json", vars(self.progress))
 
-    def _restore(self, work: Path | None) -> None:
-        folder = checkpoints.latest_checkpoint(work) if work else None
-        if not folder:
-            return
+    def _restore(self, folder: Path) -> None:
         self.state = checkpoints.load_tree(folder / "state.safetensors", self.state)
         self.best = checkpoints.load_tree(folder / "best.safetensors", self.best)
         self.progress = Progress(**sealed.read_json(folder / "progress.json"))

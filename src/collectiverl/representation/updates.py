@@ -32,17 +32,15 @@ class TransformerConfig:
     updates_per_call: int = 20  # in one compiled call
     validation_every: int = 200  # updates
     validation_batches: int = 8  # the same ones at each validation
-    checkpoint_every: int = 1_000  # updates
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
     def __post_init__(self) -> None:
         at_least(self, 1, "updates_per_call", "updates", "validation_every", "validation_batches")
-        at_least(self, 1, "checkpoint_every")
         at_least(self, 0, "weight_decay", "warmup")
         positive(self, "learning_rate", "clip")
         between(self, 0, 1, "prefix_fraction")
-        for name in ("updates", "validation_every", "checkpoint_every"):
+        for name in ("updates", "validation_every"):
             if getattr(self, name) % self.updates_per_call:
                 raise ConfigError(
                     name,

@@ -23,32 +23,22 @@ T = TypeVar("T")  # a pytree
 
 
 @dataclass(frozen=True, kw_only=True)
-class SACConfig:
-    """Networks and hyper-parameters of soft actor-critic."""
+class AgentConfig:
+    """The networks of an agent, and the unit of its values."""
 
     width: int = 256  # units of a hidden layer
     depth: int = 2  # hidden layers
     layer_norm: bool = True  # in the critics
     log_std_min: float = -5.0
     log_std_max: float = 2.0
-    normalize_obs: bool = True  # standardise observations by their running mean and deviation
     gamma: float = 0.97  # a horizon of 33 steps; with 100 steps learning is slower
-    n_step: int = 3  # steps of reward before the bootstrap
-    tau: float = 0.01  # Polyak rate of the target critics
-    batch_size: int = 256
     reward_scale: float = 0.1  # Meta-World's rewards reach 10 a step
-    learning_rate: float = 1e-3  # Adam, actor and critics
-    temperature_learning_rate: float = 3e-4
-    initial_temperature: float = 0.03
-    entropy_per_action: float = -1.0  # target entropy (Haarnoja et al. 2018b, appendix D)
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "width", "depth", "n_step", "batch_size")
-        positive(self, "learning_rate", "temperature_learning_rate", "initial_temperature", "reward_scale")
-        finite(self, "log_std_min", "log_std_max", "entropy_per_action")
-        for name in ("gamma", "tau"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ConfigError(name, f"{getattr(self, name)} is not in (0, 1]")
+        at_least(self, 1, "width", "depth")
+        positive(self, "reward_scale")
+        finite(self, "log_std_min", "log_std_max")
+        _rate(self, "gamma")
         if self.log_std_min >= self.log_std_max:
             raise ConfigError(
                 "log_std_min", f"{self.log_std_min} must be below log-std-max={self.log_std_max}"
@@ -58,6 +48,32 @@ class SACConfig:
     def value_unit(self) -> ValueUnit:
         """What the critics' values are measured in."""
         return ValueUnit(self.reward_scale, self.gamma)
+
+
+def _rate(config: AgentConfig, name: str) -> None:
+    if not 0 < getattr(config, name) <= 1:
+        raise ConfigError(name, f"{getattr(config, name)} is not in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SACConfig(AgentConfig):
+    """Networks and hyper-parameters of soft actor-critic."""
+
+    normalize_obs: bool = True  # standardise observations by their running mean and deviation
+    n_step: int = 3  # steps of reward before the bootstrap
+    tau: float = 0.01  # Polyak rate of the target critics
+    batch_size: int = 256
+    learning_rate: float = 1e-3  # Adam, actor and critics
+    temperature_learning_rate: float = 3e-4
+    initial_temperature: float = 0.03
+    entropy_per_action: float = -1.0  # target entropy (Haarnoja et al. 2018b, appendix D)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "n_step", "batch_size")
+        positive(self, "learning_rate", "temperature_learning_rate", "initial_temperature")
+        finite(self, "entropy_per_action")
+        _rate(self, "tau")
 
 
 class Agent(eqx.Module):
@@ -91,7 +107,7 @@ class SACState(eqx.Module):
     updates: Int[Array, "*experts"]
 
 
-def init_agent(obs_dim: int, action_dim: int, config: SACConfig, key: PRNGKeyArray) -> Agent:
+def init_agent(obs_dim: int, action_dim: int, config: AgentConfig, key: PRNGKeyArray) -> Agent:
     """One freshly initialised agent, without a leading axis."""
     k_actor, k_critic = jax.random.split(key)
     return Agent(

@@ -16,7 +16,7 @@ from collectiverl.sac.agent import Agent, expert_count
 from collectiverl.sac.policy import AgentPolicy
 from collectiverl.types import AnyArray
 
-EVALUATION = 2  # stream of random numbers
+EVALUATION, AFTERWARDS = 2, 4  # streams of random numbers: while an agent learns, and when it was chosen
 
 
 class Evaluation(NamedTuple):
@@ -34,11 +34,11 @@ class Evaluator:
     episodes: int  # of each agent
     seed: int
 
-    def play(self, agents: Agent, env_steps: int) -> Evaluation:
-        """As many rounds as the episodes need; a function of the seed and of `env_steps`."""
+    def play(self, agents: Agent, env_steps: int, stream: int = EVALUATION) -> Evaluation:
+        """As many rounds as the episodes need; a function of the seed, the stream and `env_steps`."""
         experts, policy = expert_count(agents), AgentPolicy(agents)
         rounds = -(-self.episodes * experts // self.envs.num_envs)
-        seeds = np.random.SeedSequence([self.seed, EVALUATION, env_steps]).generate_state(rounds)
+        seeds = np.random.SeedSequence([self.seed, stream, env_steps]).generate_state(rounds)
         played = [first_success(self.envs, policy, int(seed % 2**31)) for seed in seeds]
         success, returns = (
             np.concatenate([part.reshape(experts, -1) for part in parts], axis=1)[:, : self.episodes].mean(1)

@@ -52,5 +52,5 @@ class Result:
     episodes: list[Episode]  # sampled during training
     env_steps: int
     seconds: float
-    success: float  # of the evaluation that chose the agent
+    success: float  # of the evaluation that chose the agent; see `Trainer.measured_anew`
     solved_at: int | None  # environment steps at the first of the evaluations that ended training

@@ -50,6 +50,10 @@ class EpisodeSampler:
                 expert.recent.clear()
                 expert.next_sampling = env_steps + config.period
 
+    def follow(self, step: Step) -> None:
+        """Takes a step that a resumed training plays again: the episodes that it ends are known."""
+        self.collector.add(step)
+
     def save(self, folder: Path) -> None:
         """Everything but the running episodes."""
         for i, expert in enumerate(self.experts):

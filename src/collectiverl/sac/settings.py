@@ -1,6 +1,6 @@
 """How experts are trained: the settings."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from collectiverl.artifacts.validation import at_least, between
 from collectiverl.sac.agent import SACConfig
@@ -22,7 +22,7 @@ class SamplingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How one expert is trained."""
+    """How one agent is trained."""
 
     steps: int = 200_000  # environment steps, at most
     num_envs: int = 32
@@ -36,8 +36,8 @@ class TrainConfig:
     eval_envs: int = 5  # at most, for evaluation: each of Meta-World's simulators takes 30 MB
     stop_success: float = 0.95  # stop when an evaluation has reached this …
     stop_evaluations: int = 2  # … this many times in a row; 0: never
-    checkpoint_every: int = 50_000  # environment steps
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    # environment steps until all environments are reset; a checkpoint is written there, and every 30 seconds
+    checkpoint_every: int = 50_000
     sac: SACConfig = field(default_factory=SACConfig)
 
     def __post_init__(self) -> None:
@@ -53,3 +53,23 @@ class TrainConfig:
             raise ConfigError(
                 "warmup", f"{self.warmup} must be below steps={self.steps}, or nothing is learned"
             )
+
+    @property
+    def sampled(self) -> SamplingConfig:
+        """Which training episodes are kept: none."""
+        return SamplingConfig(episodes=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertConfig(TrainConfig):
+    """How one expert is trained, and which episodes it leaves."""
+
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    @property
+    def sampled(self) -> SamplingConfig:
+        return self.sampling
+
+    def without_sampling(self) -> TrainConfig:
+        """The same training for a student, whose episodes nobody reads."""
+        return TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})

@@ -1,12 +1,13 @@
 """Trains E SAC experts at once, each on its own environments, and samples episodes while they learn.
 
-Training runs in segments of whole episodes. Each begins with a reset that its number seeds and ends with a
-checkpoint. A killed training therefore ends with the result of an uninterrupted one, although the state of a
-simulator cannot be saved.
+Training runs in segments of whole episodes. Each begins with a reset that its number seeds. The state of a simulator
+cannot be saved, so a checkpoint has the actions since that reset: a resumed training plays them again and then goes
+on. A killed training therefore ends with the result of an uninterrupted one.
 """
 
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.checkpoints import Checkpoints
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.data.replay import Replay
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import Step, steps
 from collectiverl.sac.agent import SACState, expert_count, expert_of
 from collectiverl.sac.batches import Prior, last_row, row_of, sample_batches
-from collectiverl.sac.evaluation import Evaluator, by_task, choose
+from collectiverl.sac.evaluation import AFTERWARDS, Evaluator, by_task, choose
 from collectiverl.sac.help import Help, MentorOutput, NoHelp
 from collectiverl.sac.policy import explore
 from collectiverl.sac.progress import ExpertProgress, Progress, Result
@@ -67,32 +69,45 @@ class Trainer:
         self.context = self.help.begin(envs.tasks)
         self.output: MentorOutput  # at the observations that are being acted on
         self.evaluator = Evaluator(eval_envs, config.eval_episodes, seed)
-        self.sampler = EpisodeSampler(envs, self.experts, config.sampling, seed)
+        self.sampler = EpisodeSampler(envs, self.experts, config.sampled, seed)
         played = prior.env_steps if prior else 0
         self.progress = Progress([ExpertProgress()] * self.experts, env_steps=played)
         self.started = time.perf_counter()
+        self.actions: list[np.ndarray] = []  # taken since the segment's reset
+        self.replayed = 0  # of these, by a resumed training
 
     # -- the algorithm -------------------------------------------------------------------------------------
 
     def run(self, work: Path | None = None) -> list[Result]:
         """Trains to the end, one result an expert; with a folder, writes checkpoints and metrics there."""
-        self.restore(work)
+        kept = Checkpoints(work)
+        if kept.latest:
+            self.restore(kept.latest)
         if self.prior and not self.progress.vector_step:
             self._learn_from_prior(self.prior)
         with metrics_log(work, resume_at=self.progress.env_steps) as log:
-            while not self.finished:
-                self._segment(log)
-                if work and not self.finished:
-                    self.save(work)
+            while not self.finished or self.actions:  # its last episodes may have been interrupted
+                self._segment(log, kept)
+                if not self.finished:
+                    kept.write(self.save)
         return [self._result(i) for i in range(self.experts)]
 
-    def _segment(self, log: MetricsLog | None) -> None:
-        """One reset, then whole episodes until it is time for a checkpoint."""
+    def measured_anew(self, results: Sequence[Result]) -> list[Result]:
+        """The results with the success on goals that no evaluation which chose an agent or ended training had."""
+        success, _ = self.evaluator.play(self.best, self.progress.env_steps, AFTERWARDS)
+        return [replace(result, success=float(s)) for result, s in zip(results, success, strict=True)]
+
+    def _segment(self, log: MetricsLog | None, kept: Checkpoints) -> None:
+        """One reset, then whole episodes."""
         seed = np.random.SeedSequence([self.seed, self.progress.segment]).generate_state(1)[0]
         stream = steps(self.envs, self, int(seed % 2**31))
         self.sampler.restart()
+        known, self.replayed = len(self.actions), 0
         for left in reversed(range(self._segment_length())):
             step = next(stream)
+            if self.replayed <= known:
+                self._follow(step)
+                continue
             self._store(step, cut=left == 0)
             metrics = self._learn()
             self._evaluate(metrics, log)
@@ -100,7 +115,14 @@ class Trainer:
             if left == 0 or self._may_stop(step):
                 self._store_last_observation(step)
                 break
+            kept.offer(self.save)
         self.progress.segment += 1
+        self.actions = []
+
+    def _follow(self, step: Step) -> None:
+        """A step that was stored and learned from before the training was interrupted."""
+        self.context = self.help.observe(self.context, step)
+        self.sampler.follow(step)
 
     def _segment_length(self) -> int:
         """Vector steps; the one between two episodes is no transition."""
@@ -110,7 +132,7 @@ class Trainer:
 
     def _may_stop(self, step: Step) -> bool:
         """Whether training is finished; if it ended early, its last episodes are played on, to be sampled."""
-        sampled = self.config.sampling.episodes and self.progress.env_steps < self.config.steps
+        sampled = self.config.sampled.episodes and self.progress.env_steps < self.config.steps
         return self.finished and (not sampled or bool(step.result.done.all()))
 
     @property
@@ -126,8 +148,13 @@ class Trainer:
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         """The student's actions, or a helper's in their place."""
         self.context, self.output = self.help.predict(self.context, observations)
+        self.replayed += 1
+        if self.replayed <= len(self.actions):
+            return self.actions[self.replayed - 1]
         own = self._own_action(observations)
-        return self.help.act(own, self.output, self.context, self.progress.env_steps)
+        action = self.help.act(own, self.output, self.context, self.progress.env_steps)
+        self.actions.append(np.asarray(action, np.float32))
+        return action
 
     def _own_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         """Random in the warm-up, then drawn from the policy; the noise is a function of seed and step alone."""
@@ -211,7 +238,7 @@ class Trainer:
         self.best = choose(np.array([is_best for _, is_best in judged]), self.state.agent, self.best)
         if log:
             tasks = self.envs.tasks[:: config.num_envs]
-            values = by_task(tasks, metrics | {"eval/success": success, "eval/return": returns})
+            values = by_task(tasks, metrics | {"eval/success": success, "eval/return_to_success": returns})
             log.write(p.env_steps, values | {"seconds": self._seconds()})
         self.report(p.env_steps, config.steps, f"success {success.mean():.2f}")
 
@@ -226,23 +253,19 @@ class Trainer:
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
-    def save(self, work: Path) -> None:
-        with checkpoints.checkpoint(work) as folder:
-            checkpoints.save_tree(folder / "state.safetensors", self.state)
-            checkpoints.save_tree(folder / "best.safetensors", self.best)
-            checkpoints.save_tree(folder / "replay.safetensors", self.replay.state())
-            self.sampler.save(folder)
-            checkpoints.write_json(
-                folder / "progress.json", asdict(self.progress) | {"seconds": self._seconds()}
-            )
+    def save(self, folder: Path) -> None:
+        checkpoints.save_tree(folder / "state.safetensors", self.state)
+        checkpoints.save_tree(folder / "best.safetensors", self.best)
+        checkpoints.save_tree(folder / "replay.safetensors", self.replay.state())
+        checkpoints.save_tree(folder / "actions.safetensors", {"actions": np.array(self.actions)})
+        self.sampler.save(folder)
+        checkpoints.write_json(folder / "progress.json", asdict(self.progress) | {"seconds": self._seconds()})
 
-    def restore(self, work: Path | None) -> None:
-        folder = checkpoints.latest_checkpoint(work) if work else None
-        if not folder:
-            return
+    def restore(self, folder: Path) -> None:
         self.state = checkpoints.load_tree(folder / "state.safetensors", self.state)
         self.best = checkpoints.load_tree(folder / "best.safetensors", self.best)
         self.replay.restore(checkpoints.load_arrays(folder / "replay.safetensors"))
+        self.actions = list(checkpoints.load_arrays(folder / "actions.safetensors")["actions"])
         self.sampler.restore(folder)
         saved = sealed.read_json(folder / "progress.json")
         self.progress = Progress([ExpertProgress(**e) for e in saved.pop("experts")], **saved)

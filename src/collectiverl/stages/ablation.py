@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from collectiverl.artifacts import paths
-from collectiverl.artifacts.paths import TRANSFORMER
+from collectiverl.artifacts.checkpoints import part
+from collectiverl.artifacts.paths import DISTILLATION, TRANSFORMER
 from collectiverl.collective.online import OnlineDistillation
 from collectiverl.collective.playing import play_judged, success_by_task
 from collectiverl.collective.policy import Collective, CollectivePolicy, Shuffled
@@ -76,7 +77,13 @@ def ablate(work: Work[Ablation]) -> dict[str, Any]:
     online.run(work.folder)
     training, held_out = map(EpisodeTable.join, online.sides())
     collective, error = distil(
-        online.collective, training, played(held_out), config.collective, seed=config.seed, report=work.report
+        online.collective,
+        training,
+        played(held_out),
+        config.collective,
+        seed=config.seed,
+        work=part(work.folder, DISTILLATION),
+        report=work.report,
     )
     return judged(play(collective, config), config.tasks) | {
         "validation_loss": error,

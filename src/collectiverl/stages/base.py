@@ -41,6 +41,7 @@ class Stage(Generic[C]):
     config: C
     inputs: Mapping[str, str] = field(default_factory=dict)  # folder -> the command that makes it, or ""
     seed: int = 0
+    format: int = sealed.FORMAT  # one more where a change of the code makes earlier results unfit
 
     @property
     def label(self) -> str:
@@ -66,7 +67,7 @@ def input_hashes(run: Path, stage: Stage) -> dict[str, str]:
 def is_done(run: Path, stage: Stage) -> bool:
     """True if the stage's output is there and fits; raises UserError if it is there and does not fit."""
     return sealed.is_sealed(run / stage.out) and sealed.fits(
-        run / stage.out, stage.settings, input_hashes(run, stage)
+        run / stage.out, stage.settings, input_hashes(run, stage), stage.format
     )
 
 
@@ -78,7 +79,13 @@ def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool
     hashes = input_hashes(run, stage)
     try:
         with sealed.stage(
-            out, name=stage.kind, config=stage.settings, inputs=hashes, seed=stage.seed, overwrite=overwrite
+            out,
+            name=stage.kind,
+            config=stage.settings,
+            inputs=hashes,
+            seed=stage.seed,
+            format=stage.format,
+            overwrite=overwrite,
         ) as folder:
             result = stage.function(
                 Work(
@@ -96,6 +103,11 @@ def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool
             f"{stage.label} cannot go on: {error}; remove the cause, and the same command goes on"
         ) from error
     return result
+
+
+def threads_of(run: Path, stage: Stage, *, otherwise: int = 1) -> int:
+    """Threads of linear algebra: those that an interrupted stage began with, since they change roundings."""
+    return sealed.begun(run / stage.out).get("runtime", {}).get("threads", otherwise)
 
 
 def summary(out: Path) -> dict[str, Any]:

@@ -46,7 +46,14 @@ def clone_student(work: Work[CloneStudent]) -> dict[str, Any]:
     student, began = config.student, time.perf_counter()
     help = guidance_of(work, student.task, StrategyConfig(use=("imitation",)))
     prior, mentor_success, _ = played_first(student, config.prior_data, help, work.seed)
-    agent = clone(prior.memory, student.train.sac, config.cloning, work.seed)
+    agent = clone(
+        prior.memory,
+        student.train.sac,
+        config.cloning,
+        work.seed,
+        work=work.folder,
+        report=work.report,
+    )
     save_agent(work.folder, agent, student.train.sac, task=student.task)
     envs = make_envs(student.task, student.train.eval_episodes, backend=student.backend, goals="fresh")
     with contextlib.closing(envs):

@@ -89,7 +89,7 @@ def _begun(work: Work[DistillCollective], training: EpisodeTable) -> Collective:
             goals_hidden=config.goals_hidden,
             seed=work.seed,
         )
-    learner, *_ = load_collective(work.run / config.learner)
+    learner, networks, encoder = load_collective(work.run / config.learner)
     wanted = config.collective.conditioning
     if learner.conditioning.name != wanted or learner.goals_hidden != config.goals_hidden:
         raise UserError(
@@ -97,7 +97,26 @@ def _begun(work: Work[DistillCollective], training: EpisodeTable) -> Collective:
             f"{', goals hidden' if learner.goals_hidden else ''}: distil a collective of that kind, "
             "or pass --learner '' to begin from nothing"
         )
+    made = _networks(encoder, networks, learner.probing, bool(learner.scales.points))
+    if changed := sealed.differences(_asked_for(work), made):
+        raise UserError(
+            f"the learner in {work.run / config.learner} has other networks ({'; '.join(changed[:3])}): pass the "
+            "same settings here, or --learner '' to begin from nothing"
+        )
     return learner
+
+
+def _asked_for(work: Work[DistillCollective]) -> dict[str, Any]:
+    """The networks that the settings of the stage ask for, as JSON."""
+    config = work.config.collective
+    _, encoder = transformer_of(work.run, config)
+    has_points = bool(spec(work.config.tasks[0]).points)
+    return _networks(encoder, config.sac, config.probing, config.differences and has_points)
+
+
+def _networks(*parts: Any) -> dict[str, Any]:
+    names = ("encoder", "sac", "probing", "differences")
+    return {name: sealed.to_jsonable(part) for name, part in zip(names, parts, strict=True)}
 
 
 # -- a collective from elsewhere ---------------------------------------------------------------------------

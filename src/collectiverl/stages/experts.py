@@ -23,12 +23,14 @@ from collectiverl.sac.batches import Prior
 from collectiverl.sac.help import Help
 from collectiverl.sac.policy import Expert, save_agent
 from collectiverl.sac.progress import Result
-from collectiverl.sac.settings import TrainConfig
+from collectiverl.sac.settings import ExpertConfig, TrainConfig
 from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work, available_cores, summary
 from collectiverl.stages.flags import Flat, Task
 from collectiverl.stages.recording import first_episodes
 from collectiverl.types import ConfigError, Episode
+
+BEFORE = "played_before"  # environment steps that were played for an agent and that its metrics do not count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class TrainTask:
     backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
     # demonstrations, such as scripted:20, which make half of each batch; "": none; None: as in the run's settings
     demos: str | None = None
-    train: Flat[TrainConfig] = field(default_factory=TrainConfig)
+    train: Flat[ExpertConfig] = field(default_factory=ExpertConfig)
 
     def __post_init__(self) -> None:
         demo_count(self.demos)
@@ -71,17 +73,21 @@ def train_task_stage(config: TrainTask, seed: int) -> Stage[TrainTask]:
 
 
 def train_task(work: Work[TrainTask]) -> dict[str, Any]:
-    [result] = train_agents(work, [work.config])
-    return save_expert(work.folder, work.config, result)
+    [(result, before)] = _train_experts(work, [work.config])
+    return save_expert(work.folder, work.config, result, before)
 
 
-def save_expert(folder: Path, config: TrainTask, result: Result) -> dict[str, Any]:
-    """The agent, and the episodes sampled while it learned, labelled by it; returns the summary."""
+def save_expert(folder: Path, config: TrainTask, result: Result, before: int) -> dict[str, Any]:
+    """The agent, and the episodes sampled while it learned, labelled by it; returns the summary.
+
+    `before` are the environment steps of its demonstrations.
+    """
     save_agent(folder, result.agent, config.train.sac, task=config.task)
     expert = Expert(result.agent, config.train.sac.value_unit)
     labelled = relabel(result.episodes, lambda e: expert.label(e.obs[:-1], e.action))
     count = write(folder / EPISODES, labelled)
-    return training_summary(config.task, result, origin=config.demos or "scratch") | {"episodes": count}
+    origin = config.demos or "scratch"
+    return training_summary(config.task, result, origin=origin, before=before) | {"episodes": count}
 
 
 def demonstrations(config: TrainTask, seed: int) -> list[Episode]:
@@ -97,22 +103,31 @@ def demonstrations(config: TrainTask, seed: int) -> list[Episode]:
         return list(first_episodes(envs, ScriptedPolicy(envs.tasks), wanted, phase="scripted", seed=seed))
 
 
-def train_agents(
-    work: Work, experts: Sequence[TrainTask], *, help: Help | None = None, prior: Prior | None = None
-) -> list[Result]:
-    """SAC from fresh networks, with fresh goals in every episode: one expert per task, all in one program.
+def _train_experts(work: Work, experts: Sequence[TrainTask]) -> list[tuple[Result, int]]:
+    """Each expert with the environment steps of its demonstrations; `experts` differ in their tasks alone."""
+    first, played = experts[0], [demonstrations(expert, work.seed) for expert in experts]
+    prior = Prior(Replay.of(played)) if first.demos else None
+    tasks = [expert.task for expert in experts]
+    results = train_agents(work, tasks, first.train, first.backend, prior=prior)
+    return [(r, sum(map(len, episodes))) for r, episodes in zip(results, played, strict=True)]
 
-    `experts` differ in their tasks alone.
-    """
-    first = experts[0]
-    shapes, train = spec(first.task), first.train
-    keys = jax.random.split(jax.random.key(work.seed), len(experts))
+
+def train_agents(
+    work: Work,
+    tasks: Sequence[str],
+    train: TrainConfig,
+    backend: Backend,
+    *,
+    help: Help | None = None,
+    prior: Prior | None = None,
+) -> list[Result]:
+    """SAC from fresh networks, with fresh goals in every episode: one agent per task, all in one program."""
+    shapes = spec(tasks[0])
+    keys = jax.random.split(jax.random.key(work.seed), len(tasks))
     state = sac.init(shapes.obs_dim, shapes.action_dim, train.sac, keys)
-    if first.demos:
-        prior = Prior(Replay.of([demonstrations(expert, work.seed) for expert in experts]))
     with contextlib.ExitStack() as stack:
         envs, eval_envs = (
-            stack.enter_context(contextlib.closing(_side_by_side(experts, n, horizon)))
+            stack.enter_context(contextlib.closing(_side_by_side(tasks, backend, n, horizon)))
             for n, horizon in (
                 (train.num_envs, train.horizon),
                 (min(train.eval_envs, train.eval_episodes), None),
@@ -128,15 +143,17 @@ def train_agents(
             prior=prior,
             report=work.report,
         )
-        return trainer.run(work.folder)
+        return trainer.measured_anew(trainer.run(work.folder))
 
 
-def _side_by_side(experts: Sequence[TrainTask], num_envs: int, horizon: int | None = None) -> VectorEnv:
-    """`num_envs` environments of each expert's task."""
-    threads = 1 if len(experts) == 1 else available_cores()
+def _side_by_side(
+    tasks: Sequence[str], backend: Backend, num_envs: int, horizon: int | None = None
+) -> VectorEnv:
+    """`num_envs` environments of each task."""
+    threads = 1 if len(tasks) == 1 else available_cores()
     members = [
-        make_envs(e.task, num_envs, backend=e.backend, goals="fresh", num_threads=threads, horizon=horizon)
-        for e in experts
+        make_envs(task, num_envs, backend=backend, goals="fresh", num_threads=threads, horizon=horizon)
+        for task in tasks
     ]
     return members[0] if len(members) == 1 else Concatenated(members)
 
@@ -156,15 +173,23 @@ def steps_to(folder: Path, success: float, times: int = 2) -> int | None:
     return None
 
 
-def training_summary(task: str, result: Result, *, origin: str = "scratch") -> dict[str, Any]:
-    """`origin`: what the agent learned from besides its own experience."""
+def training_summary(
+    task: str, result: Result, *, origin: str = "scratch", before: int = 0
+) -> dict[str, Any]:
+    """What a training found; its steps count those that were played before it.
+
+    Args:
+        origin: what the agent learned from besides its own experience.
+        before: environment steps of demonstrations or of the collective, which the metrics do not count.
+    """
     return {
         "task": task,
         "trained_from": origin,
-        "env_steps": result.env_steps,
+        "env_steps": result.env_steps + before,
+        BEFORE: before,
         "seconds": round(result.seconds, 1),
         "success": result.success,
-        "solved_at": result.solved_at,
+        "solved_at": None if result.solved_at is None else result.solved_at + before,
     }
 
 
@@ -195,13 +220,13 @@ def train_together_stage(config: TrainTogether, seed: int) -> Stage[TrainTogethe
 
 def train_together(work: Work[TrainTogether]) -> dict[str, Any]:
     config = work.config
-    results = train_agents(work, config.experts)
+    results = _train_experts(work, config.experts)
     summaries = {}
-    for expert, result in zip(config.experts, results, strict=True):
+    for expert, (result, before) in zip(config.experts, results, strict=True):
         folder = work.folder / expert.task
         folder.mkdir()
         result = replace(result, seconds=result.seconds / len(results))  # its share
-        summaries[expert.task] = save_expert(folder, expert, result)
+        summaries[expert.task] = save_expert(folder, expert, result, before)
     return summaries
 
 

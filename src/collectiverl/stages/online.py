@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from collectiverl.artifacts import paths
-from collectiverl.artifacts.paths import EPISODES, TRANSFORMER
-from collectiverl.artifacts.sealed import is_sealed, read_json
+from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts.paths import EPISODES, ONLINE, TRANSFORMER
 from collectiverl.artifacts.validation import fraction
 from collectiverl.collective.conditioning import ConditioningName
 from collectiverl.collective.online import OnlineDistillation
@@ -66,13 +65,19 @@ def joint_learner(
 ) -> str:
     """The folder of a finished online distillation of exactly these tasks, with a learner of this kind; "": none."""
     for folder in sorted(run.glob(paths.online_distill("*", seed))):
-        if not is_sealed(folder):
+        if not sealed.is_sealed(folder):
             continue
-        about = read_json(folder / ABOUT)
+        about = sealed.read_json(folder / ABOUT)
         kind = about["conditioning"], about["goals_hidden"]
         if set(about["tasks"]) == set(tasks) and kind == (conditioning, goals_hidden):
             return str(folder.relative_to(run))
     return ""
+
+
+def finished(run: Path, seed: int) -> list[tuple[str, ...]]:
+    """The tasks of each online distillation that this run has done."""
+    folders = sorted((run / ONLINE).glob(f"*/seed_{seed}"))
+    return [tuple(sealed.manifest(f)["config"]["tasks"]) for f in folders if sealed.is_sealed(f)]
 
 
 def online_distill_stage(config: OnlineDistill, seed: int) -> Stage[OnlineDistill]:

@@ -55,7 +55,12 @@ def record(work: Work[Record]) -> dict[str, Any]:
     played = recorded(work, work.config, ScriptedPolicy((work.config.task,)))
     write(work.folder / EPISODES, played)
     success = [bool(e.success.any()) for e in played]
-    return {"task": work.config.task, "episodes": len(played), "success": sum(success) / len(success)}
+    return {
+        "task": work.config.task,
+        "episodes": len(played),
+        "env_steps": sum(map(len, played)),
+        "success": sum(success) / len(success),
+    }
 
 
 def recorded(work: Work, config: Record, teacher: TeachingPolicy) -> list[Episode]:

@@ -44,7 +44,8 @@ def take_shipped(work: Work[TakeShipped]) -> dict[str, Any]:
     expert = load_expert(folder)
     for file in (ABOUT, WEIGHTS):
         shutil.copy(folder / file, work.folder / file)
-    count = 0
-    if config.record is not None:
-        count = write(work.folder / EPISODES, recorded(work, config.record, expert))
-    return summary(folder) | {"episodes": count, "shipped": name}
+    played = recorded(work, config.record, expert) if config.record else []
+    write(work.folder / EPISODES, played)
+    found = summary(folder)
+    counted = {"episodes": len(played), "env_steps": found["env_steps"] + sum(map(len, played))}
+    return found | counted | {"shipped": name}

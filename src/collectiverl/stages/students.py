@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from collectiverl.artifacts import paths
@@ -14,7 +14,7 @@ from collectiverl.sac.policy import save_agent
 from collectiverl.sac.settings import TrainConfig
 from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.experts import TrainTask, train_agents, training_summary
+from collectiverl.stages.experts import train_agents, training_summary
 from collectiverl.stages.flags import Flat, OrNone, Task
 from collectiverl.student.finetune import EmbeddedEnvs, FinetuningConfig, ReferencePolicy
 from collectiverl.student.prior_data import Played, PriorDataConfig, play
@@ -23,7 +23,6 @@ from collectiverl.student.strategy import Guidance
 from collectiverl.student.trained_encoder import with_agent, with_trained_encoder
 from collectiverl.types import ConfigError
 
-BEFORE = "played_before"  # environment steps that the collective played and the metrics do not count
 MAKES_COLLECTIVE = "distill-collective (or take-collective mt10)"
 
 
@@ -80,18 +79,11 @@ def train_student(work: Work[TrainStudent]) -> dict[str, Any]:
                 help, prior, before = None, None, prior.env_steps
     seconds = time.perf_counter() - began
     train = replace(config.train, steps=config.train.steps - before)
-    learner = TrainTask(task=config.task, backend=config.backend, train=train)
-    [result] = train_agents(work, [learner], help=help, prior=prior)
+    [result] = train_agents(work, [config.task], train, config.backend, help=help, prior=prior)
     save_agent(work.folder, result.agent, config.train.sac, task=config.task)
     origin = "collective" if config.strategy else "scratch"
-    solved_at = None if result.solved_at is None else result.solved_at + before
-    result = replace(
-        result,
-        env_steps=result.env_steps + before,
-        seconds=result.seconds + seconds,
-        solved_at=solved_at,
-    )
-    return training_summary(config.task, result, origin=origin) | lessons | {BEFORE: before}
+    result = replace(result, seconds=result.seconds + seconds)
+    return training_summary(config.task, result, origin=origin, before=before) | lessons
 
 
 def guidance_of(work: Work, task: str, strategy: StrategyConfig) -> Guidance:
@@ -157,14 +149,15 @@ def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
         trainer = Trainer(
             state, learning, envs, eval_envs, seed=work.seed, help=reference, report=work.report
         )
-        result = trainer.run(work.folder)[0]
-    save_collective(work.folder, with_agent(collective, result.agent), learning.sac, encoder)
+        [result] = trainer.measured_anew(trainer.run(work.folder))
+    save_collective(work.folder, with_agent(collective, result.agent), networks, encoder)
     return training_summary(config.task, result, origin="collective")
 
 
-def _learning_settings(train: TrainConfig, networks: sac.SACConfig, tuning: FinetuningConfig) -> TrainConfig:
+def _learning_settings(
+    train: TrainConfig, networks: sac.AgentConfig, tuning: FinetuningConfig
+) -> TrainConfig:
     """The learning rates of `tuning`, the networks of the collective; its normaliser is not updated."""
-    kept = ("width", "depth", "layer_norm", "log_std_min", "log_std_max", "gamma", "reward_scale")
-    changes = {name: getattr(networks, name) for name in kept}
-    tuned = replace(train.sac, normalize_obs=False, learning_rate=tuning.learning_rate, **changes)
+    changes = {"normalize_obs": False, "learning_rate": tuning.learning_rate, **asdict(networks)}
+    tuned = replace(train.sac, **changes)
     return replace(train, warmup=1, sac=tuned)

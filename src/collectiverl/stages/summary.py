@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts import paths, provenance
 from collectiverl.stages.base import Stage, Work, seconds, summary
 from collectiverl.stages.evaluation import KINDS
-from collectiverl.stages.experts import steps_to
+from collectiverl.stages.experts import BEFORE, steps_to
 from collectiverl.stages.students import TrainStudent
 
 COLLECTIVE_FROM = (  # the stages whose time counts as the collective's
@@ -31,8 +31,6 @@ class SummarizeRun:
     """All policies of a run; every string but a task or a label is a folder of the run."""
 
     tasks: tuple[str, ...]
-    experts: tuple[str, ...]  # that were trained or taken for this run
-    online: str
     probe: str  # "": the collective has no encoder to be judged
     evaluations: tuple[str, ...]
     students: Mapping[str, str]  # label -> folder
@@ -57,20 +55,13 @@ def summary_of_experts(
 
 
 def summary_of_run(
-    until: str,
-    tasks: tuple[str, ...],
-    experts: tuple[str, ...],
-    every: Sequence[Stage],
-    seed: int,
+    until: str, tasks: tuple[str, ...], every: Sequence[Stage], seed: int
 ) -> Stage[SummarizeRun]:
-    """`every`: the stages of the run, one online distillation and at most one probe among them."""
-    [online] = (s.out for s in every if s.kind == "online-distill")
+    """`every`: the stages of the run, at most one probe among them."""
     probe = next((s.out for s in every if s.kind == "probe"), "")
     students = (s for s in every if isinstance(s.config, TrainStudent))
     config = SummarizeRun(
         tasks=tasks,
-        experts=experts,
-        online=online,
         probe=probe,
         evaluations=tuple(s.out for s in every if s.kind == "evaluate"),
         students={f"{s.subject} ({s.config.kind})": s.out for s in students},
@@ -93,8 +84,8 @@ def summarize_experts(work: Work[SummarizeExperts]) -> dict[str, Any]:
     config = work.config
     trained = [summary(work.run / folder) for folder in config.experts]
     reached = {
-        task: steps_to(work.run / folder, 0.9)
-        for task, folder in zip(config.tasks, config.experts, strict=True)
+        task: None if (steps := steps_to(work.run / folder, 0.9)) is None else steps + own.get(BEFORE, 0)
+        for task, folder, own in zip(config.tasks, config.experts, trained, strict=True)
     }
     return {
         "tasks": list(config.tasks),
@@ -103,7 +94,7 @@ def summarize_experts(work: Work[SummarizeExperts]) -> dict[str, Any]:
         "env_steps": sum(expert["env_steps"] for expert in trained),
         "core_seconds": round(sum(expert["seconds"] for expert in trained), 1),
         "steps_to_0.9": reached,
-        "versions": sealed.versions(),
+        "versions": provenance.versions(),
     }
 
 
@@ -123,15 +114,14 @@ def summarize_run(work: Work[SummarizeRun]) -> dict[str, Any]:
             label: summary(work.run / folder)["solved_at"] for label, folder in config.students.items()
         },
         "stage_seconds": {folder: seconds(work.run / folder) for folder in config.stages},
-        "versions": sealed.versions(),
+        "versions": provenance.versions(),
     }
 
 
 def _cost_of_collective(run: Path, config: SummarizeRun) -> dict[str, float]:
-    """Environment steps of its experts and its own data; seconds as if its stages ran one after the other."""
-    collected = [summary(run / folder)["env_steps"] for folder in (*config.experts, config.online)]
+    """Environment steps of its experts, of what was recorded, and its own; seconds as if stages ran in turn."""
     return {
-        "env_steps": sum(collected),
+        "env_steps": sum(summary(run / folder).get("env_steps", 0) for folder in config.made_from),
         "seconds": round(sum(seconds(run / folder) for folder in config.made_from), 1),
     }
 

@@ -24,9 +24,8 @@ from collectiverl.stages.base import Stage, summary
 from collectiverl.stages.cloning import CloneStudent, clone_student_stage
 from collectiverl.stages.collective import take_collective_stage
 from collectiverl.stages.evaluation import Evaluate, evaluate_stage
-from collectiverl.stages.experts import steps_to
+from collectiverl.stages.experts import BEFORE, steps_to
 from collectiverl.stages.students import (
-    BEFORE,
     FinetuneStudent,
     TrainStudent,
     finetune_student_stage,
@@ -92,7 +91,6 @@ class ComparisonConfig:
             eval_envs=self.eval_episodes,
             stop_success=self.success,
             stop_evaluations=TIMES,
-            sampling=replace(base.sampling, episodes=0),
         )
 
 
@@ -230,7 +228,7 @@ def _row(run: Path, mine: Sequence[Cell], comparison: ComparisonConfig) -> dict[
         {"steps": [int(line["step"]) + b for line in log], "success": [line["eval/success"] for line in log]}
         for log, b in zip(map(read_metrics, folders), before, strict=True)
     ]
-    row["success"] = [curve["success"][-1] for curve in row["curves"]]  # of the last evaluation, not the best
+    row["success"] = [s["success"] for s in summaries]  # on goals that no evaluation in training had
     return row
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints, provenance, sealed
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages.base import Stage
 
@@ -33,7 +33,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], settings: Any, **
         "rows": list(rows),
         **more,
         "settings": sealed.to_jsonable(settings),
-        "versions": sealed.versions(),
+        "versions": provenance.versions(),
     }
     sealed.make_writable(path.parent)
     checkpoints.write_json(path, table)

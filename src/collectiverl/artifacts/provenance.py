@@ -1,0 +1,83 @@
+"""Where a result comes from: the versions of the packages, the commit of this one, and how it was computed."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("collectiverl", "metaworld", "mujoco", "envpool", "jax", "jaxlib", "equinox", "optax", "numpy")
+THREADS = re.compile(r"intra_op_parallelism_threads=(\d+)")
+DEFAULT = "default"  # precision of matrix products as JAX has it on the device
+_OWN = jax.config.jax_default_matmul_precision or DEFAULT  # type: ignore[attr-defined]  # of this process
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that results depend on, of those that are installed."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout in which this package lies; None if it lies in none.
+
+    `-dirty` behind it: the package has changes that are in no commit.
+    """
+    package = Path(__file__).parents[1]
+    try:
+        _git(
+            package, "ls-files", "--error-unmatch", "__init__.py"
+        )  # fails in the environment of another project
+        changed = _git(package, "status", "--porcelain", "--", ".")
+        return _git(package, "rev-parse", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *args: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *args], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+# -- how it is computed ------------------------------------------------------------------------------------
+
+
+def threads() -> int:
+    """Threads of this process's linear algebra, as XLA's flags say; without them, as many as there are cores."""
+    said = THREADS.findall(os.environ.get("XLA_FLAGS", ""))
+    return int(said[-1]) if said else len(os.sched_getaffinity(0))
+
+
+def runtime(begun: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What roundings depend on, resolved when a stage starts; a stage that was begun before keeps its precision.
+
+    The threads of a process cannot be changed: who starts it sees to it that they are those of the stage.
+    """
+    precision = (begun or {}).get("precision") or _OWN
+    jax.config.update("jax_default_matmul_precision", None if precision == DEFAULT else precision)
+    return {
+        "threads": threads(),
+        "precision": precision,
+        "device": jax.default_backend(),
+        "processor": _processor(),
+    }
+
+
+@cache
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,74 @@
+"""A policy that is told no rewards reads none: they are unknown to it, not zero."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from collectiverl.collective.policy import CollectivePolicy
+from collectiverl.representation.scales import Scales
+from collectiverl.student.trained_encoder import pack, trained_encoder, unpack
+from collectiverl.types import Window
+from toy_buffers import any_collective
+
+READERS = ("own", "tuned", "cls", "last_state", "cluster")
+STEPS = 4
+
+
+def shifted(collective):
+    """The same collective, to which a reward of 0 would be another number of standard deviations."""
+
+    def shift(node):
+        if not isinstance(node, Scales):
+            return node
+        reward = jax.tree.map(lambda leaf: leaf + 3.0, node.reward)
+        values = (
+            node.state,
+            node.change,
+            reward,
+            node.reward_change,
+            node.typical_change,
+            node.reward_range + 1,
+        )
+        return Scales(*values, node.points)
+
+    return jax.tree.map(shift, collective, is_leaf=lambda node: isinstance(node, Scales))
+
+
+def actions(collective, reward):
+    """What the policy does at some steps; `reward` is what it is told, None: nothing."""
+    policy, rng = CollectivePolicy(collective, ("toy-reach",) * 2), np.random.default_rng(0)
+    found = []
+    for _ in range(STEPS):
+        found.append(policy.eval_action(rng.uniform(-1, 1, (2, 6)).astype(np.float32)))
+        if reward is not None:
+            policy.observe(np.full(2, reward, np.float32))
+    return np.stack(found)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_policy_that_is_told_no_rewards_does_not_take_them_for_zero(name):
+    collective = any_collective(name)
+    untold = actions(collective, None)
+    assert np.isfinite(untold).all()
+    np.testing.assert_array_equal(untold, actions(collective, np.nan))
+    np.testing.assert_array_equal(untold, actions(shifted(collective), None))
+    if name != "cluster":  # whose embeddings may lie in the same cluster
+        assert not np.array_equal(untold, actions(collective, 0.0))
+
+
+@pytest.mark.parametrize("name", ["own", "cls"])
+def test_an_encoder_that_is_tuned_takes_absent_rewards_for_unknown(name):
+    """Its windows are stored flat, and embedded anew in every update."""
+    reader, again = trained_encoder(any_collective(name)), trained_encoder(shifted(any_collective(name)))
+    rng = np.random.default_rng(0)
+    columns = [rng.normal(size=(2, reader.steps, *more)).astype(np.float32) for more in ((4,), (2,))]
+    absent = jnp.full((2, reader.steps), jnp.nan)
+    window = Window(*map(jnp.asarray, columns), absent, jnp.ones((2, reader.steps), bool))
+    flat = pack(window)
+    assert np.isnan(unpack(flat, reader.steps, 2).reward).all()
+    found = np.asarray(reader(flat))
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, again(flat))
+    grads = jax.grad(lambda obs: reader(jnp.where(jnp.isnan(flat), flat, obs)).sum())(jnp.nan_to_num(flat))
+    assert np.isfinite(grads).all()
