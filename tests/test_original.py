@@ -58,6 +58,7 @@ def followed(tmp_path_factory) -> Path:
     return root / "demo"
 
 
+@pytest.mark.slow
 def test_the_sequence_as_written_runs_to_its_end(followed):
     """One task a command; the transformer after the online distillations, which do not need it."""
     assert all(load_policy(followed / path, task=TASKS[0]) for path in ("", "student/toy-reach/seed_1"))
@@ -66,6 +67,7 @@ def test_the_sequence_as_written_runs_to_its_end(followed):
         assert [row["task"] for row in found] == list(tasks)
 
 
+@pytest.mark.slow
 def test_tasks_that_were_distilled_one_at_a_time_make_a_collective_from_random_weights(followed):
     """It makes the updates that a learner of all tasks would have made before it: 50 + 50, beside its own 100."""
     config = manifest(followed / "model_col")["config"]
@@ -77,6 +79,7 @@ def test_tasks_that_were_distilled_one_at_a_time_make_a_collective_from_random_w
         assert learner["collective"]["conditioning"] == "own"
 
 
+@pytest.mark.slow
 def test_a_collective_begins_from_the_learner_of_its_tasks_if_there_is_one_of_its_kind(followed):
     """Here each task has a learner of its own, so one task's collective begins from it; not if it reads `cls`."""
     args = ["--tasks", "toy-mirror", "--root", str(followed.parent), "--run", "demo"]
@@ -85,12 +88,14 @@ def test_a_collective_begins_from_the_learner_of_its_tasks_if_there_is_one_of_it
         assert config.learner == learner
 
 
+@pytest.mark.slow
 def test_an_expert_of_its_own_command_is_the_one_that_a_run_trains(followed):
     """So a run goes on from it."""
     config = configs.load(followed.parent / "small.yaml", PRESETS["smoke"]()).resolved()
     assert not unfinished(followed, experts(config))
 
 
+@pytest.mark.slow
 def test_the_ledger_takes_what_was_evaluated(followed):
     found = one_at_a_time(followed, seed=0)
     kinds = [(row["policy"], row["task"]) for row in found["policies"]]
@@ -101,6 +106,7 @@ def test_the_ledger_takes_what_was_evaluated(followed):
     assert "model_col" in found["stage_seconds"]
 
 
+@pytest.mark.slow
 def test_what_was_sampled_while_an_expert_learned_is_labelled_by_the_expert_that_is_kept(followed):
     folder = followed / "model" / "toy-mirror" / "seed_0"
     expert, [*sampled] = load_expert(folder), EpisodeTable.open(folder / "episodes")
@@ -111,6 +117,7 @@ def test_what_was_sampled_while_an_expert_learned_is_labelled_by_the_expert_that
         np.testing.assert_allclose(episode.labels.q, label.q, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_without_names_the_tasks_are_those_whose_buffers_are_there(followed):
     options = ["--root", str(followed.parent), "--run", "demo"]
     for verb in ("train-transformer", "distill-collective", "probe"):

@@ -204,14 +204,9 @@ def with_transformer(finished, tmp_path_factory) -> Path:
     return root / "smoke"
 
 
-@pytest.mark.parametrize("conditioning", ["tuned", "cls", "last_state", "cluster"])
+@pytest.mark.parametrize("conditioning", ["tuned", "cluster"])  # of the others, test_conditioning.py has the laws
 def test_what_a_transformer_learned_conditions_a_policy(with_transformer, tmp_path, conditioning):
     assert plays(distilled(with_transformer, tmp_path, conditioning))
-
-
-@pytest.mark.parametrize("conditioning", ["task_id", "zeros"])
-def test_a_policy_needs_no_trajectory(finished, tmp_path, conditioning):
-    assert plays(distilled(finished, tmp_path, conditioning))
 
 
 def test_a_conditioning_without_its_transformer_says_how_to_get_it(finished, tmp_path, capsys):
@@ -297,6 +292,7 @@ def test_a_collective_is_given_away_with_the_figures_of_its_seeds(finished, tmp_
 
 
 def test_ablations_are_rows_of_a_table_and_are_made_once(finished, tmp_path, capsys):
+    """Here of policies that need no trajectory."""
     root = tmp_path / "runs"
     shutil.copytree(finished, root / "smoke")
     flags = ["ablate", "--run", "smoke", "--root", str(root), "--only", "conditioning"]
