@@ -22,16 +22,20 @@ SEEN = {"visible": "mt10", "hidden": "mt10-hidden"}  # goals, and the runs' name
 EXPERTS = ROOT / "src/collectiverl/pretrained/mt10/experts.json"
 
 
-def collective(name: str) -> str:
-    """Success of a collective task by task, beside that of its teachers; over all seeds that are in the ledger."""
+def collective(name: str, teacher: str = "expert") -> str:
+    """Success of a collective task by task, beside that of its teachers; over all seeds that are in the ledger.
+
+    Args:
+        teacher: expert, those that come with the package; or scripted, which each run has evaluated beside.
+    """
     runs = ledger.read(f"collective/{name}_seed_")
     if not runs:
         return EMPTY
-    teachers = _teachers()
-    rows = [["task", "expert", "any step", "95 % interval", "each seed", "last step", "expert, last step"]]
-    tasks = [row["task"] for row in runs[0]["policies"]]
+    teachers = _teachers() if teacher == "expert" else _rows(runs[0], teacher)
+    rows = [["task", teacher, "any step", "95 % interval", "each seed", "last step", f"{teacher}, last step"]]
+    tasks = list(_rows(runs[0], "collective"))
     for task in tasks:
-        mine = [next(row for row in run["policies"] if row["task"] == task) for run in runs]
+        mine = [_rows(run, "collective")[task] for run in runs]
         low, high = seeds_interval(
             [round(row["success_any"] * row["episodes"]) for row in mine], [row["episodes"] for row in mine]
         )
@@ -59,6 +63,11 @@ def collective(name: str) -> str:
         ]
     )
     return markdown(rows)
+
+
+def _rows(run: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    """The figures of this kind of policy, by task."""
+    return {row["task"]: row for row in run["policies"] if row["policy"] == kind}
 
 
 def _teachers() -> dict[str, dict[str, Any]]:
@@ -165,6 +174,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "quickstart": quickstart,
     "mt10": lambda: collective("mt10"),
     "mt10-hidden": lambda: collective("mt10-hidden"),
+    "mt50": lambda: collective("mt50", "scripted"),
     "ml10": lambda: meta("ml10"),
     "ml45": lambda: meta("ml45"),
 }
