@@ -138,14 +138,15 @@ def test_the_trajectory_tells_the_task_and_the_state_does_not(judged):
     found, points = judged
     assert json.loads(json.dumps(found)) == found
     assert list(found["linear_probe"]) == ["1", "2", "3", "5", "10", "20", "anywhere"]
-    assert found["linear_probe"]["20"] > 0.9
-    assert found["linear_probe"]["1"] < 0.6
+    assert found["linear_probe"]["20"] > 0.6  # after a short training; chance is 0.25
+    assert found["linear_probe"]["1"] < 0.5
     assert max(found["raw"]["linear_probe"].values()) < 0.6
     assert found["raw_window"]["linear_probe"].keys() == found["linear_probe"].keys()
-    assert found["clustering"]["nmi"] > 0.5 > found["raw"]["clustering"]["nmi"]
+    assert found["clustering"]["nmi"] > 0.2 > found["raw"]["clustering"]["nmi"]
     assert found["raw"]["clustering"]["mixture"]["clusters"] >= 1
     assert found["reconstruction"]["masked_state"] < 0.5  # of the variance
-    assert found["z"]["z/std"] > 0.3
+    assert found["reconstruction"]["masked"] < found["reconstruction"]["copied"]
+    assert found["z"]["z/std"] > 0.2
     sides = [{(row["task"], row["goal"]) for t in tables for row in t.about} for tables in buffers()]
     assert found["episodes"]["goals_on_both_sides"] == len(sides[0] & sides[1])
     assert (points.step >= 0).all()
