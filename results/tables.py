@@ -42,27 +42,32 @@ def collective(name: str, teacher: str = "expert") -> str:
         rows.append(
             [
                 f"`{task.removesuffix('-v3')}`",
-                f"{teachers[task]['success_any']:.2f}",
+                _figure(teachers, [task], "success_any", 2),
                 f"{_mean(row['success_any'] for row in mine):.2f}",
                 f"{low:.2f} to {high:.2f}",
                 ", ".join(f"{row['success_any']:.2f}" for row in mine),
                 f"{_mean(row['success_last'] for row in mine):.2f}",
-                f"{teachers[task]['success_last']:.2f}",
+                _figure(teachers, [task], "success_last", 2),
             ]
         )
     means = [run["mean"]["collective"] for run in runs]
     rows.append(
         [
             "mean",
-            f"{_mean(teachers[t]['success_any'] for t in tasks):.3f}",
+            _figure(teachers, tasks, "success_any", 3),
             f"**{_mean(mean['success_any'] for mean in means):.3f}**",
             "",
             ", ".join(f"{mean['success_any']:.3f}" for mean in means),
             f"{_mean(mean['success_last'] for mean in means):.3f}",
-            f"{_mean(teachers[t]['success_last'] for t in tasks):.3f}",
+            _figure(teachers, tasks, "success_last", 3),
         ]
     )
     return markdown(rows)
+
+
+def _figure(rows: dict[str, dict[str, Any]], tasks: Sequence[str], key: str, digits: int) -> str:
+    """The mean over these tasks, or a hole if one of them is missing."""
+    return f"{_mean(rows[t][key] for t in tasks):.{digits}f}" if set(tasks) <= set(rows) else HOLE
 
 
 def _rows(run: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:

@@ -144,6 +144,8 @@ def distilled(run: Path, *tasks: str) -> None:
     out = run / "online_distill" / "+".join(tasks) / "seed_0"
     with sealed.stage(out, name="online-distill", config={"tasks": tasks}, inputs={}) as folder:
         (folder / "summary.json").write_text(json.dumps({}))
+        about = {"tasks": tasks, "conditioning": "own", "goals_hidden": False}
+        (folder / "collective.json").write_text(json.dumps(about))
 
 
 def source(run: Path, *flags: str) -> str:

@@ -204,7 +204,9 @@ def with_transformer(finished, tmp_path_factory) -> Path:
     return root / "smoke"
 
 
-@pytest.mark.parametrize("conditioning", ["tuned", "cluster"])  # of the others, test_conditioning.py has the laws
+@pytest.mark.parametrize(
+    "conditioning", ["tuned", "cluster"]
+)  # of the others, test_conditioning.py has the laws
 def test_what_a_transformer_learned_conditions_a_policy(with_transformer, tmp_path, conditioning):
     assert plays(distilled(with_transformer, tmp_path, conditioning))
 

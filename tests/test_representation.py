@@ -182,7 +182,7 @@ def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(tmp_path, monke
     log = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [100, 200, 300, 400, 500, 600]
     assert log[-1]["validation/loss"] < 0.9 * log[0]["validation/loss"]
-    assert log[-1]["validation/info_nce"] < 0.95 * log[0]["validation/info_nce"]
+    assert log[-1]["validation/info_nce"] < 0.99 * log[0]["validation/info_nce"]
 
 
 def test_the_optional_objectives_reach_the_encoder():

@@ -44,10 +44,13 @@ def use_threads(count: int) -> None:
     Processes are not pinned: the scheduler keeps one thread each on its core, and XLA's compiler may borrow
     a core that has nothing to do.
     """
-    flags = f"--xla_cpu_multi_thread_eigen={str(count > 1).lower()} intra_op_parallelism_threads={count}"
-    given = os.environ.get("XLA_FLAGS", "")
-    if flags not in given:  # said twice, they would be another key of the compilation cache
-        os.environ["XLA_FLAGS"] = f"{given} {flags}".strip()
+    flags = [
+        f"--xla_cpu_multi_thread_eigen={str(count > 1).lower()}",
+        f"intra_op_parallelism_threads={count}",
+    ]
+    names = tuple(flag.partition("=")[0] for flag in flags)
+    given = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith(names)]
+    os.environ["XLA_FLAGS"] = " ".join([*given, *flags])  # once: they are part of the compilation cache's key
     os.environ["OMP_NUM_THREADS"] = str(count)
     _return_memory()
     use_compilation_cache()
