@@ -177,8 +177,8 @@ def begun(task):
 def goal_of(env, shown, seen, tries=20, iterations=3, width=1e-4):
     """The goal of Meta-World whose first observation is nearest to `shown` in the entries `seen`.
 
-    Some entries may stay apart, so squares are added up: `window-close` first shows its handle where Meta-World moves it
-    from only a step later.
+    Some entries may stay apart, so squares are added up: `window-close` first shows its handle where Meta-World has it
+    only a step later.
     """
     space, rng, found = env._random_reset_space, np.random.default_rng(0), []
     for _ in range(tries):

@@ -204,9 +204,8 @@ def with_transformer(finished, tmp_path_factory) -> Path:
     return root / "smoke"
 
 
-@pytest.mark.parametrize(
-    "conditioning", ["tuned", "cluster"]
-)  # of the others, test_conditioning.py has the laws
+# of the other conditionings, test_conditioning.py has the laws
+@pytest.mark.parametrize("conditioning", ["tuned", "cluster"])
 def test_what_a_transformer_learned_conditions_a_policy(with_transformer, tmp_path, conditioning):
     assert plays(distilled(with_transformer, tmp_path, conditioning))
 
