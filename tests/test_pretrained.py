@@ -39,16 +39,17 @@ def test_every_expert_is_whole_and_says_what_it_was_trained_from(task):
     assert np.isfinite(labels.q).all()
 
 
-def test_the_collective_is_whole_and_loaded_by_the_collections_name():
-    policy = load_policy("mt10", task="push")
+@pytest.mark.parametrize("name", ["mt10", "mt50"])
+def test_a_collective_is_whole_and_loaded_by_the_collections_name(name):
+    policy = load_policy(name, task="push")
     assert isinstance(policy, CollectivePolicy)
-    assert policy.collective.tasks == TASKS
+    assert policy.collective.tasks == resolve([name.upper()])
     assert policy.collective.conditioning.learns  # its encoder was trained with the actor
     assert not policy.collective.goals_hidden
     assert policy.collective.spec.state_index == spec("push-v3").state_index
     obs = np.random.default_rng(0).normal(size=(3, 39)).astype(np.float32)
     assert policy.eval_action(obs).shape == (3, 4)
-    card, figures = (MT10 / "collective" / name for name in ("README.md", "figures.json"))
+    card, figures = (SHIPPED / name / "collective" / file for file in ("README.md", "figures.json"))
     for one in json.loads(figures.read_text()):
         assert f"{one['mean']['collective']['success_any']:.3f}" in card.read_text()
 
@@ -122,5 +123,5 @@ def test_they_are_in_the_wheel(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     for task in TASKS:
         assert f"collectiverl/pretrained/mt10/{task}/agent.safetensors" in names
-    for collection in ("mt10", "mt10-hidden"):
+    for collection in ("mt10", "mt10-hidden", "mt50"):
         assert f"collectiverl/pretrained/{collection}/collective/collective.safetensors" in names

@@ -25,7 +25,7 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     Args:
         path_or_name: `runs/demo` (its collective), `runs/demo/model/reach-v3/seed_0` (any sealed model),
             `scripted:push`, `random:push`, or one that comes with the package: `mt10/push`, an expert;
-            `mt10` or `mt10-hidden`, a collective that sees the goals, or one that does not.
+            `mt10`, `mt50` or `mt10-hidden`, collectives that see the goals, and one that does not.
         task: which task will be played: the shapes are checked against it. Told to the policy only if that is
             a collective conditioned on the task id.
 
