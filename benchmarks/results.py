@@ -15,6 +15,7 @@ import rich.table
 import tyro
 
 from benchmarks.measure import ChildFailed, console
+from collectiverl.artifacts import provenance
 from collectiverl.artifacts.checkpoints import write_json
 from collectiverl.artifacts.sealed import to_jsonable
 from collectiverl.cli.main import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USER
@@ -134,17 +135,12 @@ def facts() -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "commit": _commit(),
-        "cpu": _cpu(),
+        "cpu": provenance.processor(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),  # processes at work in the last minute, before the start
         "python": sys.version.split()[0],
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
     }
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def _commit() -> str | None:

@@ -9,7 +9,6 @@ in examples/original.sh.
 """
 
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 import tyro
 from benchmarks.results import facts
 
-from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts import paths, provenance, sealed
 from collectiverl.stages.base import seconds
 from collectiverl.stages.base import summary as stage_summary
 from collectiverl.stages.evaluation import KINDS
@@ -47,12 +46,12 @@ def entry(config: Entry) -> dict[str, Any]:
             a commit.
     """
     found = _evaluated(config.run) if config.run.is_file() else _summarized(config.run, config.until)
-    if changed := _git(config.code, "status", "--porcelain", "--untracked-files=no"):
+    if changed := provenance.git(config.code, "status", "--porcelain", "--untracked-files=no"):
         raise UserError(f"{config.code} has changes that are in no commit: {changed.splitlines()[0]}")
     return {
         "command": config.command,
-        "commit": _git(config.code, "rev-parse", "HEAD"),
-        "sources": _git(config.code, "rev-parse", "HEAD:src"),
+        "commit": provenance.git(config.code, "rev-parse", "HEAD"),
+        "sources": provenance.git(config.code, "rev-parse", "HEAD:src"),
         "machine": {
             name: value for name, value in facts().items() if name in ("cpu", "cores", "load", "python")
         },
@@ -104,11 +103,6 @@ def one_at_a_time(run: Path, seed: int) -> dict[str, Any]:
         "mean": {kind: mean(rows, kind) for kind in KINDS if any(row["policy"] == kind for row in rows)},
         "stage_seconds": {str(stage.relative_to(run)): seconds(stage) for stage in stages},
     }
-
-
-def _git(folder: Path, *args: str) -> str:
-    done = subprocess.run(["git", "-C", folder, *args], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 def read(name: str) -> list[dict[str, Any]]:

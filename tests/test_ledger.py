@@ -57,7 +57,7 @@ def test_a_table_of_meta_learning_leaves_holes_where_no_run_is(monkeypatch):
 
 
 def test_an_evaluation_becomes_an_entry_if_it_says_what_was_evaluated(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger, "_git", lambda folder, *args: "" if "status" in args else "0" * 40)
+    monkeypatch.setattr(ledger.provenance, "git", lambda folder, *args: "" if "status" in args else "0" * 40)
     file = tmp_path / "found.json"
     found = {"policies": [], "seed": 3, "made": "today", "versions": {}, "benchmark": "ML10"}
     file.write_text(json.dumps(found))

@@ -69,7 +69,7 @@ def test_a_manifest_says_what_made_it(tmp_path):
         "threads": 1,  # of the tests
         "precision": "default",
         "device": "cpu",
-        "processor": provenance._processor(),
+        "processor": provenance.processor(),
     }
 
 

@@ -36,16 +36,17 @@ def commit() -> str | None:
     """
     package = Path(__file__).parents[1]
     try:
-        _git(
+        git(
             package, "ls-files", "--error-unmatch", "__init__.py"
         )  # fails in the environment of another project
-        changed = _git(package, "status", "--porcelain", "--", ".")
-        return _git(package, "rev-parse", "HEAD") + ("-dirty" if changed else "")
+        changed = git(package, "status", "--porcelain", "--", ".")
+        return git(package, "rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
-def _git(folder: Path, *args: str) -> str:
+def git(folder: Path, *args: str) -> str:
+    """What git prints about a checkout."""
     done = subprocess.run(["git", "-C", str(folder), *args], check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
@@ -70,12 +71,13 @@ def runtime(begun: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "threads": threads(),
         "precision": precision,
         "device": jax.default_backend(),
-        "processor": _processor(),
+        "processor": processor(),
     }
 
 
 @cache
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

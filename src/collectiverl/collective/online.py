@@ -32,6 +32,7 @@ from collectiverl.envs.core import VectorEnv
 from collectiverl.representation.encoder import Encoder
 from collectiverl.types import EnvSpec, Episode, TeachingPolicy
 
+HELD_OUT = 0.2  # share of each round's episodes
 LEARNER = 3  # stream of random numbers; those of the episodes are in `rounds`
 Sides = tuple[list[EpisodeTable], list[EpisodeTable]]  # for training and for validation, one table per task
 
@@ -68,7 +69,7 @@ class OnlineDistillation:
         spec: EnvSpec,
         *,
         seed: int,
-        held_out: float = 0.2,
+        held_out: float = HELD_OUT,
         transformer: Encoder | None = None,
         goals_hidden: bool = False,
         rehearsal: Rehearsal | None = None,

@@ -13,16 +13,15 @@ import numpy as np
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.checkpoints import part
 from collectiverl.artifacts.paths import DISTILLATION, TRANSFORMER
-from collectiverl.collective.online import OnlineDistillation
 from collectiverl.collective.playing import play_judged, success_by_task
 from collectiverl.collective.policy import Collective, CollectivePolicy, Shuffled
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.segments import played
 from collectiverl.collective.train import CollectiveConfig, distil
 from collectiverl.data.episodes import EpisodeTable
-from collectiverl.envs.make import Backend, make_envs, spec
+from collectiverl.envs.make import Backend, make_envs
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.online import TeacherKind, teachers, transformer_of
+from collectiverl.stages.online import TeacherKind, distillation_of
 from collectiverl.types import Episode, Policy
 
 
@@ -62,18 +61,7 @@ def ablation_stage(config: Ablation, seed: int) -> Stage[Ablation]:
 def ablate(work: Work[Ablation]) -> dict[str, Any]:
     """Collects, distils the actor, and evaluates it; the critic is not used."""
     config = work.config
-    transformer, _ = transformer_of(work.run, config.collective)
-    online = OnlineDistillation(
-        partial(make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon),
-        teachers(work.run, config.tasks, config.teacher, work.seed),
-        config.online,
-        config.collective,
-        spec(config.tasks[0]),
-        seed=config.seed,
-        transformer=transformer,
-        goals_hidden=config.goals_hidden,
-        report=work.report,
-    )
+    online = distillation_of(work, seed=config.seed)
     online.run(work.folder)
     training, held_out = map(EpisodeTable.join, online.sides())
     collective, error = distil(

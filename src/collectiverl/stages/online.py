@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from collectiverl.artifacts import paths, sealed
-from collectiverl.artifacts.paths import EPISODES, ONLINE, TRANSFORMER
+from collectiverl.artifacts.paths import EPISODES, TRANSFORMER
 from collectiverl.artifacts.validation import fraction
 from collectiverl.collective.conditioning import ConditioningName
-from collectiverl.collective.online import OnlineDistillation
+from collectiverl.collective.online import HELD_OUT, OnlineDistillation
 from collectiverl.collective.policy import ABOUT, save_collective
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
@@ -64,9 +64,7 @@ def joint_learner(
     run: Path, tasks: Sequence[str], seed: int, conditioning: ConditioningName, goals_hidden: bool
 ) -> str:
     """The folder of a finished online distillation of exactly these tasks, with a learner of this kind; "": none."""
-    for folder in sorted(run.glob(paths.online_distill("*", seed))):
-        if not sealed.is_sealed(folder):
-            continue
+    for folder in _done(run, seed):
         about = sealed.read_json(folder / ABOUT)
         kind = about["conditioning"], about["goals_hidden"]
         if set(about["tasks"]) == set(tasks) and kind == (conditioning, goals_hidden):
@@ -76,8 +74,14 @@ def joint_learner(
 
 def finished(run: Path, seed: int) -> list[tuple[str, ...]]:
     """The tasks of each online distillation that this run has done."""
-    folders = sorted((run / ONLINE).glob(f"*/seed_{seed}"))
-    return [tuple(sealed.manifest(f)["config"]["tasks"]) for f in folders if sealed.is_sealed(f)]
+    return [tuple(sealed.manifest(folder)["config"]["tasks"]) for folder in _done(run, seed)]
+
+
+def _done(run: Path, seed: int) -> list[Path]:
+    """The folders of all online distillations that this run has done."""
+    return [
+        folder for folder in sorted(run.glob(paths.online_distill("*", seed))) if sealed.is_sealed(folder)
+    ]
 
 
 def online_distill_stage(config: OnlineDistill, seed: int) -> Stage[OnlineDistill]:
@@ -100,22 +104,11 @@ def online_distill_stage(config: OnlineDistill, seed: int) -> Stage[OnlineDistil
 
 def online_distill(work: Work[OnlineDistill]) -> dict[str, Any]:
     config = work.config
-    transformer, encoder = transformer_of(work.run, config.collective)
-    distillation = OnlineDistillation(
-        partial(make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon),
-        teachers(work.run, config.tasks, config.teacher, work.seed),
-        config.online,
-        config.collective,
-        spec(config.tasks[0]),
-        seed=work.seed,
-        held_out=config.fraction,
-        transformer=transformer,
-        goals_hidden=config.goals_hidden,
-        report=work.report,
-    )
+    distillation = distillation_of(work, seed=work.seed, held_out=config.fraction)
     collected = distillation.run(work.folder)
     for task in config.tasks:
         write(work.folder / task / EPISODES, (e for e in collected if e.task == task))
+    _, encoder = transformer_of(work.run, config.collective)
     save_collective(work.folder, distillation.collective, config.collective.sac, encoder)
     return {
         "tasks": list(config.tasks),
@@ -123,6 +116,41 @@ def online_distill(work: Work[OnlineDistill]) -> dict[str, Any]:
         "env_steps": sum(len(e) for e in collected),
         "last_round": distillation.success,
     }
+
+
+class Distills(Protocol):
+    """The settings of a stage that does an online distillation."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
+    @property
+    def teacher(self) -> TeacherKind: ...
+    @property
+    def backend(self) -> Backend: ...
+    @property
+    def goals_hidden(self) -> bool: ...
+    @property
+    def online(self) -> OnlineConfig: ...
+    @property
+    def collective(self) -> CollectiveConfig: ...
+
+
+def distillation_of(work: Work[Any], *, seed: int, held_out: float = HELD_OUT) -> OnlineDistillation:
+    """The online distillation of a stage with such settings; its teachers are those of the stage's seed."""
+    config: Distills = work.config
+    transformer, _ = transformer_of(work.run, config.collective)
+    return OnlineDistillation(
+        partial(make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon),
+        teachers(work.run, config.tasks, config.teacher, work.seed),
+        config.online,
+        config.collective,
+        spec(config.tasks[0]),
+        seed=seed,
+        held_out=held_out,
+        transformer=transformer,
+        goals_hidden=config.goals_hidden,
+        report=work.report,
+    )
 
 
 def transformer_of(run: Path, config: CollectiveConfig) -> tuple[Encoder | None, EncoderConfig | None]:
