@@ -147,7 +147,7 @@ class Evaluate(Settings):
     policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
     tasks: Tasks = ()  # tasks or benchmarks; none: those that the policy was made for
     json: str | None = None  # file for the results
-    video: str | None = None  # folder for one video of each task
+    video: str | None = None  # folder for a film of each task: the first goal that is evaluated
     settings: Flat[EvaluateConfig] = field(default_factory=EvaluateConfig)
 
     @classmethod
