@@ -167,7 +167,6 @@ def memory() -> Iterator[Line]:
             yield Line(("train-task", "toy-reach", "500", *smoke, flag, size), names=flag)
     for verb in ("record", "online-distill"):
         yield Line((verb, "toy-reach", "--num-envs", HUGE), names="--num-envs")
-    yield Line(("train-task", "toy-reach", "500", *smoke, "--capacity", "999999999"), codes=(0, 2))
     yield Line(("record", "toy-reach", "--episodes", HUGE), names="--episodes")
     for study in ("ablate", "compare-students"):
         yield Line((study, "--seeds", HUGE), names="--seeds")
