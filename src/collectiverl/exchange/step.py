@@ -23,7 +23,7 @@ from collectiverl.types import Policy, UserError, Window
 Stepped = tuple[Float[Array, "N A"], Float[Array, "N C"]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """A policy as a function of arrays, its weights included.
 
