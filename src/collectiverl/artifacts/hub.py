@@ -55,4 +55,6 @@ def downloaded(where: Address) -> Path:
             "if it is private, log in with 'hf auth login'"
         ) from error
     except Exception as error:  # of the network library: which one depends on the version of huggingface_hub
-        raise UserError(f"{PREFIX}{where.repo} cannot be downloaded ({type(error).__name__}: {error})") from error
+        raise UserError(
+            f"{PREFIX}{where.repo} cannot be downloaded ({type(error).__name__}: {error})"
+        ) from error

@@ -56,7 +56,7 @@ class WandbLog:
             )
         except wandb.Error as error:
             raise UserError(
-                f"--wandb: Weights & Biases cannot be used ({error}): log in with 'wandb login', or set WANDB_MODE=offline"
+                f"--wandb: {error}: log in with 'wandb login', or set WANDB_MODE=offline"
             ) from error
         for line in lines:
             self.add(line)

@@ -30,7 +30,9 @@ class Export(RunSettings):
 
     policy: Annotated[str | None, tyro.conf.Positional, POLICY] = None  # in place of those of a run
     out: str  # folder to write, which must be empty
-    format: Format = "folder"  # folder: for this package; onnx: for onnxruntime; jax: StableHLO, for JAX alone
+    format: Format = (
+        "folder"  # folder: for this package; onnx: for onnxruntime; jax: StableHLO, for JAX alone
+    )
     what: Literal["experts", "collective"] = "experts"  # which policies of the run
     seeds: tuple[str, ...] = ()  # other runs that differ in their seed alone, for a collective's card
     # by the run, and by what is in the folder

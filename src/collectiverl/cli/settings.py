@@ -1,7 +1,7 @@
 """The flags of the commands that are not one stage: of the whole pipeline, of studies, and of single policies."""
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Generic, Self, TypeVar
 
 import tyro
 

@@ -133,7 +133,9 @@ def run(graph: Graph, jaxpr: Any, consts: Sequence[Value], args: Sequence[Value]
         elif name in OPS:
             found = OPS[name](graph, equation, given)
         else:
-            raise UserError(f"--format onnx: there is no ONNX operator for JAX's {name} yet; choose --format jax")
+            raise UserError(
+                f"--format onnx: there is no ONNX operator for JAX's {name} yet; choose --format jax"
+            )
         found = found if isinstance(found, list) else [found]
         values |= dict(zip(equation.outvars, found, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

@@ -96,11 +96,8 @@ def _split(graph: Graph, equation: Any, given: list[Value]) -> list[Value]:
     """Parts of length 0 are left out."""
     sizes, axis = equation.params["sizes"], equation.params["axis"]
     some = [size for size in sizes if size]
-    if len(some) == 1:
-        names = [given[0]]
-    else:
-        names = graph.op("Split", given[0], _axes(some), outputs=len(some), axis=axis)
-    left = iter(names)
+    names = [given[0]] if len(some) == 1 else None
+    left = iter(names or graph.op("Split", given[0], _axes(some), outputs=len(some), axis=axis))
     return [next(left) if size else EMPTY for size in sizes]
 
 
@@ -180,14 +177,19 @@ def _products(graph: Graph, equation: Any, given: list[Value]) -> Value:
     return graph.op("Einsum", *given, equation=f"{terms[0]},{terms[1]}->{out}")
 
 
+NAMES = {  # of operators, for primitives that are one
+    **{
+        name: name.title() for name in ("add", "sub", "mul", "div", "max", "min", "pow", "neg", "abs", "sign")
+    },
+    **{
+        name: name.title()
+        for name in ("exp", "log", "sqrt", "tanh", "sin", "cos", "asinh", "and", "or", "not")
+    },
+    **{"add_any": "Add", "logistic": "Sigmoid", "eq": "Equal", "lt": "Less", "gt": "Greater"},
+    **{"le": "LessOrEqual", "ge": "GreaterOrEqual"},
+}
 OPS: dict[str, Op] = {
-    **{name: _same(kind) for name, kind in {
-        "add": "Add", "add_any": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min",
-        "pow": "Pow", "neg": "Neg", "abs": "Abs", "sign": "Sign", "exp": "Exp", "log": "Log", "sqrt": "Sqrt",
-        "tanh": "Tanh", "logistic": "Sigmoid", "sin": "Sin", "cos": "Cos", "asinh": "Asinh",
-        "eq": "Equal", "lt": "Less", "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual",
-        "and": "And", "or": "Or", "not": "Not",
-    }.items()},  # fmt: skip
+    **{name: _same(kind) for name, kind in NAMES.items()},
     "rsqrt": lambda graph, _, given: graph.op("Reciprocal", graph.op("Sqrt", given[0])),
     "log1p": lambda graph, _, given: graph.op("Log", graph.op("Add", given[0], np.ones((), np.float32))),
     "ne": _ne,

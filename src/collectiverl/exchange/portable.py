@@ -24,7 +24,9 @@ from collectiverl.types import Policy, StageFailed, UserError
 Format = Literal["folder", "jax", "onnx"]
 Portable = Literal["jax", "onnx"]
 Array = np.ndarray
-Play = Callable[[Array, Array, Array], tuple[Array, Array]]  # (observation, reward, context) -> (action, context)
+Play = Callable[
+    [Array, Array, Array], tuple[Array, Array]
+]  # (observation, reward, context) -> (action, context)
 INPUTS, OUTPUTS = ("observation", "reward", "context"), ("action", "next_context")
 TOLERANCE = 1e-5  # by which an action may differ from the original's
 CHECKED, ENVS = 64, 3  # steps and environments of the comparison: longer than an encoder looks back
@@ -53,7 +55,9 @@ def _export(source: str | Path, out: Path, format: Portable) -> dict[str, Any]:
     data = make(step, {"tasks": json.dumps(tasks)})
     difference = largest_difference(policy, step, open_(data))
     if difference > TOLERANCE:
-        raise StageFailed(f"{source}: the exported policy differs from the original by {difference:.1e}, nothing is written")
+        raise StageFailed(
+            f"{source}: the exported policy differs from the original by {difference:.1e}, nothing is written"
+        )
     sealed.make_writable(out)
     path = out / f"policy.{format}"
     sealed.write_atomically(path, data)

@@ -34,7 +34,9 @@ def publish(folder: Path, repo: str, *, private: bool) -> str:
         UserError: the folder has no model card, or the Hub refuses it.
     """
     if not (folder / CARD).is_file():
-        raise UserError(f"{folder / CARD} is not there: 'collectiverl export --out {folder}' writes a folder to publish")
+        raise UserError(
+            f"{folder / CARD} is not there: 'collectiverl export --out {folder}' writes a folder to publish"
+        )
     where, hub = check_repo(repo), extra("huggingface_hub", "hub")
     api = hub.HfApi(library_name="collectiverl")
     try:

@@ -70,7 +70,9 @@ def step_of(policy: Policy) -> Step:
         return _of_collective(policy.collective)
     if isinstance(policy, Expert):
         return _of_agent(policy.agent)
-    raise UserError(f"a {type(policy).__name__} is not a network: experts, students and collectives can be exported")
+    raise UserError(
+        f"a {type(policy).__name__} is not a network: experts, students and collectives can be exported"
+    )
 
 
 def _of_agent(agent: Agent) -> Step:

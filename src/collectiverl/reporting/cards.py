@@ -158,12 +158,20 @@ def portable_card(about: Found) -> str:
         about: its description, as it stands beside it.
     """
     tasks, checked, entries = about["tasks"], about["checked"], about["task_entries"]
+    file = about["file"]
     opened = {
-        "onnx": ["import numpy, onnxruntime", f'session = onnxruntime.InferenceSession("{about["file"]}")',
-                 "play = lambda **inputs: session.run(None, inputs)"],
-        "jax": ["import jax, numpy", "from jax import export", f'data = bytearray(open("{about["file"]}", "rb").read())',
-                "play = lambda **inputs: export.deserialize(data).call(*inputs.values())"],
-    }[about["format"]]  # fmt: skip
+        "onnx": (
+            "import numpy, onnxruntime",
+            f'session = onnxruntime.InferenceSession("{file}")',
+            "play = lambda **inputs: session.run(None, inputs)",
+        ),
+        "jax": (
+            "import jax, numpy",
+            "from jax import export",
+            f'policy = jax.jit(export.deserialize(bytearray(open("{file}", "rb").read())).call)',
+            "play = lambda **inputs: policy(*inputs.values())",
+        ),
+    }[about["format"]]
     size, context = (about["inputs"][name][1] for name in ("observation", "context"))
     lines = [
         front_matter(about["origin"]["policy"], (about["format"],), ()),
@@ -183,7 +191,11 @@ def portable_card(about: Found) -> str:
         f"{checked['environments']} environments.",
         f"Tasks: {', '.join(f'`{task}`' for task in tasks) or 'not told'}.",
         *(["It sees no goals: its rewards tell where to go."] if about["goals_hidden"] else []),
-        *([f"It is told its task: set this entry of the first context to 1: {dict(entries)}."] if entries else []),
+        *(
+            [f"It is told its task: set this entry of the first context to 1: {dict(entries)}."]
+            if entries
+            else []
+        ),
         f"`{PORTABLE}` beside it holds shapes, origin and versions.",
         "",
     ]
