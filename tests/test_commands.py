@@ -25,7 +25,7 @@ from toy_buffers import COLLECTIVE, SMALL
 from training import TRAIN
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md"))]
 OLD = "version 0.1"  # in the headings of sections whose commands were those of another version
 STAND_INS = {"TASK": "reach", "SEED": "0"}
 
