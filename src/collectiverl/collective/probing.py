@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 
 from collectiverl.artifacts.validation import at_least, between
 from collectiverl.types import AnyArray
@@ -28,7 +28,7 @@ class ProbingConfig:
 
 def probe(
     action: Float[AnyArray, "N A"],
-    age: Int[AnyArray, "N"],
+    age: Real[AnyArray, "N"],
     config: ProbingConfig,
     moving: tuple[int, ...],
     xp: Any = np,
