@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 TOKEN = "hf_stand_in"
@@ -37,6 +38,22 @@ def serving() -> Iterator[Hub]:
         hub.shutdown()
         hub.server_close()
         thread.join()
+
+
+@contextlib.contextmanager
+def pretending(monkeypatch: Any, cache: Path) -> Iterator[Hub]:
+    """A hub that `huggingface_hub` takes for the real one, and a user who is logged in."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    with serving() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield hub
+        get_session().close()
 
 
 def sha(number: int) -> str:

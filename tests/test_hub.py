@@ -6,30 +6,22 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from huggingface_hub import ModelCard, constants
-from huggingface_hub.utils import get_session
+from huggingface_hub import ModelCard
 
 from collectiverl import load_policy
 from collectiverl.artifacts.hub import address
 from collectiverl.cli import main
 from collectiverl.policies import SHIPPED, origin_of, tasks_of
 from collectiverl.types import UserError
-from hub_server import TOKEN, Hub, serving, sha
+from hub_server import Hub, pretending, sha
 
 OBS = np.random.default_rng(0).normal(size=(3, 39)).astype(np.float32)
 
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path) -> Iterator[Hub]:
-    with serving() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with pretending(monkeypatch, tmp_path / "cache") as server:
         yield server
-        get_session().close()
 
 
 def test_what_is_published_is_loaded_and_acts_as_the_original(hub, tmp_path, capsys):
