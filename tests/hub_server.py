@@ -104,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _about(self) -> None:
         path = self.path.removeprefix("/api/models/").partition("?")[0]
         repo, kind, revision = re.fullmatch(r"([^/]+/[^/]+)(?:/(revision|tree)/([^/]+).*)?", path).groups()
-        if not self.server.repos.get(repo):
+        if repo not in self.server.repos:
             return self._say({"error": "Repository not found"}, status=404, code="RepoNotFound")
         commit = self._commit(repo, revision or "main")
         if commit is None:
@@ -120,7 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _commit(self, repo: str, revision: str) -> tuple[int, dict[str, bytes]] | None:
         commits = self.server.repos[repo]
         names = {"main": len(commits)} | {sha(n): n for n in range(1, len(commits) + 1)}
-        return (names[revision], commits[names[revision] - 1]) if revision in names else None
+        if revision not in names:
+            return None
+        return names[revision], commits[names[revision] - 1] if commits else {}
 
     def _file(self) -> None:
         repo, revision, name = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path).groups()

@@ -1,5 +1,6 @@
 """`record --to minari`: episodes as a dataset of Minari, which `minari.load_dataset` reads."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,13 +45,17 @@ def write_minari(name: str, episodes: Sequence[Episode], *, overwrite: bool) -> 
             )
         package.delete_dataset(name)
     shapes = spec(episodes[0].task)
-    created = package.create_dataset_from_buffers(
-        name,
-        [_buffer(package, number, episode) for number, episode in enumerate(episodes)],
-        algorithm_name=name.rpartition("/")[2].partition("-")[0],
-        **_spaces(shapes),
-        description=f"Episodes of {shapes.task}, recorded by collectiverl.",
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # that there is no author, no address and no environment's id
+        created = package.create_dataset_from_buffers(
+            name,
+            [_buffer(package, number, episode) for number, episode in enumerate(episodes)],
+            algorithm_name=name.rpartition("/")[2].partition("-")[0],
+            **_spaces(shapes),
+            description=f"Episodes of {shapes.task}, recorded by collectiverl.",
+        )
     return str(created.storage.data_path)
 
 
