@@ -80,4 +80,4 @@ def test_every_extra_is_pinned():
     }
     for name in tested:
         for requirement in extras[name]:
-            assert re.match(r"[\w-]+", requirement)[0].lower() in known, requirement
+            assert re.match(r"[\w-]+", requirement)[0].lower().replace("_", "-") in known, requirement
