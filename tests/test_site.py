@@ -6,8 +6,6 @@ from pathlib import Path
 
 import yaml
 
-import collectiverl
-
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 CITED = re.compile(
@@ -63,7 +61,7 @@ def test_the_changes_are_told_once():
 def test_versions_agree():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == version == collectiverl.__version__
+    assert citation["version"] == version
     assert {"cff-version", "message", "title", "authors", "references"} <= citation.keys()
     assert any("4nd1L0renz" in str(author) for author in citation["references"][0]["authors"])
 
