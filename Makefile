@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BENCHMARKS := learner loop cores environments scaling encoder
 
-.PHONY: quickstart experts test test-slow check tables bench smoke clean
+.PHONY: quickstart experts test test-slow check tables site package bench smoke clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/collectiverl run --preset quickstart
@@ -44,6 +44,12 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 tables: $(VENV)/.installed-dev
 	$(BIN)/python -m results.tables
 
+site: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+
+package: $(VENV)/.installed-dev
+	.ci/package
+
 bench: $(VENV)/.installed-bench
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit; done
 
@@ -53,4 +59,4 @@ $(VENV)/.installed-bench: pyproject.toml constraints.txt
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

@@ -17,9 +17,18 @@ from collectiverl.evaluation.statistics import seeds_interval
 from results import ledger
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md")))
 MARKED = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 EMPTY = "(no run of this table is in the ledger yet)\n"
+CHINESE = {
+    "task": "任务",
+    "its expert": "该任务的专家",
+    "one policy, goals visible": "一个策略，目标可见",
+    "one policy, goals hidden": "一个策略，目标隐藏",
+    "mean": "平均",
+    "mean, last step": "平均，最后一步",
+    "training seeds": "训练种子数",
+}
 HOLE = "?"  # in place of a figure that no run of the ledger has
 SEEN = {"visible": "mt10", "hidden": "mt10-hidden"}  # goals, and the runs' name in the ledger
 SPEEDS = ("learner", "loop", "cores", "environments", "scaling", "encoder", "time_to_success")
@@ -216,8 +225,14 @@ def speed(name: str) -> str:
     return f"{Table(**document['table']).markdown()}\n\n`{about['command']}` ({where})\n"
 
 
+def in_chinese(table: str) -> str:
+    """The table with those of its cells that are words in Chinese."""
+    return re.sub(r"(?<=\| )[^|]+(?= \|)", lambda cell: CHINESE.get(cell[0], cell[0]), table)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "front": front,
+    "front-zh": lambda: in_chinese(front()),
     "experts": experts,
     "original": original,
     "quickstart": quickstart,

@@ -21,11 +21,12 @@ from collectiverl.pipeline.config import RunConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.student.prior_data import PriorDataConfig
 from collectiverl.student.strategies import StrategyConfig
+from hub_server import pretending
 from toy_buffers import COLLECTIVE, SMALL
 from training import TRAIN
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md"))]
 OLD = "version 0.1"  # in the headings of sections whose commands were those of another version
 STAND_INS = {"TASK": "reach", "SEED": "0"}
 
@@ -129,11 +130,13 @@ def test_the_commands_of_the_tables_run_in_their_order(tmp_path, monkeypatch, ca
         for one in repeated(line):
             assert main.dispatch(on_toys(one, config)) == 0, (one, capsys.readouterr())
     shutil.copytree("runs/mt10", "runs/quickstart")  # the same tiny run
-    for command in COMMANDS.values():
-        line = f"{command.name} {command.example}"
-        assert line in pages["commands"]
-        for one in repeated(line):
-            assert main.dispatch(on_toys(one, config)) == 0, (one, capsys.readouterr())
+    with pretending(monkeypatch, tmp_path / "cache") as hub:
+        for command in COMMANDS.values():
+            line = f"{command.name} {command.example}"
+            assert line in pages["commands"]
+            for one in repeated(line):
+                assert main.dispatch(on_toys(one, config)) == 0, (one, capsys.readouterr())
+    assert set(hub.repos) == {"owner/name"}
 
 
 # -- the online distillation that a buffer is split from ---------------------------------------------------------

@@ -15,7 +15,7 @@ from collectiverl.student.strategies import Name
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "collectiverl"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md"))]
 DATA = "pretrained"  # holds no code: its folders are not listed one by one
 
 THEIRS = "from-the-original.md"  # names files and settings of another repository

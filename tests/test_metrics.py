@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 import struct
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from collectiverl.artifacts.metrics import MetricsLog, metrics_log, read_metrics
+from collectiverl.artifacts.wandb_log import PROJECT, use_wandb, wandb_logs
 
 
 def lines(folder):
@@ -93,3 +95,28 @@ def test_a_log_is_closed_however_its_block_ends(tmp_path):
 def test_without_a_folder_there_is_no_log():
     with metrics_log(None) as log:
         assert log is None
+
+
+def logged(path) -> list[float]:
+    """The values of `loss` in the file of Weights & Biases, in order; a summary may follow."""
+    [file] = path.rglob("*.wandb")
+    return [float(value) for value in re.findall(rb"loss[^\d]{1,4}([\d.]+)", file.read_bytes())]
+
+
+def test_weights_and_biases_shows_the_same_lines_if_asked(tmp_path, monkeypatch):
+    folder = tmp_path / "model" / "reach-v3" / "seed_0.partial"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv(PROJECT, "")  # so that it is put back
+    use_wandb("demo")
+    with metrics_log(folder) as log:
+        log.write(10, {"loss": 1.5})
+        log.write(20, {"loss": 0.5})
+    assert logged(tmp_path / "wandb")[:2] == [1.5, 0.5]
+
+
+def test_weights_and_biases_is_not_asked_for_unless_wanted(tmp_path, monkeypatch):
+    monkeypatch.delenv(PROJECT, raising=False)
+    use_wandb(None)
+    assert wandb_logs(tmp_path, []) == []

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts import hub, sealed
 from collectiverl.artifacts.paths import COLLECTIVE, EXPERTS, MANIFEST, STUDENTS, SUMMARY
 from collectiverl.artifacts.sealed import is_sealed, partial
 from collectiverl.collective import policy as collective
@@ -25,7 +25,8 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     Args:
         path_or_name: `runs/demo` (its collective), `runs/demo/model/reach-v3/seed_0` (any sealed model),
             `scripted:push`, `random:push`, or one that comes with the package: `mt10/push`, an expert;
-            `mt10`, `mt50` or `mt10-hidden`, collectives that see the goals, and one that does not.
+            `mt10`, `mt50` or `mt10-hidden`, collectives that see the goals, and one that does not. Or one of the
+            Hugging Face Hub: `hf:owner/name`, `hf:owner/name@revision`, `hf:owner/name/push`.
         task: which task will be played: the shapes are checked against it. Told to the policy only if that is
             a collective conditioned on the task id.
 
@@ -119,6 +120,19 @@ def shipped(name: str) -> Path | None:
     return folder
 
 
+def published(name: str) -> Path | None:
+    """The folder of a policy on the Hugging Face Hub, downloaded; None if the name is none of the Hub.
+
+    Raises:
+        UserError: there is no such repository, or it cannot be reached.
+    """
+    where = hub.address(name)
+    if where is None:
+        return None
+    folder = hub.downloaded(where)
+    return folder / canonical(where.inside) if where.inside else folder
+
+
 def _named(path_or_name: str | Path) -> tuple[str, str] | None:
     """Kind and task of a policy that needs no folder."""
     kind, _, task = str(path_or_name).partition(":")
@@ -127,7 +141,8 @@ def _named(path_or_name: str | Path) -> tuple[str, str] | None:
 
 def _folder(path_or_name: str | Path) -> Path:
     """The sealed folder that holds a policy."""
-    folder = shipped(str(path_or_name)) or Path(path_or_name)
+    name = str(path_or_name)
+    folder = shipped(name) or published(name) or Path(path_or_name)
     if is_sealed(folder / COLLECTIVE):
         folder = folder / COLLECTIVE
     if not is_sealed(folder):

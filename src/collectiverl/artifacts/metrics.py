@@ -13,6 +13,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 
 from collectiverl.artifacts.sealed import write_atomically
+from collectiverl.artifacts.wandb_log import wandb_logs
 
 METRICS = "metrics.jsonl"
 BOARD = "tensorboard"  # folder
@@ -25,7 +26,7 @@ def silent(done: int, total: int, note: str = "") -> None:
 
 
 class MetricsLog:
-    """Appends one line per call to `metrics.jsonl`; TensorBoard shows the same lines.
+    """Appends one line per call to `metrics.jsonl`; TensorBoard, and Weights & Biases if asked, show the same lines.
 
     A resumed stage cuts the file back to its checkpoint's step, and makes TensorBoard's anew from what is left.
     """
@@ -34,7 +35,7 @@ class MetricsLog:
         self.path = folder / METRICS
         kept = self._cut(resume_at)
         self._file = self.path.open("a")
-        self._board = _Board(folder / BOARD, kept)
+        self._boards = [_Board(folder / BOARD, kept), *wandb_logs(folder, kept)]
 
     def _cut(self, resume_at: int | None) -> list[dict[str, Any]]:
         """Keeps the lines up to this step, and returns them."""
@@ -54,11 +55,13 @@ class MetricsLog:
         line = {"step": step, **short}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        self._board.add(line)
+        for board in self._boards:
+            board.add(line)
 
     def close(self) -> None:
         self._file.close()
-        self._board.close()
+        for board in self._boards:
+            board.close()
 
 
 class _Board:

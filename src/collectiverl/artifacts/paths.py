@@ -12,6 +12,7 @@ LOGS = "logs"  # folder, of the processes of a run
 EPISODES = "episodes"  # folder, inside a stage's folder
 DISTILLATION = "distillation"  # folder, inside a stage's folder: of the last distillation after others
 CARD, EXPERTS_FIGURES, COLLECTIVE_FIGURES = "README.md", "experts.json", "figures.json"  # of an export
+PORTABLE = "policy.json"  # of an export for other programs
 
 # -- folders of a run ----------------------------------------------------------------------------------------
 

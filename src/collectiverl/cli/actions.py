@@ -11,12 +11,11 @@ from collectiverl.artifacts.metrics import Report
 from collectiverl.artifacts.paths import LOGS
 from collectiverl.cli.parser import refusals
 from collectiverl.cli.progress import display, tell
-from collectiverl.cli.settings import Evaluate, EvaluateMeta, Export, ManyStages, Run, StudySettings
+from collectiverl.cli.settings import Evaluate, EvaluateMeta, ManyStages, Run, StudySettings
 from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.evaluation.evaluate import evaluate, evaluation_envs
 from collectiverl.evaluation.metalearning import evaluate_meta, meta_report
 from collectiverl.evaluation.video import filming
-from collectiverl.exchange.export import export_collective, export_experts
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import claim
 from collectiverl.policies import load_collective, load_policy, origin_of, told_tasks
@@ -187,13 +186,3 @@ def _kept(settings: Evaluate | EvaluateMeta, made: Callable[[], Found]) -> Itera
         if not found["policies"]:
             raise
         raise Incomplete(found, cause) from cause
-
-
-def export(settings: Export) -> Found:
-    """Writes the folder that is given away."""
-    out, run, root = Path(settings.out), settings.options.folder, Path(settings.options.root)
-    if settings.what == "experts":
-        export_experts(run, out)
-    else:
-        export_collective([run, *(root / name for name in settings.seeds)], out)
-    return {}

@@ -4,10 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from collectiverl.cli import actions, collective_settings, policy_settings, settings, show
+from collectiverl.cli import (
+    actions,
+    collective_settings,
+    exchange_actions,
+    exchange_settings,
+    policy_settings,
+    settings,
+    show,
+)
 from collectiverl.cli.settings import Settings
-from collectiverl.cli.stage_settings import StageSettings, seeded
-from collectiverl.stages import recording
+from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.studies import ablation, comparison, lifelong
 
 
@@ -141,10 +148,12 @@ _TABLE = (
         "push --run demo",
         aliases=("train_student_finetuning",),
     ),
-    _stage(
+    Command(
         "record",
         "episodes of the scripted or a random policy",
-        seeded(recording.Record, recording.record_stage),
+        exchange_settings.Record,
+        exchange_actions.record,
+        show.show_record,
         "push --policy mixed --run demo",
     ),
     Command(
@@ -182,11 +191,19 @@ _TABLE = (
     ),
     Command(
         "export",
-        "a run's experts or its collective, with a model card",
-        settings.Export,
-        actions.export,
+        "a run's experts or its collective, with a model card; any policy for other programs",
+        exchange_settings.Export,
+        exchange_actions.export,
         show.show_export,
         "--run quickstart --out given",
+    ),
+    Command(
+        "publish",
+        "an exported folder, on the Hugging Face Hub",
+        exchange_settings.Publish,
+        exchange_actions.publish_folder,
+        show.show_publish,
+        "given owner/name",
     ),
 )
 COMMANDS = {command.name: command for command in _TABLE}

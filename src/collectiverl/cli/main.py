@@ -106,10 +106,12 @@ def _overview() -> str:
 
 
 def _command(name: str, args: list[str], at_work: Callable[[], None]) -> int:
+    from collectiverl.artifacts.wandb_log import use_wandb
     from collectiverl.cli.actions import Incomplete
     from collectiverl.cli.commands import ALIASES, COMMANDS
     from collectiverl.cli.overrides import without_overrides
     from collectiverl.cli.parser import parse
+    from collectiverl.cli.settings import RunSettings
     from collectiverl.stages.base import explained
     from collectiverl.types import UserError
 
@@ -123,6 +125,8 @@ def _command(name: str, args: list[str], at_work: Callable[[], None]) -> int:
     with explained(name):
         args = without_overrides(args)
         settings = parse(command.settings, args, prog=f"collectiverl {name}", essential=command.essential)
+        if isinstance(settings, RunSettings):
+            use_wandb(settings.options.wandb)
         at_work()
         try:
             found = command.run(settings)

@@ -24,6 +24,9 @@ class RunOptions:
     preset: str | None = None  # smoke, quickstart, mt10, mt10-hidden, mt50, ml10, ml45 or reference
     config: str | None = None  # YAML file that changes settings of the preset
     overwrite: bool = False  # replace results that were made with other settings
+    wandb: str | None = (
+        None  # project of Weights & Biases that metrics go to, too; WANDB_MODE=offline keeps them here
+    )
 
     @property
     def folder(self) -> Path:

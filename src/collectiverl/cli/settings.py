@@ -1,7 +1,7 @@
 """The flags of the commands that are not one stage: of the whole pipeline, of studies, and of single policies."""
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Generic, Self, TypeVar
 
 import tyro
 
@@ -177,20 +177,3 @@ class EvaluateMeta(Settings):
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
         return cls(policy=tyro.MISSING)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Export(RunSettings):
-    """Copy a run's experts, or its collective, with a model card, without episodes and logs."""
-
-    out: str  # folder to write, which must be empty
-    what: Literal["experts", "collective"] = "experts"  # which policies are copied
-    seeds: tuple[str, ...] = ()  # other runs that differ in their seed alone, for a collective's card
-    decided: ClassVar[tuple[str, ...]] = (
-        "--overwrite",
-        "--config",
-    )  # by the run, and by what is in the folder
-
-    @classmethod
-    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
-        return cls(options=options, out=tyro.MISSING)

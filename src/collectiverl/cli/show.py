@@ -14,17 +14,18 @@ from collectiverl.artifacts.paths import (
     EXPERTS,
     EXPERTS_FIGURES,
     EXTENDED,
+    PORTABLE,
     STUDENTS,
     SUMMARY,
     TRANSFORMER,
 )
+from collectiverl.cli.exchange_settings import Export, Publish, Record
 from collectiverl.cli.progress import console
 from collectiverl.cli.settings import (
     Ablate,
     CompareStudents,
     Evaluate,
     EvaluateMeta,
-    Export,
     ExtendCollective,
     Run,
 )
@@ -129,8 +130,28 @@ def show_meta(settings: EvaluateMeta, found: Found) -> None:
 
 
 def show_export(settings: Export, found: Found) -> None:
-    figures = EXPERTS_FIGURES if settings.what == "experts" else COLLECTIVE_FIGURES
-    console.print(places(Path(settings.out), {"model card": CARD, "figures": figures}))
+    if settings.format == "folder":
+        figures = EXPERTS_FIGURES if settings.what == "experts" else COLLECTIVE_FIGURES
+        console.print(places(Path(settings.out), {"model card": CARD, "figures": figures}))
+        return
+    for one in found["policies"]:
+        checked = f"actions differ from the original's by {one['checked']['largest_difference']:.0e} at most"
+        console.print(f"{one['origin']['policy']}: {checked}")
+        console.print(
+            places(Path(one["folder"]), {"policy": one["file"], "model card": CARD, "about it": PORTABLE})
+        )
+
+
+def show_publish(settings: Publish, found: Found) -> None:
+    console.print(f"published: {found['url']}")
+    console.print(f'load_policy("{PREFIX}{settings.repo}") loads it', markup=False)
+
+
+def show_record(settings: Record, found: Found) -> None:
+    show_stage(settings, found)
+    if "dataset" in found:
+        name, folder = found["dataset"]["name"], found["dataset"]["folder"]
+        console.print(f'minari.load_dataset("{name}") reads the episodes, from {folder}', markup=False)
 
 
 def _show_places(result: Path, names: Mapping[str, str]) -> None:

@@ -5,11 +5,13 @@ The added movement fades as the policy's own action grows; it is zero where an e
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 
 from collectiverl.artifacts.validation import at_least, between
+from collectiverl.types import AnyArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,26 +27,27 @@ class ProbingConfig:
 
 
 def probe(
-    action: Float[np.ndarray, "N A"],
-    age: Int[np.ndarray, "N"],
+    action: Float[AnyArray, "N A"],
+    age: Real[AnyArray, "N"],
     config: ProbingConfig,
     moving: tuple[int, ...],
-) -> Float[np.ndarray, "N A"]:
+    xp: Any = np,
+) -> Float[AnyArray, "N A"]:
     """The action with the pattern added to its `moving` entries.
 
     Args:
         age: steps that each running episode has lasted; the phase of the pattern depends on it alone.
         moving: entries of the action that move the robot; the others, such as a gripper's, are left alone.
+        xp: `numpy`, or `jax.numpy` inside a function that is traced.
     """
     if not config.amplitude:
         return action
     chosen = list(moving)
+    place = np.arange(len(chosen))
     turns = 2 * np.pi * age[:, None] / config.period
     # a sine, a cosine, then slower ones: no two entries move alike
-    pattern = np.sin(
-        turns / np.maximum(np.arange(len(chosen)), 1) + np.pi / 2 * (np.arange(len(chosen)) == 1)
-    )
-    commanded = np.abs(action[:, chosen]).max(axis=1, keepdims=True)
-    moved = action.copy()
-    moved[:, chosen] += config.amplitude * np.maximum(0, 1 - commanded) * pattern
-    return np.clip(moved, -1, 1).astype(np.float32)
+    pattern = xp.sin(turns / np.maximum(place, 1) + np.pi / 2 * (place == 1))
+    commanded = xp.abs(action[:, chosen]).max(axis=1, keepdims=True)
+    added = config.amplitude * xp.maximum(0, 1 - commanded) * pattern
+    moved = action + added @ np.eye(action.shape[1])[chosen]
+    return xp.clip(moved, -1, 1).astype(np.float32)

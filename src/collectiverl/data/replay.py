@@ -99,7 +99,7 @@ class Replay:
         The reward is the discounted sum over up to `n_step` steps, which ends with the episode; the next
         observation is the true one after them. `bonus` and `potential` are weights. Each step's reward gains its
         weighted bonus. The sum gains the weighted potential of the last observation (discounted; 0 at a
-        termination) minus that of the first: this shaping changes no optimal policy (Ng et al. 1999), and the
+        termination) minus that of the first: this changes no optimal policy (Ng, Harada & Russell 1999), and the
         potentials between the two cancel.
         """
         updates, batch = shape

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from collectiverl.artifacts import configs, paths, sealed
 from collectiverl.artifacts.checkpoints import write_json
@@ -68,6 +68,22 @@ def export_collective(runs: Sequence[Path], out: Path) -> None:
     shutil.copy(runs[0] / CONFIG, out / CONFIG)
     write_json(out / COLLECTIVE_FIGURES, figures)
     (out / CARD).write_text(collective_card(_name(out), settings[0], figures))
+
+
+def policies_of(run: Path, what: Literal["experts", "collective"]) -> dict[str, Path]:
+    """The folders of a run's experts, by task, or of its collective, under the name "".
+
+    Raises:
+        UserError: one is not trained.
+    """
+    if what == "collective":
+        found = {"": run / COLLECTIVE}
+    else:
+        config = configs.load(run / CONFIG, RunConfig()).resolved()
+        found = {task: run / paths.expert(task, config.seed) for task in config.tasks}
+    for folder in found.values():
+        sealed.manifest(folder)
+    return found
 
 
 def _settings(run: Path) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from collectiverl.artifacts.paths import CONFIG, MANIFEST
+from collectiverl.artifacts.paths import CONFIG, MANIFEST, PORTABLE
 from collectiverl.envs.make import spec
 from collectiverl.evaluation.statistics import interval_over, seeds_interval
+from collectiverl.reporting.model_index import front_matter
 
 Found = Mapping[str, Any]  # a summary, as it stands in its JSON file
 
@@ -24,7 +25,9 @@ def experts_card(name: str, settings: Found, figures: Found, trained: Sequence[F
     first = settings["tasks"][0]
     shapes, episodes = spec(first), rows[first]["episodes"]
     demo_steps = demos * min(settings["expert"]["horizon"] or shapes.horizon, shapes.horizon)
+    measured = [(task, row["success_any"], row["success_last"]) for task, row in rows.items()]
     lines = [
+        front_matter(name, ("sac",), measured),
         "# SAC experts",
         "",
         f"One soft actor-critic agent a task, trained by collectiverl {figures['versions']['collectiverl']}, "
@@ -97,7 +100,12 @@ def collective_card(name: str, settings: Found, figures: Sequence[Found]) -> str
         if hidden
         else "It does without `observe` too: rewards were left out of a part of its training."
     )
+    measured = [
+        (task, *(_mean(r[key] for r in of) for key in ("success_any", "success_last")))
+        for task, of in by_task.items()
+    ]
     lines = [
+        front_matter(name, ("collective-learning", "multi-task"), measured),
         f"# A collective of {len(tasks)} tasks",
         "",
         "One policy, told neither the task's id nor its name"
@@ -141,6 +149,57 @@ def _reads(collective: Found) -> str:
     kind = "a transformer reads the last" if encoder["kind"] == "transformer" else "a GRU reads the"
     steps = f" {encoder['window']} steps of the" if encoder["kind"] == "transformer" else ""
     return f"{kind}{steps} trajectory and gives `z`, on which actor and critics are conditioned."
+
+
+def portable_card(about: Found) -> str:
+    """The card of a policy in one file for other programs.
+
+    Args:
+        about: its description, as it stands beside it.
+    """
+    tasks, checked, entries = about["tasks"], about["checked"], about["task_entries"]
+    file = about["file"]
+    opened = {
+        "onnx": (
+            "import numpy, onnxruntime",
+            f'session = onnxruntime.InferenceSession("{file}")',
+            "play = lambda **inputs: session.run(None, inputs)",
+        ),
+        "jax": (
+            "import jax, numpy",
+            "from jax import export",
+            f'policy = jax.jit(export.deserialize(bytearray(open("{file}", "rb").read())).call)',
+            "play = lambda **inputs: policy(*inputs.values())",
+        ),
+    }[about["format"]]
+    size, context = (about["inputs"][name][1] for name in ("observation", "context"))
+    lines = [
+        front_matter(about["origin"]["policy"], (about["format"],), ()),
+        f"# {about['origin']['policy']}, as {about['format']}",
+        "",
+        "A policy as one pure function. It plays without collectiverl, in any number of environments:",
+        "",
+        "```python",
+        *opened,
+        f"observation = numpy.zeros((1, {size}), numpy.float32)",
+        "reward = numpy.zeros(1, numpy.float32)  # of the step before; nan: unknown",
+        f"context = numpy.zeros((1, {context}), numpy.float32)  # zeros begin an episode",
+        "action, context = play(observation=observation, reward=reward, context=context)",
+        "```",
+        "",
+        f"Actions are those of the original to {checked['largest_difference']:.0e}, over {checked['steps']} steps in "
+        f"{checked['environments']} environments.",
+        f"Tasks: {', '.join(f'`{task}`' for task in tasks) or 'not told'}.",
+        *(["It sees no goals: its rewards tell where to go."] if about["goals_hidden"] else []),
+        *(
+            [f"It is told its task: set this entry of the first context to 1: {dict(entries)}."]
+            if entries
+            else []
+        ),
+        f"`{PORTABLE}` beside it holds shapes, origin and versions.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _collective_row(figures: Found, task: str) -> Found:

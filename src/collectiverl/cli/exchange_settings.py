@@ -1,0 +1,77 @@
+"""The flags of the commands that give something to other programs: export, publish, record."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Self
+
+import tyro
+
+from collectiverl.cli.options import RunOptions
+from collectiverl.cli.settings import RunSettings, Settings
+from collectiverl.cli.stage_settings import SeededSettings, seeded
+from collectiverl.exchange.portable import Format
+from collectiverl.exchange.publish import check_repo
+from collectiverl.pipeline.config import RunConfig
+from collectiverl.stages import recording
+from collectiverl.types import ConfigError
+
+POLICY = tyro.conf.arg(metavar="[POLICY]")
+_Record: type[SeededSettings] = seeded(recording.Record, recording.record_stage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(RunSettings):
+    """Give away a run's experts, or its collective, with a model card, without episodes and logs.
+
+    `folder` is what load_policy and publish read. `onnx` and `jax` are one file for each policy, which plays without
+    this package: a pure function (observation, reward, context) -> (action, context), compared with the original
+    before it is written. They also take any POLICY by its folder or name, such as mt10 or mt10/push, in place of a
+    run's.
+    """
+
+    policy: Annotated[str | None, tyro.conf.Positional, POLICY] = None  # in place of those of a run
+    out: str  # folder to write, which must be empty
+    format: Format = (
+        "folder"  # folder: for this package; onnx: for onnxruntime; jax: StableHLO, for JAX alone
+    )
+    what: Literal["experts", "collective"] = "experts"  # which policies of the run
+    seeds: tuple[str, ...] = ()  # other runs that differ in their seed alone, for a collective's card
+    # by the run, and by what is in the folder
+    decided: ClassVar[tuple[str, ...]] = ("--overwrite", "--config", "--wandb")
+
+    def __post_init__(self) -> None:
+        if self.policy and self.format == "folder":
+            raise ConfigError(
+                "format", f"folder needs the figures of a run: leave out {self.policy}, or choose onnx or jax"
+            )
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(options=options, out=tyro.MISSING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publish(Settings):
+    """Upload a folder that `export` wrote to the Hugging Face Hub, as one commit; its model card is the page.
+
+    load_policy("hf:owner/name") then loads it anywhere. Log in first, with 'hf auth login'.
+    """
+
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    repo: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]  # made if it is not there
+    private: bool = False  # a repository that is made anew is read by its owner alone
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(folder=tyro.MISSING, repo=tyro.MISSING)
+
+    def resolved(self) -> Self:
+        check_repo(self.repo)
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(_Record):  # type: ignore[misc, valid-type]
+    to: Literal["minari"] | None = None  # write the episodes as a dataset of Minari, too
+
+
+Record.__doc__ = recording.Record.__doc__
