@@ -66,16 +66,17 @@ def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
 
 
 def run_stage(settings: StageSettings) -> Found:
-    """One stage in this process, unless it is done; returns its folder and its summary."""
+    """One stage in this process, unless it is done, after those it asks for; returns its folder and its summary."""
     with refusals(settings):
-        stage = settings.stage()
+        first, stage = settings.before(), settings.stage()
     folder, overwrite = settings.options.folder, settings.options.overwrite
     executor.use_threads(
         settings.threads if overwrite else threads_of(folder, stage, otherwise=settings.threads)
     )
-    with display([stage]) as watch:
-        result = executor.run_here(folder, stage, watch=watch, overwrite=overwrite)
-        watch(executor.Progress(stage.out, 1, 0, ""))
+    with display([*first, stage]) as watch:
+        for one in (*first, stage):
+            result = executor.run_here(folder, one, watch=watch, overwrite=overwrite)
+            watch(executor.Progress(one.out, 1, 0, ""))
     return {"out": stage.out, "summary": result}
 
 

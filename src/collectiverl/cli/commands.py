@@ -50,7 +50,7 @@ def _stage(
 
 ESSENTIAL = (
     *("--run", "--root", "--preset", "--config", "--overwrite", "--cores", "--until"),
-    *("--tasks", "--seed", "--experts", "--student-tasks", "--demo-tasks", "--vectorize"),
+    *("--tasks", "--seed", "--teacher", "--student-tasks", "--demo-tasks", "--vectorize"),
     *("--expert.steps", "--transformer.updates", "--goals-hidden", "--online.learner-rounds"),
     *("--collective.conditioning", "--collective.updates", "--student.steps", "--strategy.use"),
 )
