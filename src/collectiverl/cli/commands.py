@@ -7,7 +7,7 @@ from typing import Any
 from collectiverl.cli import actions, collective_settings, policy_settings, settings, show
 from collectiverl.cli.settings import Settings
 from collectiverl.cli.stage_settings import StageSettings, seeded
-from collectiverl.stages import recording
+from collectiverl.stages import importing, recording
 from collectiverl.studies import ablation, comparison, lifelong
 
 
@@ -146,6 +146,12 @@ _TABLE = (
         "episodes of the scripted or a random policy",
         seeded(recording.Record, recording.record_stage),
         "push --policy mixed --run demo",
+    ),
+    _stage(
+        "import-buffer",
+        "logged episodes, as a buffer to learn from",
+        seeded(importing.ImportBuffer, importing.import_buffer_stage),
+        "push minari:my/push-v0 --run demo",
     ),
     Command(
         "evaluate",
