@@ -1,20 +1,23 @@
 """Bad input gets one message and exit code 2, and nothing is lost."""
 
 import json
+import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from jax import random
 
 from collectiverl.artifacts import sealed
-from collectiverl.cli import main
+from collectiverl.cli import actions, main
 from collectiverl.cli.commands import COMMANDS, ESSENTIAL
 from collectiverl.cli.options import RunOptions
 from collectiverl.cli.parser import flags, parse
 from collectiverl.cli.reference import reference
 from collectiverl.cli.settings import Run, Settings
-from collectiverl.pipeline.config import RunConfig
+from collectiverl.nn.keys import seeded_key
+from collectiverl.pipeline.config import RunConfig, claim
 from collectiverl.policies import tasks_of
 from collectiverl.stages.flags import Flat, OrNone
 from collectiverl.types import ConfigError, StageFailed, UserError
@@ -90,6 +93,16 @@ def test_a_missing_task_is_asked_for(capsys, tmp_path):
         ("run --transformer.objective.info-nce -1", "--transformer.objective.info-nce: -1.0 must be"),
         ("run --validation-fraction 2", "--validation-fraction: 2.0 is not between 0 and 1"),
         ("run --cores -1", "--cores: -1 must be at least 0"),
+        ("run --seed 4294967296", "--seed: 4294967296 is not from 0 to 4294967295"),
+        ("record toy-reach --seed -1", "--seed: -1 is not from 0 to 4294967295"),
+        ("train-task toy-reach --seed 4294967296", "--seed: 4294967296 is not from 0 to 4294967295"),
+        ("train-student toy-reach --seed 4294967296", "--seed: 4294967296 is not from 0 to 4294967295"),
+        ("train-task toy-reach --num-envs 999999999999", "--num-envs: 999999999999 must be at most"),
+        ("train-task toy-reach --capacity 999999999999", "--capacity: 999999999999 must be at most"),
+        ("train-task toy-reach --demos scripted:999999", "--demos: 'scripted:999999' are more than"),
+        ("record toy-reach --num-envs 999999999999", "--num-envs: 999999999999 must be at most"),
+        ("ablate --seeds 999999999999", "--seeds: 999999999999 must be at most"),
+        ("run --tasks toy-reach --student-tasks push", "cannot be named together"),
         ("run --experts scripted --until experts", "--until: scripted experts are not trained"),
         ("ablate --only weather", "--only: weather: choose some of"),
         ("train-student toy-reach 410 --preset smoke", "STEPS: 410 leave nothing to learn in"),
@@ -327,6 +340,33 @@ def test_tasks_that_a_policy_was_not_made_for_are_marked(capsys, tmp_path):
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(capsys, tmp_path):
     for line in (["evaluate", "scripted:toy-turn"], ["evaluate-meta", "mt10-hidden"]):
         assert "is a folder: name a file" in refused(capsys, *line, "--json", str(tmp_path))
+
+
+def test_a_finished_run_that_cannot_be_written_still_shows_its_table(recorded, monkeypatch):
+    """A shared folder, say, or a medium that is read-only."""
+    root, args = recorded
+    settings = parse(Run, ["--tasks", "toy-reach", "--root", str(root)], prog="run")
+    stage = parse(COMMANDS["record"].settings, args[1:], prog="record").stage()
+    monkeypatch.setattr(actions.plan, "stages", lambda *_: [stage])
+    claim(settings.options.folder, settings.settings)
+    with sealed.stage(settings.options.folder / "summary/end", name="", config={}, inputs={}) as work:
+        (work / "summary.json").write_text('{"policies": []}')
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    monkeypatch.setattr(sealed, "write_atomically", None)
+    assert actions.run_pipeline(settings) == {"policies": []}
+    other = parse(Run, ["--tasks", "toy-swap", "--root", str(root)], prog="run")
+    with pytest.raises(UserError, match="belongs to another configuration"):
+        actions.run_pipeline(other)
+    monkeypatch.setattr(actions.plan, "stages", lambda *_: [replace(stage, out="new")])
+    with pytest.raises(UserError, match="cannot write to"):
+        actions.run_pipeline(settings)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_would_be_cut_makes_no_key(seed):
+    with pytest.raises(ConfigError, match="seed"):
+        seeded_key(seed)
+    assert not (random.key_data(seeded_key(2**32 - 1)) == random.key_data(seeded_key(0))).all()
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,29 @@
 
 import json
 import math
+import struct
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from collectiverl.artifacts.metrics import MetricsLog, metrics_log, read_metrics
 
 
 def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def board(folder):
+    """What TensorBoard shows: a line for each event of its only file."""
+    [path] = (folder / "tensorboard").iterdir()
+    data, at, shown = path.read_bytes(), 0, []
+    while at < len(data):
+        [size] = struct.unpack("<Q", data[at : at + 8])
+        event = Event.FromString(data[at + 12 : at + 12 + size])
+        if event.summary.value:
+            shown.append({"step": event.step, **{v.tag: v.simple_value for v in event.summary.value}})
+        at += 16 + size
+    return shown
 
 
 def fill(folder, steps):
@@ -38,6 +53,22 @@ def test_resuming_cuts_back_to_the_checkpoint_and_drops_half_a_line(tmp_path):
     with metrics_log(tmp_path, resume_at=2) as log:
         log.write(4, {"loss": 1})
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 4]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_tensorboard_shows_the_lines_of_the_log_however_a_run_ended(tmp_path, closed):
+    log = MetricsLog(tmp_path)
+    for step in (1, 2, 3):
+        log.write(step, {"loss": step / 2, "success": 1.0})
+    if closed:
+        log.close()  # else it is killed, and what was not flushed is lost
+    with metrics_log(tmp_path, resume_at=2) as resumed:
+        assert board(tmp_path) == lines(tmp_path) != []
+        resumed.write(3, {"loss": 0.25})
+        resumed.write(5, {"loss": 0.125})
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 5]
+    assert board(tmp_path) == lines(tmp_path)
+    log.close()
 
 
 def test_starting_anew_keeps_nothing(tmp_path):

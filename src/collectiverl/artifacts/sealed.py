@@ -32,7 +32,7 @@ FORMAT = 1  # of a stage whose format was never changed
 
 def partial(out: Path) -> Path:
     """The working folder of the stage that will be sealed as `out`."""
-    return out.with_name(out.name + ".partial")
+    return out.parent / f"{out.name}.partial"
 
 
 def to_jsonable(config: Any) -> Any:

@@ -7,20 +7,50 @@ from typing import Any
 
 from collectiverl.types import ConfigError
 
+SEEDS = 2**32  # JAX uses the low 32 bits of a seed: of larger ones, several would be the same
+# Larger numbers are taken for typing errors. Below, it is the machine's memory that decides.
+MOST = 10**10  # of anything
+MOST_ENVS = 10**4  # side by side
+MOST_EPISODES = 10**5  # in memory
+MOST_STEPS = 10**5  # of an episode
+MOST_ROWS = 10**6  # of a batch
+MOST_UNITS, MOST_LAYERS = 2**13, 100  # of a network
+MOST_TRAININGS = 10**3  # that differ in their seeds
+
+
+def _is_finite(value: int | float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)  # an integer may be too large for a float
+
 
 def at_least(config: Any, bound: int | float, *fields: str) -> None:
     """Every field is `bound` or more, and finite; None (no limit) passes."""
     for field in fields:
         value = getattr(config, field)
-        if value is not None and not (value >= bound and math.isfinite(value)):
+        if value is not None and not (value >= bound and _is_finite(value)):
             raise ConfigError(field, f"{value} must be at least {bound}")
+    at_most(config, MOST, *fields)
+
+
+def at_most(config: Any, bound: int | float, *fields: str) -> None:
+    """Every field is `bound` or less; None (no limit) passes."""
+    for field in fields:
+        value = getattr(config, field)
+        if value is not None and not value <= bound:
+            raise ConfigError(field, f"{value} must be at most {bound}")
+
+
+def seed(config: Any, field: str = "seed") -> None:
+    """The field is a seed: two seeds that pass give two sequences of random numbers."""
+    value = getattr(config, field)
+    if not 0 <= value < SEEDS:
+        raise ConfigError(field, f"{value} is not from 0 to {SEEDS - 1}")
 
 
 def positive(config: Any, *fields: str) -> None:
     """Every field is above 0, and finite."""
     for field in fields:
         value = getattr(config, field)
-        if not (value > 0 and math.isfinite(value)):
+        if not (value > 0 and _is_finite(value)):
             raise ConfigError(field, f"{value} must be positive")
 
 
@@ -28,7 +58,7 @@ def finite(config: Any, *fields: str) -> None:
     """Every field is a finite number."""
     for field in fields:
         value = getattr(config, field)
-        if not math.isfinite(value):
+        if not _is_finite(value):
             raise ConfigError(field, f"{value} must be finite")
 
 

@@ -1,18 +1,21 @@
 """What the commands do: run the stages that are left, and return what there is to show."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import checkpoints, paths, provenance, sealed
+from collectiverl.artifacts import outputs, paths, provenance, sealed
+from collectiverl.artifacts.metrics import Report
 from collectiverl.artifacts.paths import LOGS
 from collectiverl.cli.parser import refusals
-from collectiverl.cli.progress import console, display
+from collectiverl.cli.progress import display, tell
 from collectiverl.cli.settings import Evaluate, EvaluateMeta, Export, ManyStages, Run, StudySettings
 from collectiverl.cli.stage_settings import StageSettings
-from collectiverl.evaluation.evaluate import evaluate
+from collectiverl.evaluation.evaluate import evaluate, evaluation_envs
 from collectiverl.evaluation.metalearning import evaluate_meta, meta_report
-from collectiverl.evaluation.video import record_video
+from collectiverl.evaluation.video import filming
 from collectiverl.exchange.export import export_collective, export_experts
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import claim
@@ -25,12 +28,20 @@ from collectiverl.types import UserError
 Found = Mapping[str, Any]
 
 
+class Incomplete(Exception):
+    """A command that ended early, with what it had found until then."""
+
+    def __init__(self, found: Found, cause: BaseException):
+        super().__init__(str(cause))
+        self.found, self.cause = found, cause
+
+
 def run_pipeline(settings: Run) -> Found:
     """The stages of a run that are not done yet; returns the summary."""
     folder, config = settings.options.folder, settings.settings
     with refusals(settings):
         every = plan.stages(config, settings.until)
-    with sealed.lock(folder):
+    with _locked(folder):
         claim(folder, config, overwrite=settings.options.overwrite)
         _run_unfinished(every, settings)
     return summary(folder / paths.summary(settings.until))
@@ -44,11 +55,16 @@ def run_study(study: Study) -> Callable[[StudySettings], Found]:
         with refusals(settings):
             config = settings.options.base().resolved()
             every = study.stages(folder, config, settings.study)
-        with sealed.lock(folder):
+        with _locked(folder):
             _run_unfinished(every, settings)
             return study.summarize(folder, config, settings.study)
 
     return action
+
+
+def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """The lock of a run. A finished run that cannot be written needs none: its table is only read."""
+    return contextlib.nullcontext() if outputs.is_readonly(folder) else sealed.lock(folder)
 
 
 def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
@@ -56,10 +72,11 @@ def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
     folder, overwrite = settings.options.folder, settings.options.overwrite
     todo = plan.unfinished(folder, every, overwrite=overwrite)
     if not todo:
-        console.print(f"all {len(every)} stages are done: nothing to do")
+        tell(f"all {len(every)} stages are done: nothing to do")
         return
+    sealed.make_writable(folder)
     done = len(every) - len(todo)
-    console.print(f"{done} of {len(every)} stages are done, {len(todo)} to do; logs in {folder / LOGS}")
+    tell(f"{done} of {len(every)} stages are done, {len(todo)} to do; logs in {folder / LOGS}")
     cores = settings.cores or available_cores()
     with display(todo) as watch:
         executor.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=overwrite)
@@ -73,7 +90,8 @@ def run_stage(settings: StageSettings) -> Found:
     executor.use_threads(
         settings.threads if overwrite else threads_of(folder, stage, otherwise=settings.threads)
     )
-    with display([*first, stage]) as watch:
+    executor.check_device()
+    with display([*first, stage]) as watch, refusals(settings):
         for one in (*first, stage):
             result = executor.run_here(folder, one, watch=watch, overwrite=overwrite)
             watch(executor.Progress(one.out, 1, 0, ""))
@@ -82,53 +100,94 @@ def run_stage(settings: StageSettings) -> Found:
 
 def evaluate_policy(settings: Evaluate) -> Found:
     """One row a task; it says whether the policy was made for the task, if that is known."""
-    _check_writable(settings.json)
-    executor.use_threads(1)
-    made_for, rows = told_tasks(settings.policy), []
-    with display([]) as watch:
-        for task in settings.tasks:
-            policy = load_policy(settings.policy, task=task)
+    if settings.video is not None:
+        outputs.check_folder("--video", settings.video)
+    rows: list[dict[str, Any]] = []
+    with _kept(settings, lambda: {"policies": rows}) as keep:
+        executor.use_threads(1)
+        executor.check_device()
+        made_for = told_tasks(settings.policy)
+        with display([]) as watch:
+            for task in settings.tasks:
 
-            def report(done: int, total: int, note: str = "", task: str = task) -> None:
-                watch(executor.Progress(task, done, total, note))
+                def report(done: int, total: int, note: str = "", task: str = task) -> None:
+                    watch(executor.Progress(task, done, total, note))
 
-            result = row(settings.policy, evaluate(policy, task, settings.settings, report=report))
-            rows.append(result | ({"new": task not in made_for} if made_for else {}))
-            if settings.video:
-                record_video(policy, task, Path(settings.video) / f"{task}.mp4")
-    return _written(settings.json, settings.policy, {"policies": rows})
+                for found in _evaluated(settings, task, report):
+                    rows.append(found | ({"new": task not in made_for} if made_for else {}))
+                    keep()
+    return {"policies": rows}
+
+
+def _evaluated(settings: Evaluate, task: str, report: Report) -> Iterator[dict[str, Any]]:
+    """The row of one task. With --video, the first goal that is played is filmed."""
+    config = settings.settings
+    policy = load_policy(settings.policy, task=task)
+    if settings.video is None:
+        yield row(settings.policy, evaluate(policy, task, config, report=report))
+        return
+    goal = config.goal_indices[0]
+    path = Path(settings.video) / f"{task}_goal_{goal}.mp4"
+    with (
+        contextlib.closing(evaluation_envs(task, config)) as envs,
+        filming(envs, path, title=f"{settings.policy} plays {task}, goal {goal}") as camera,
+    ):
+        result = evaluate(policy, task, config, envs=envs, report=report, watch=camera)
+        success = result.success_any[result.goals.index(goal)]
+        film = {"file": path.name, "goal": goal, "success": success}
+        yield row(settings.policy, result) | {"film": film}  # before the film is written, which may fail
 
 
 def evaluate_meta_policy(settings: EvaluateMeta) -> Found:
     """One row a task, and how they were found."""
-    _check_writable(settings.json)
-    executor.use_threads(available_cores())
     config, found = settings.settings, []
-    collective = load_collective(settings.policy)
-    with display([]) as watch:
-        for split in config.splits:
+    with _kept(settings, lambda: meta_report(settings.policy, config, found)) as keep:
+        executor.use_threads(available_cores())
+        executor.check_device()
+        collective = load_collective(settings.policy)
+        with display([]) as watch:
+            for split in config.splits:
 
-            def report(done: int, total: int, note: str = "", split: str = split) -> None:
-                watch(executor.Progress(f"{config.benchmark} {split}", done, total, note))
+                def report(done: int, total: int, note: str = "", split: str = split) -> None:
+                    watch(executor.Progress(f"{config.benchmark} {split}", done, total, note))
 
-            found.append(evaluate_meta(collective, config, split, report))
-    return _written(settings.json, settings.policy, meta_report(settings.policy, config, found))
-
-
-def _check_writable(path: str | None) -> None:
-    """Raises, before hours of work, if results cannot be written to this file."""
-    if path:
-        sealed.make_writable(Path(path).parent)
-        if Path(path).is_dir():
-            raise UserError(f"{path} is a folder: name a file for the results")
+                found.append(evaluate_meta(collective, config, split, report))
+                keep()
+    return meta_report(settings.policy, config, found)
 
 
-def _written(path: str | None, policy: str, found: Found) -> Found:
-    """The results, which are also written to the file that was asked for, with what they were made from."""
-    if path:
-        made = {"made": sealed.now(), "versions": provenance.versions()}
-        checkpoints.write_json(Path(path), {**found, **origin_of(policy), **made})
-    return found
+@contextlib.contextmanager
+def _kept(settings: Evaluate | EvaluateMeta, made: Callable[[], Found]) -> Iterator[Callable[[], None]]:
+    """What is found in the block is written to the file of --json, with what it was made from.
+
+    Yields a function that writes what there is so far, marked as incomplete.
+
+    Raises:
+        UserError: the file cannot be written, which is tried before the work.
+        Incomplete: the block ended early, after something was found; or it cannot be written in the end.
+    """
+    if settings.json is not None:
+        outputs.check_file("--json", settings.json)
+
+    def write(**more: Any) -> None:
+        if settings.json is not None:
+            about = {**origin_of(settings.policy), "made": sealed.now(), "versions": provenance.versions()}
+            data = json.dumps({**made(), **about, **more}, indent=1).encode()
+            outputs.write_file("--json", settings.json, data)
+
+    def keep() -> None:
+        if settings.json is not None and not outputs.is_special(settings.json):
+            with contextlib.suppress(UserError):  # it is said in the end
+                write(incomplete=True)
+
+    try:
+        yield keep
+        write()
+    except BaseException as cause:
+        found = made()
+        if not found["policies"]:
+            raise
+        raise Incomplete(found, cause) from cause
 
 
 def export(settings: Export) -> Found:

@@ -3,14 +3,16 @@
 Errors of the user give a message and exit code 2. A traceback is a defect of this package.
 """
 
+import contextlib
 import difflib
-import os
+import signal
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
-from collectiverl.types import StageFailed, UserError
-
-EXIT_DEFECT, EXIT_USER, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 130, 141
+EXIT_DEFECT, EXIT_USER, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 1, 2, 130, 141, 143
 NOT_LINUX = (
     "collectiverl runs on Linux. Elsewhere it lacks what its processes need (prctl and sched_getaffinity; on Windows "
     "also fcntl): use a container, a virtual machine, or WSL 2 on Windows"
@@ -19,17 +21,28 @@ NOT_LINUX = (
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `collectiverl`."""
+    from collectiverl.cli import streams
+
+    streams.open_all()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # nobody has it ignored
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # while there is nothing to be kept: imports take seconds
     try:
-        code = dispatch(sys.argv[1:] if argv is None else argv)
+        code = dispatch(sys.argv[1:] if argv is None else argv, at_work=_handle_signals)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
+        streams.discard_output()
         code = EXIT_PIPE
+    except OSError as error:  # a full disk, say
+        streams.discard_output()
+        _say(f"the output cannot be written: {error}")
+        code = EXIT_USER
     sys.exit(code)
 
 
-def dispatch(argv: list[str]) -> int:
-    """Runs a command line; returns its exit code."""
+def dispatch(argv: list[str], at_work: Callable[[], None] = lambda: None) -> int:
+    """Runs a command line; returns its exit code. `at_work` is called when the work begins."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0
@@ -38,19 +51,42 @@ def dispatch(argv: list[str]) -> int:
 
         print(__version__)
         return 0
+    from collectiverl.types import StageFailed, UserError
+
     try:
         if sys.platform != "linux":
             raise UserError(NOT_LINUX)
-        return _command(argv[0], argv[1:])
+        return _command(argv[0], argv[1:], at_work)
     except UserError as error:
-        print(f"collectiverl: {error}", file=sys.stderr)
+        _say(str(error))
         return EXIT_USER
     except StageFailed as error:
-        print(f"collectiverl: {error}", file=sys.stderr)
+        _say(str(error))
         return EXIT_DEFECT
-    except KeyboardInterrupt:
-        print("\ncollectiverl: stopped. The same command goes on where it was.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as stop:
+        _say("stopped. With the same command, a run goes on where it was.")
+        return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which batch systems send."""
+
+
+def _handle_signals() -> None:
+    """From here on there is something to be kept when the command is stopped; a second signal ends it at once."""
+    for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)):
+        if signal.getsignal(number) is signal.SIG_DFL:  # see `main`
+            signal.signal(number, partial(_stop, kind))
+
+
+def _stop(kind: type[BaseException], number: int, frame: Any) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise kind
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(OSError):  # nobody listens
+        print(f"collectiverl: {message}", file=sys.stderr, flush=True)
 
 
 def _overview() -> str:
@@ -69,10 +105,13 @@ def _overview() -> str:
     )
 
 
-def _command(name: str, args: list[str]) -> int:
+def _command(name: str, args: list[str], at_work: Callable[[], None]) -> int:
+    from collectiverl.cli.actions import Incomplete
     from collectiverl.cli.commands import ALIASES, COMMANDS
     from collectiverl.cli.overrides import without_overrides
     from collectiverl.cli.parser import parse
+    from collectiverl.stages.base import explained
+    from collectiverl.types import UserError
 
     name = ALIASES.get(name, name)
     if name not in COMMANDS:
@@ -81,7 +120,14 @@ def _command(name: str, args: list[str]) -> int:
         raise UserError(f"there is no command {name!r}: {hint}")
     warnings.filterwarnings("ignore", module="(envpool|gymnasium|metaworld|glfw).*")
     command = COMMANDS[name]
-    args = without_overrides(args)
-    settings = parse(command.settings, args, prog=f"collectiverl {name}", essential=command.essential)
-    command.show(settings, command.run(settings))
+    with explained(name):
+        args = without_overrides(args)
+        settings = parse(command.settings, args, prog=f"collectiverl {name}", essential=command.essential)
+        at_work()
+        try:
+            found = command.run(settings)
+        except Incomplete as stopped:
+            command.show(settings, stopped.found)
+            raise stopped.cause from None
+    command.show(settings, found)
     return 0

@@ -31,6 +31,9 @@ class RunOptions:
 
     def base(self) -> RunConfig:
         """The settings before flags: those of the run's folder, unless a preset is named; then the file's."""
+        for name in ("run", "root"):
+            if getattr(self, name) == "":
+                raise UserError(f"--{name}: '' is no name of a folder")
         if self.preset is not None and self.preset not in PRESETS:
             raise UserError(f"there is no preset {self.preset!r}: choose one of {', '.join(PRESETS)}")
         saved = self.folder / CONFIG
@@ -38,7 +41,7 @@ class RunOptions:
             base = PRESETS[self.preset]()
         else:
             base = configs.load(saved, RunConfig()) if saved.is_file() else RunConfig()
-        return configs.load(Path(self.config), base) if self.config else base
+        return base if self.config is None else configs.load(Path(self.config), base)
 
     @classmethod
     def read(cls, args: Sequence[str]) -> "RunOptions":

@@ -1,5 +1,6 @@
-"""The terminal: a bar for every stage at work."""
+"""The terminal: a bar for every stage at work. Whatever happens to what is shown, the work goes on."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,26 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Column
+from rich.text import Text
 
 from collectiverl.pipeline import executor
 from collectiverl.stages.base import Stage
 
-console = Console()
+
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever reads the output has gone. By default `rich` ends the process here, and a run with it."""
+        raise BrokenPipeError
+
+
+console = _Terminal(markup=False, emoji=False)  # names of files and tasks may look like either
 WIDE = 120  # characters that bar, rate and remaining time ask for as well
+
+
+def tell(message: str) -> None:
+    """Prints a line while work is to be done. An error is dropped, since it concerns nothing but what is shown."""
+    with contextlib.suppress(Exception):
+        console.print(message)
 
 
 class Display:
@@ -32,9 +47,18 @@ class Display:
         self.labels = {stage.out: stage.label for stage in stages}
         self.tasks: dict[str, TaskID] = {}
         self.began: dict[str, float] = {}
-        self.overall = progress.add_task("[bold]all stages", total=len(stages), note="", rate="")
+        self.ended: set[str] = set()
+        self.overall = progress.add_task("all stages", total=len(stages), note="", rate="")
 
     def __call__(self, update: executor.Progress) -> None:
+        """Shows how far a stage is. An error is dropped, as in `tell`."""
+        with contextlib.suppress(Exception):
+            self.show(update)
+
+    def show(self, update: executor.Progress) -> None:
+        """The same, but raises."""
+        if update.out in self.ended:  # its last messages may come through another process, after its end
+            return
         if update.out not in self.tasks:
             label = self.labels.setdefault(update.out, update.out)
             self.tasks[update.out] = self.progress.add_task(label, total=1, note="", rate="")
@@ -42,9 +66,13 @@ class Display:
         task = self.tasks[update.out]
         seconds = time.perf_counter() - self.began[update.out]
         if not update.total:
+            self.ended.add(update.out)
             self.progress.remove_task(task)
             self.progress.advance(self.overall)
-            self.progress.console.print(f"[green]done[/] {self.labels[update.out]} [dim]({seconds:.0f} s)[/]")
+            label = self.labels[update.out]
+            self.progress.console.print(
+                Text.assemble(("done ", "green"), label, (f" ({seconds:.0f} s)", "dim"))
+            )
             return
         rate = f"{update.done / seconds:,.0f}/s" if update.done > 1 and seconds > 0 else ""
         self.progress.update(task, completed=update.done, total=update.total, note=update.note, rate=rate)
@@ -53,8 +81,9 @@ class Display:
 def columns(width: int) -> list[ProgressColumn]:
     """What a terminal of this width has room for; long words are folded, and figures never cut short."""
 
-    def text(shown: str, *, fold: bool = False) -> TextColumn:
-        return TextColumn(shown, table_column=Column(overflow="fold", no_wrap=not fold))
+    def text(shown: str, *, style: str = "none", fold: bool = False) -> TextColumn:
+        column = Column(overflow="fold", no_wrap=not fold)
+        return TextColumn(shown, style=style, markup=False, table_column=column)
 
     wide = width >= WIDE
     return [
@@ -62,8 +91,8 @@ def columns(width: int) -> list[ProgressColumn]:
         text("{task.description}", fold=True),
         *([BarColumn(bar_width=24)] if wide else []),
         text("{task.completed:,.0f}/{task.total:,.0f}"),
-        *([text("[cyan]{task.fields[rate]}")] if wide else []),
-        text("[dim]{task.fields[note]}", fold=True),
+        *([text("{task.fields[rate]}", style="cyan")] if wide else []),
+        text("{task.fields[note]}", style="dim", fold=True),
         TimeElapsedColumn(),
         *([TimeRemainingColumn()] if wide else []),
     ]
@@ -72,6 +101,12 @@ def columns(width: int) -> list[ProgressColumn]:
 @contextmanager
 def display(stages: Sequence[Stage]) -> Iterator[Display]:
     """Without a terminal, only the line of each stage that ends is printed."""
-    shown = columns(console.width)
-    with Progress(*shown, console=console, disable=not console.is_terminal) as progress:
-        yield Display(progress, stages)
+    progress = Progress(*columns(console.width), console=console, disable=not console.is_terminal)
+    shown = Display(progress, stages)
+    with contextlib.suppress(Exception):  # a terminal that is gone, say
+        progress.start()
+    try:
+        yield shown
+    finally:
+        with contextlib.suppress(Exception):
+            progress.stop()

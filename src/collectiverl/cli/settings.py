@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Generic, Literal, Self, TypeVar
 
 import tyro
 
-from collectiverl.artifacts.validation import at_least
+from collectiverl.artifacts.validation import at_least, at_most
 from collectiverl.cli.options import RunOptions
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig
@@ -19,6 +19,7 @@ from collectiverl.studies.comparison import ComparisonConfig
 from collectiverl.studies.lifelong import LifelongConfig
 
 S = TypeVar("S")  # the settings of a study
+MOST_CORES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ class ManyStages(RunSettings):
 
     def __post_init__(self) -> None:
         at_least(self, 0, "cores")
+        at_most(self, MOST_CORES, "cores")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +147,7 @@ class Evaluate(Settings):
     policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
     tasks: Tasks = ()  # tasks or benchmarks; none: those that the policy was made for
     json: str | None = None  # file for the results
-    video: str | None = None  # folder for one video of each task
+    video: str | None = None  # folder for a film of each task: the first goal that is evaluated
     settings: Flat[EvaluateConfig] = field(default_factory=EvaluateConfig)
 
     @classmethod

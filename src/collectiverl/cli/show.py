@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import paths
+from collectiverl.artifacts import outputs, paths
 from collectiverl.artifacts.paths import (
     ABLATION,
     CARD,
@@ -96,7 +96,8 @@ def show_ablation(settings: Ablate, found: Found) -> None:
 def show_comparison(settings: CompareStudents, found: Found) -> None:
     """Draws the curves, too."""
     path = comparison.result_path(settings.options.folder, settings.study)
-    draw_curves(found["rows"], found["settings"], path.parent / comparison.PICTURE)
+    if not outputs.is_readonly(path.parent):
+        draw_curves(found["rows"], found["settings"], path.parent / comparison.PICTURE)
     console.print(comparison_table(found["rows"], found["settings"]), *median_lines(found), sep="\n")
     _show_places(path, {"curves": comparison.PICTURE})
 
@@ -109,6 +110,15 @@ def show_extensions(settings: ExtendCollective, found: Found) -> None:
 
 def show_evaluation(settings: Evaluate, found: Found) -> None:
     console.print(policies_table(found["policies"]))
+    films = {_filmed(row): row["film"]["file"] for row in found["policies"] if "film" in row}
+    if settings.video is not None and films:
+        console.print(places(Path(settings.video), films))
+
+
+def _filmed(row: Mapping[str, Any]) -> str:
+    """What a film shows: one of the episodes that were evaluated."""
+    outcome = "succeeded" if row["film"]["success"] else "failed"
+    return f"{row['task']}, goal {row['film']['goal']}, {outcome}"
 
 
 def show_meta(settings: EvaluateMeta, found: Found) -> None:

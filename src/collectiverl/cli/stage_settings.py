@@ -7,10 +7,9 @@ from typing import Any, Self, TypeVar
 
 import tyro
 
-from collectiverl.artifacts import paths
+from collectiverl.artifacts import paths, validation
 from collectiverl.artifacts.paths import BufferKind
 from collectiverl.artifacts.sealed import is_sealed
-from collectiverl.artifacts.validation import at_least
 from collectiverl.cli.options import RunOptions
 from collectiverl.cli.settings import RunSettings
 from collectiverl.envs.tasks import canonical, resolve
@@ -22,6 +21,7 @@ from collectiverl.stages.teachers import is_taken
 from collectiverl.types import UserError
 
 C = TypeVar("C")  # the config of a stage
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,8 @@ class StageSettings(RunSettings):
     )
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "threads")
+        validation.at_least(self, 1, "threads")
+        validation.at_most(self, MOST_THREADS, "threads")
 
     @abstractmethod
     def stage(self) -> Stage:
@@ -49,6 +50,10 @@ class SeededSettings(StageSettings):
     """The flags of a stage that depends on random numbers."""
 
     seed: int = 0  # of all random numbers
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        validation.seed(self)
 
     def before(self) -> list[Stage]:
         config = getattr(self, "config", None)

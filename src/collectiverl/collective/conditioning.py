@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from collectiverl.data.episodes import EpisodeTable
+from collectiverl.nn.keys import seeded_key
 from collectiverl.representation.clusters import Clusters, fit_clusters
 from collectiverl.representation.context import begin_windows, embed_every, encode, push, reading
 from collectiverl.representation.encoder import Encoder, EncoderConfig, Readout, init_encoder
@@ -115,7 +116,7 @@ class Own(Encoded):
 
     @classmethod
     def make(cls, source: Source) -> "Own":
-        spec, key = source.spec, jax.random.key(source.seed)
+        spec, key = source.spec, seeded_key(source.seed)
         encoder = _fresh(source.own, spec.state_dim, spec.action_dim, key, source.scales.points)
         return cls(eqx.tree_at(lambda e: e.scales, encoder, source.scales))
 

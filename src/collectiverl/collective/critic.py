@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.checkpoints import Checkpoints
 from collectiverl.artifacts.metrics import MetricsLog, Report, silent
-from collectiverl.artifacts.validation import at_least, positive
+from collectiverl.artifacts.validation import MOST_ROWS, at_least, at_most, positive
 from collectiverl.collective import losses
 from collectiverl.collective.distill import descend, draw, optimizer
 from collectiverl.collective.policy import Collective
@@ -47,6 +47,7 @@ class CriticConfig:
     def __post_init__(self) -> None:
         at_least(self, 0, "updates")
         at_least(self, 1, "batch_size", "target_every", "validation_every")
+        at_most(self, MOST_ROWS, "batch_size")
         positive(self, "learning_rate")
 
 

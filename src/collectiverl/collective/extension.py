@@ -13,7 +13,7 @@ from typing import NamedTuple
 from collectiverl.artifacts.checkpoints import part
 from collectiverl.artifacts.metrics import Report, silent
 from collectiverl.artifacts.paths import DISTILLATION
-from collectiverl.artifacts.validation import at_least, fraction
+from collectiverl.artifacts.validation import MOST_EPISODES, at_least, at_most, fraction
 from collectiverl.collective.online import OnlineDistillation, Rehearsal, Sides
 from collectiverl.collective.policy import Collective
 from collectiverl.collective.rounds import OnlineConfig
@@ -40,6 +40,7 @@ class ExtensionConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "learner_rounds", "learner_episodes", "learner_updates", "updates", "episodes")
         at_least(self, 2, "expert_episodes")
+        at_most(self, MOST_EPISODES, "expert_episodes", "learner_rounds", "learner_episodes", "episodes")
         at_least(self, 0, "critic_updates")
         fraction(self, "share")
 

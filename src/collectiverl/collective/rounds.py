@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
-from collectiverl.artifacts.validation import at_least, between
+from collectiverl.artifacts.validation import MOST_ENVS, MOST_EPISODES, MOST_STEPS, at_least, at_most, between
 from collectiverl.collective.playing import (
     NEVER,
     Alternating,
@@ -56,6 +56,9 @@ class OnlineConfig:
             "round_updates",
             "num_envs",
         )
+        at_most(self, MOST_ENVS, "num_envs", "learner_rounds")
+        at_most(self, MOST_EPISODES, "random_episodes", "expert_episodes", "learner_episodes")
+        at_most(self, MOST_STEPS, "horizon", "after_success")
         between(self, 0, 1, "noisy", "taught")
         if self.expert_episodes < 2:
             raise ConfigError("expert_episodes", "at least 2, since one in five is kept for validation")

@@ -15,7 +15,7 @@ import numpy as np
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.checkpoints import Checkpoints
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
-from collectiverl.artifacts.validation import at_least, between, positive
+from collectiverl.artifacts.validation import MOST_ROWS, at_least, at_most, between, positive
 from collectiverl.collective import critic
 from collectiverl.collective.conditioning import CONDITIONINGS, ConditioningName, Source
 from collectiverl.collective.critic import CriticConfig
@@ -25,6 +25,7 @@ from collectiverl.collective.policy import Collective
 from collectiverl.collective.probing import ProbingConfig
 from collectiverl.collective.segments import Batch, Draw, Segments
 from collectiverl.data.episodes import EpisodeTable
+from collectiverl.nn.keys import seeded_key
 from collectiverl.representation.batches import fit_scales, pack
 from collectiverl.representation.encoder import Encoder, EncoderConfig
 from collectiverl.sac.agent import AgentConfig, init_agent
@@ -65,6 +66,7 @@ class CollectiveConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "labels", "segment", "warmup", "updates", "validation_every")
         at_least(self, 0, "absolute")
+        at_most(self, MOST_ROWS, "labels")
         between(self, 0, 1, "unrewarded", "average")
         positive(self, "learning_rate")
 
@@ -107,7 +109,7 @@ def fresh_collective(
     z_dim = reader.z_dim if reader else conditioning.embed(table.subset([0]), spec.state_index).shape[1]
     sizes = z_dim + scales.feature_dim, spec.action_dim
     return Collective(
-        agent=init_agent(*sizes, config.sac, jax.random.key(seed)),
+        agent=init_agent(*sizes, config.sac, seeded_key(seed)),
         conditioning=conditioning,
         scales=scales,
         tasks=tuple(dict.fromkeys(table.tasks)),

@@ -32,7 +32,9 @@ def dataset_of(source: str) -> Any:
     try:
         import minari
     except ImportError as error:
-        raise UserError(f"{source} is read by Minari, which is not installed: pip install 'collectiverl[minari]'") from error
+        raise UserError(
+            f"{source} is read by Minari, which is not installed: pip install 'collectiverl[minari]'"
+        ) from error
     try:
         return minari.load_dataset(name)
     except (FileNotFoundError, ValueError, KeyError, OSError) as error:

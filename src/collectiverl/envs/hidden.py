@@ -9,24 +9,27 @@ from collectiverl.envs.core import StepResult, VectorEnv
 class HiddenGoals:
     """The environments of `envs`, seen by one from whom the goals are hidden. Rewards still depend on them."""
 
+    uncovered: Float[np.ndarray, "N O"]  # the latest observations with their goals, for whoever films
+
     def __init__(self, envs: VectorEnv):
-        self._envs, self._hidden = envs, list(envs.spec.goal_index)
+        self.envs, self._hidden = envs, list(envs.spec.goal_index)
         self.spec, self.num_envs, self.tasks = envs.spec, envs.num_envs, envs.tasks
 
     def goals(self) -> Int[np.ndarray, "N"]:
-        return self._envs.goals()
+        return self.envs.goals()
 
     def reset(self, seed: int) -> Float[np.ndarray, "N O"]:
-        return self._without_goal(self._envs.reset(seed))
+        return self._without_goal(self.envs.reset(seed))
 
     def step(self, action: Float[np.ndarray, "N A"]) -> StepResult:
-        result = self._envs.step(action)
+        result = self.envs.step(action)
         return result._replace(obs=self._without_goal(result.obs))
 
     def close(self) -> None:
-        self._envs.close()
+        self.envs.close()
 
     def _without_goal(self, obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N O"]:
+        self.uncovered = obs
         hidden = obs.copy()
         hidden[:, self._hidden] = 0
         return hidden

@@ -1,6 +1,6 @@
 """The one episode loop: training, recording, distillation, evaluation and video all step through here."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -101,11 +101,17 @@ def episodes(
     phase: str,
     seed: int,
     after_success: Int[np.ndarray, "N"] | None = None,
+    watch: Callable[[Step], None] | None = None,
 ) -> Iterator[Episode]:
-    """The first `per_env` episodes of every environment, as they end; see `EpisodeCollector` for `after_success`."""
+    """The first `per_env` episodes of every environment, as they end; see `EpisodeCollector` for `after_success`.
+
+    `watch` is called with every step, before the next one is taken.
+    """
     collector = EpisodeCollector(envs, phase, seed, after_success)
     left = np.full(envs.num_envs, per_env)
     for step in steps(envs, policy, seed):
+        if watch:
+            watch(step)
         for owner, episode in collector.add(step):
             if left[owner]:
                 left[owner] -= 1

@@ -1,16 +1,16 @@
 """Meta-World's evaluation protocol: deterministic actions, each goal of a task once, the whole time limit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from collectiverl.artifacts.metrics import Report, silent
-from collectiverl.artifacts.validation import at_least, between
+from collectiverl.artifacts.validation import MOST_ENVS, at_least, at_most, between
 from collectiverl.envs import make
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.goals import MAX_SEEDS, NUM_GOALS, GoalSet, indices
-from collectiverl.envs.rollout import episodes
+from collectiverl.envs.rollout import Step, episodes
 from collectiverl.evaluation.statistics import Interval, success_interval
 from collectiverl.types import ConfigError, Episode, Policy
 
@@ -26,6 +26,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "num_envs")
+        at_most(self, MOST_ENVS, "num_envs")
         between(self, 1, MAX_SEEDS, "goal_seeds")
         if not self.goal_indices:
             raise ConfigError(
@@ -43,7 +44,8 @@ class EvaluateConfig:
     @property
     def envs_used(self) -> int:
         """The largest number of environments, up to `num_envs`, that divides the number of goals."""
-        return max(n for n in range(1, self.num_envs + 1) if len(self.goal_indices) % n == 0)
+        goals = len(self.goal_indices)
+        return max(n for n in range(1, min(self.num_envs, goals) + 1) if goals % n == 0)
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def evaluate(
     seed: int = 0,
     envs: VectorEnv | None = None,
     report: Report = silent,
+    watch: Callable[[Step], None] | None = None,
 ) -> Evaluation:
     """Plays every goal of `config` once to the time limit.
 
@@ -116,6 +119,7 @@ def evaluate(
         seed: of the policy's training, kept with the result. The environments have no randomness: goals are fixed.
         envs: from `evaluation_envs` with the same `task` and `config`, to use the same simulators for several
             policies; they are not closed.
+        watch: called with every step, as by `video.filming`.
 
     Raises:
         ValueError: `envs` play another task or other goals.
@@ -125,7 +129,7 @@ def evaluate(
     if set(used.tasks) != {task}:
         raise ValueError(f"envs play {sorted(set(used.tasks))}, not {task}")
     try:
-        played = _play(policy, used, config, seed, report)
+        played = _play(policy, used, config, seed, report, watch)
     finally:
         if envs is None:
             used.close()
@@ -133,12 +137,17 @@ def evaluate(
 
 
 def _play(
-    policy: Policy, envs: VectorEnv, config: EvaluateConfig, seed: int, report: Report
+    policy: Policy,
+    envs: VectorEnv,
+    config: EvaluateConfig,
+    seed: int,
+    report: Report,
+    watch: Callable[[Step], None] | None,
 ) -> list[Episode]:
     """One episode of each goal, by ascending number of the goal."""
     wanted, played = config.goal_indices, []
     per_env = -(-len(wanted) // envs.num_envs)
-    for episode in episodes(envs, policy, per_env=per_env, phase="expert", seed=seed):
+    for episode in episodes(envs, policy, per_env=per_env, phase="expert", seed=seed, watch=watch):
         played.append(episode)
         report(len(played), len(wanted), envs.spec.task)
     played.sort(key=lambda episode: episode.goal)

@@ -9,7 +9,7 @@ import numpy as np
 
 from collectiverl.artifacts import sealed
 from collectiverl.artifacts.metrics import Report, silent
-from collectiverl.artifacts.validation import at_least
+from collectiverl.artifacts.validation import MOST_EPISODES, at_least, at_most, seed
 from collectiverl.collective.policy import Collective, check_shapes
 from collectiverl.envs.goals import NUM_GOALS
 from collectiverl.envs.make import spec
@@ -34,7 +34,8 @@ class MetaConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "rounds", "adaptation_episodes", "evaluation_episodes", "envs_per_task")
-        at_least(self, 0, "seed")
+        at_most(self, MOST_EPISODES, "rounds", "adaptation_episodes", "evaluation_episodes")
+        seed(self)
         if not self.splits or len(set(self.splits)) < len(self.splits):
             raise ConfigError("splits", "name train, test, or both, each once")
         if self.envs_per_task is not None and self.envs_per_task > NUM_GOALS:

@@ -8,7 +8,7 @@ import yaml  # type: ignore[import-untyped]
 
 from collectiverl.artifacts import sealed
 from collectiverl.artifacts.paths import CONFIG
-from collectiverl.artifacts.validation import at_least, fraction
+from collectiverl.artifacts.validation import MOST_EPISODES, at_least, at_most, fraction, seed
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.envs.make import Backend
@@ -60,7 +60,8 @@ class RunConfig:
         check_teacher(self)
         fraction(self, "validation_fraction")
         at_least(self, 2, "mixed_skill")
-        at_least(self, 0, "seed")
+        at_most(self, MOST_EPISODES, "mixed_skill")
+        seed(self)
 
     @property
     def has_experts(self) -> bool:
@@ -89,7 +90,12 @@ class RunConfig:
         return self.demos if task in self.demo_tasks else ""
 
     def resolved(self) -> "RunConfig":
-        """With canonical names of all tasks, benchmarks expanded."""
+        """With canonical names of all tasks, benchmarks expanded.
+
+        Raises:
+            UserError: a name is unknown, or the tasks are of different suites.
+        """
+        resolve((*self.tasks, *self.student_tasks, *self.demo_tasks))
         return replace(
             self,
             tasks=resolve(self.tasks),
@@ -100,7 +106,6 @@ class RunConfig:
 
 def claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:
     """Makes `run` the folder of this configuration, or says what differs from the one it belongs to."""
-    sealed.make_writable(run)
     path, record = run / CONFIG, sealed.to_jsonable(config)
     if path.is_file() and not overwrite:
         changed = sealed.differences(record, yaml.safe_load(path.read_text()))
@@ -109,4 +114,6 @@ def claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:
                 f"{run} belongs to another configuration ({'; '.join(changed[:3])}): "
                 "choose another folder with --run, or pass --overwrite"
             )
+        return
+    sealed.make_writable(run)
     sealed.write_atomically(path, yaml.safe_dump(record, sort_keys=False).encode())

@@ -8,9 +8,10 @@ import queue
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,11 +73,28 @@ def use_compilation_cache() -> None:
     """Keeps compiled programs on disk, so that a later process does not compile them again."""
     import jax
 
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):  # it cannot be written, or this user has no home
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         (home / "collectiverl").mkdir(parents=True, exist_ok=True)
         jax.config.update("jax_compilation_cache_dir", str(home / "collectiverl" / "jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def check_device() -> None:
+    """Starts JAX.
+
+    Raises:
+        UserError: this machine lacks what JAX_PLATFORMS names.
+    """
+    import jax
+
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise UserError(
+            f"JAX cannot compute here with JAX_PLATFORMS={asked!r}: {error}. Unset it, or set it to cpu"
+        ) from error
 
 
 def run_here(run: Path, stage: Stage, *, watch: Watch, overwrite: bool = False) -> dict[str, Any]:
@@ -97,7 +115,7 @@ def run_in_processes(
         UserError: a stage has one; those that run beside it are ended and go on with the next run.
         StageFailed: a stage has a defect.
     """
-    workers = _Workers(run, cores, overwrite)
+    workers = _Workers(run, overwrite)
     try:
         _schedule(workers, list(todo), cores, watch)
     except BaseException:
@@ -107,34 +125,78 @@ def run_in_processes(
         workers.shutdown()
 
 
-class _Workers:
-    """Processes for stages. One thread each; a stage that was begun with more goes on with as many."""
+class _Worker:
+    """A process for one stage after another."""
 
-    def __init__(self, run: Path, cores: int, overwrite: bool):
-        self.run, self.cores, self.overwrite = run, cores, overwrite
+    def __init__(self, start: Callable[[], ProcessPoolExecutor], threads: int):
+        self._start, self.threads = start, threads
+        self.pool = start()
+
+    @property
+    def processes(self) -> list[Any]:
+        """None, before the first stage."""
+        return list((self.pool._processes or {}).values())
+
+    def submit(self, run: Path, overwrite: bool, stage: Stage) -> Future:
+        if not all(process.is_alive() for process in self.processes):  # it died while it had nothing to do
+            self.pool = self._start()
+        with _interrupts_blocked():
+            return self.pool.submit(_work, run, overwrite, stage)
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """A process that is started here never sees Ctrl-C, which a terminal sends to parent and children alike."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Workers:
+    """Processes for stages. One thread each; a stage that was begun with more goes on with as many.
+
+    Each has a pool of its own, so that the death of one leaves the others at work.
+    """
+
+    def __init__(self, run: Path, overwrite: bool):
+        self.run, self.overwrite = run, overwrite
         self.context = multiprocessing.get_context("spawn")
         self.channel = self.context.Queue()
-        self.pools: dict[int, ProcessPoolExecutor] = {}
+        self.idle: list[_Worker] = []
+        self.busy: dict[Future, _Worker] = {}
 
     def submit(self, stage: Stage) -> Future:
         threads = 1 if self.overwrite else threads_of(self.run, stage)
-        if threads not in self.pools:
-            self.pools[threads] = ProcessPoolExecutor(
-                self.cores,
-                mp_context=self.context,
-                initializer=_start_worker,
-                initargs=(self.channel, os.getpid(), threads),
-            )
-        return self.pools[threads].submit(_work, self.run, self.overwrite, stage)
+        fitting = [worker for worker in self.idle if worker.threads == threads]
+        if fitting:
+            self.idle.remove(worker := fitting[0])
+        else:
+            worker = _Worker(partial(self._pool, threads), threads)
+        future = worker.submit(self.run, self.overwrite, stage)
+        self.busy[future] = worker
+        return future
+
+    def _pool(self, threads: int) -> ProcessPoolExecutor:
+        arguments = (self.channel, os.getpid(), threads)
+        return ProcessPoolExecutor(1, mp_context=self.context, initializer=_start_worker, initargs=arguments)
+
+    def release(self, future: Future) -> None:
+        """The process of a stage that has ended may do another."""
+        self.idle.append(self.busy.pop(future))
 
     def kill(self) -> None:
-        for pool in self.pools.values():
-            for process in list((pool._processes or {}).values()):
-                process.kill()
+        for worker in (*self.idle, *self.busy.values()):
+            worker.kill()
 
     def shutdown(self) -> None:
-        for pool in self.pools.values():
-            pool.shutdown(wait=True, cancel_futures=True)
+        for worker in (*self.idle, *self.busy.values()):
+            worker.pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _schedule(workers: _Workers, todo: list[Stage], slots: int, watch: Watch) -> None:
@@ -149,6 +211,7 @@ def _schedule(workers: _Workers, todo: list[Stage], slots: int, watch: Watch) ->
         _drain(workers.channel, watch)
         for future in finished:
             stage = running.pop(future)
+            workers.release(future)
             try:
                 future.result()
             except BrokenProcessPool as error:
@@ -187,6 +250,7 @@ def _work(run: Path, overwrite: bool, stage: Stage) -> dict[str, Any]:
     with log.open("a") as file, _redirected(file.fileno()):
         try:
             report(0, 1, "starting")
+            check_device()
             return execute(run, stage, report=report, overwrite=overwrite)
         except UserError:
             raise

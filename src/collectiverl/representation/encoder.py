@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.modules import load_module
-from collectiverl.artifacts.validation import at_least, one_of
+from collectiverl.artifacts.validation import MOST_LAYERS, MOST_UNITS, at_least, at_most, one_of
 from collectiverl.nn.batch_last import project
 from collectiverl.nn.mlp import Linear
 from collectiverl.nn.recurrent import Recurrent
@@ -46,6 +46,8 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "window", "dim", "layers", "heads", "feedforward", "z_dim")
+        at_most(self, MOST_UNITS, "window", "dim", "feedforward", "z_dim")
+        at_most(self, MOST_LAYERS, "layers", "heads")
         one_of(self, get_args(Kind), "kind")
         one_of(self, get_args(Layout), "layout")
         if self.kind == "transformer" and self.dim % self.heads:

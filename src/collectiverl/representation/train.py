@@ -19,6 +19,7 @@ from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.checkpoints import Checkpoints
 from collectiverl.artifacts.metrics import MetricsLog, Report, silent
 from collectiverl.data.episodes import EpisodeTable
+from collectiverl.nn.keys import seeded_key
 from collectiverl.representation import objective
 from collectiverl.representation.batches import Draw, Pack, draw, fit_scales, pack
 from collectiverl.representation.encoder import Encoder, init_encoder
@@ -50,7 +51,7 @@ class Trainer:
         seed: int,
     ):
         self.training, self.validation, self.config, self.seed = training, validation, config, seed
-        self.key = jax.random.key(seed)
+        self.key = seeded_key(seed)
         rows = training.rows
         k_encoder, k_model = jax.random.split(jax.random.fold_in(self.key, TRAINING))
         sizes = rows.state.shape[1], rows.action.shape[1]
@@ -99,7 +100,7 @@ class Trainer:
             )
             for i in range(begin, begin + count)
         ]
-        key = jax.random.fold_in(jax.random.key(self.seed), 1 + stream)
+        key = jax.random.fold_in(self.key, 1 + stream)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(begin, begin + count))
         return Draw(*(np.stack(column) for column in zip(*drawn, strict=True))), keys
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key
 
-from collectiverl.artifacts.validation import at_least, between, positive
+from collectiverl.artifacts.validation import MOST_ROWS, at_least, at_most, between, positive
 from collectiverl.representation import objective
 from collectiverl.representation.batches import Draw, Rows
 from collectiverl.representation.encoder import EncoderConfig
@@ -37,6 +37,7 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "updates_per_call", "updates", "validation_every", "validation_batches")
+        at_most(self, MOST_ROWS, "updates_per_call", "batch_size", "validation_batches")
         at_least(self, 0, "weight_decay", "warmup")
         positive(self, "learning_rate", "clip")
         between(self, 0, 1, "prefix_fraction")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from collectiverl.artifacts.validation import at_least, finite, positive
+from collectiverl.artifacts.validation import MOST_ROWS, at_least, at_most, finite, positive
 from collectiverl.nn.gaussian import Actor, Gaussian
 from collectiverl.nn.mlp import Critic
 from collectiverl.nn.normalizer import Normalizer
@@ -71,6 +71,7 @@ class SACConfig(AgentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, 1, "n_step", "batch_size")
+        at_most(self, MOST_ROWS, "n_step", "batch_size")
         positive(self, "learning_rate", "temperature_learning_rate", "initial_temperature")
         finite(self, "entropy_per_action")
         _rate(self, "tau")

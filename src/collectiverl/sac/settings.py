@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field, fields
 
-from collectiverl.artifacts.validation import at_least, between
+from collectiverl.artifacts.validation import MOST_ENVS, MOST_EPISODES, MOST_STEPS, at_least, at_most, between
 from collectiverl.sac.agent import SACConfig
 from collectiverl.types import ConfigError
+
+MOST_TRANSITIONS = 10**9  # in a replay memory, far more than a machine holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +20,7 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "period")
         at_least(self, 0, "warmup", "episodes")
+        at_most(self, MOST_EPISODES, "episodes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,10 @@ class TrainConfig:
         )
         at_least(self, 1, "eval_every", "eval_episodes", "eval_envs", "checkpoint_every")
         at_least(self, 0, "stop_evaluations")
+        at_most(self, MOST_ENVS, "num_envs", "eval_envs", "updates_per_step")
+        at_most(self, MOST_EPISODES, "eval_episodes")
+        at_most(self, MOST_STEPS, "horizon")
+        at_most(self, MOST_TRANSITIONS, "capacity")
         between(self, 0, 1, "stop_success")
         if self.warmup > self.capacity:
             raise ConfigError("warmup", f"{self.warmup} exceeds the capacity of {self.capacity}")

@@ -22,6 +22,7 @@ from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, sile
 from collectiverl.data.replay import Replay
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import Step, steps
+from collectiverl.nn.keys import seeded_key
 from collectiverl.sac.agent import SACState, expert_count, expert_of
 from collectiverl.sac.batches import Prior, last_row, row_of, sample_batches
 from collectiverl.sac.evaluation import AFTERWARDS, Evaluator, by_task, choose
@@ -61,7 +62,7 @@ class Trainer:
         self.state, self.best = state, state.agent
         self.config, self.envs, self.seed, self.report = config, envs, seed, report
         self.experts = expert_count(state)
-        self.key = jax.random.key(seed)
+        self.key = seeded_key(seed)
         spec = envs.spec
         self.replay = Replay(config.capacity, self.experts, config.num_envs, spec.obs_dim, spec.action_dim)
         self.prior = prior

@@ -1,15 +1,18 @@
 """A stage: a function with a config that reads sealed directories and writes one."""
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from collectiverl.artifacts import checkpoints, sealed
+from jax.errors import JaxRuntimeError
+
+from collectiverl.artifacts import checkpoints, sealed, validation
 from collectiverl.artifacts.metrics import Report, silent
 from collectiverl.artifacts.paths import SUMMARY
-from collectiverl.types import UserError
+from collectiverl.types import ConfigError, UserError
 
 C = TypeVar("C")  # the config of a stage
 
@@ -42,6 +45,9 @@ class Stage(Generic[C]):
     inputs: Mapping[str, str] = field(default_factory=dict)  # folder -> the command that makes it, or ""
     seed: int = 0
     format: int = sealed.FORMAT  # one more where a change of the code makes earlier results unfit
+
+    def __post_init__(self) -> None:
+        validation.seed(self)
 
     @property
     def label(self) -> str:
@@ -77,8 +83,9 @@ def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool
     if not overwrite and is_done(run, stage):
         return summary(out)
     hashes = input_hashes(run, stage)
-    try:
-        with sealed.stage(
+    with (
+        explained(stage.label),
+        sealed.stage(
             out,
             name=stage.kind,
             config=stage.settings,
@@ -86,23 +93,46 @@ def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool
             seed=stage.seed,
             format=stage.format,
             overwrite=overwrite,
-        ) as folder:
-            result = stage.function(
-                Work(
-                    run=run,
-                    folder=folder,
-                    config=stage.config,
-                    inputs=tuple(stage.inputs),
-                    seed=stage.seed,
-                    report=report,
-                )
+        ) as folder,
+    ):
+        result = stage.function(
+            Work(
+                run=run,
+                folder=folder,
+                config=stage.config,
+                inputs=tuple(stage.inputs),
+                seed=stage.seed,
+                report=report,
             )
-            checkpoints.write_json(folder / SUMMARY, result)
-    except OSError as error:  # a full disk, say: finished work and the last checkpoint are kept
-        raise UserError(
-            f"{stage.label} cannot go on: {error}; remove the cause, and the same command goes on"
-        ) from error
+        )
+        checkpoints.write_json(folder / SUMMARY, result)
     return result
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """What the machine refuses is the user's to mend: a full disk, say. Finished work and checkpoints are kept.
+
+    Raises:
+        UserError: of `what` is done in the block.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # nobody reads the output
+        raise
+    except OSError as error:
+        raise UserError(
+            f"{what} cannot go on: {error}; remove the cause, and the same command goes on"
+        ) from error
+    except (MemoryError, JaxRuntimeError) as error:
+        if isinstance(error, JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"{what} does not fit in this machine's memory: {error}; choose smaller numbers, "
+            "of environments, units or batches"
+        ) from error
+    except ConfigError as error:
+        raise UserError(f"{what}: {error}") from error
 
 
 def threads_of(run: Path, stage: Stage, *, otherwise: int = 1) -> int:

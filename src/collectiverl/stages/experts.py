@@ -12,12 +12,14 @@ import jax
 from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.metrics import MetricsLog, read_metrics
 from collectiverl.artifacts.paths import EPISODES, METRICS
+from collectiverl.artifacts.validation import MOST_EPISODES
 from collectiverl.data.episodes import relabel, write
 from collectiverl.data.replay import Replay
 from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.envs.scripted import ScriptedPolicy
+from collectiverl.nn.keys import seeded_key
 from collectiverl.sac import agent as sac
 from collectiverl.sac.batches import Prior
 from collectiverl.sac.help import Help
@@ -58,6 +60,8 @@ def demo_count(demos: str | None) -> int:
     kind, _, count = demos.partition(":")
     if kind != "scripted" or not count.isdecimal() or not int(count):
         raise ConfigError("demos", f"{demos!r} is not a number of scripted episodes, such as scripted:20")
+    if len(count) > len(str(MOST_EPISODES)) or int(count) > MOST_EPISODES:
+        raise ConfigError("demos", f"{demos!r} are more than {MOST_EPISODES} episodes")
     return int(count)
 
 
@@ -123,7 +127,7 @@ def train_agents(
 ) -> list[Result]:
     """SAC from fresh networks, with fresh goals in every episode: one agent per task, all in one program."""
     shapes = spec(tasks[0])
-    keys = jax.random.split(jax.random.key(work.seed), len(tasks))
+    keys = jax.random.split(seeded_key(work.seed), len(tasks))
     state = sac.init(shapes.obs_dim, shapes.action_dim, train.sac, keys)
     with contextlib.ExitStack() as stack:
         envs, eval_envs = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import EPISODES
-from collectiverl.artifacts.validation import at_least
+from collectiverl.artifacts.validation import MOST_ENVS, MOST_EPISODES, MOST_STEPS, at_least, at_most
 from collectiverl.data.episodes import write
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.make import Backend, make_envs, spec
@@ -43,6 +43,9 @@ class Record:
     def __post_init__(self) -> None:
         check_teacher(self)
         at_least(self, 1, "episodes", "num_envs", "horizon")
+        at_most(self, MOST_ENVS, "num_envs")
+        at_most(self, MOST_EPISODES, "episodes")
+        at_most(self, MOST_STEPS, "horizon")
 
 
 def record_stage(config: Record, seed: int) -> Stage[Record]:

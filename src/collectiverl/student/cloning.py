@@ -14,10 +14,11 @@ from jaxtyping import Array, Float
 
 from collectiverl.artifacts.checkpoints import Checkpoints, load_tree, save_tree
 from collectiverl.artifacts.metrics import Report, silent
-from collectiverl.artifacts.validation import at_least, positive
+from collectiverl.artifacts.validation import MOST_ROWS, at_least, at_most, positive
 from collectiverl.collective.distill import descend, draw, optimizer
 from collectiverl.data.replay import Replay
 from collectiverl.nn.gaussian import Actor
+from collectiverl.nn.keys import seeded_key
 from collectiverl.nn.normalizer import Normalizer
 from collectiverl.sac import losses
 from collectiverl.sac.agent import Agent, SACConfig, init_agent
@@ -36,6 +37,7 @@ class CloningConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "updates", "batch_size")
+        at_most(self, MOST_ROWS, "batch_size")
         positive(self, "learning_rate")
 
 
@@ -68,7 +70,7 @@ def clone(
     """
     kept = memory.data.valid
     obs, advice = memory.data.obs[kept], memory.data.advice[kept]
-    agent = init_agent(obs.shape[-1], advice.shape[-1], networks, jax.random.key(seed))
+    agent = init_agent(obs.shape[-1], advice.shape[-1], networks, seeded_key(seed))
     if networks.normalize_obs:
         normalizer = Normalizer.identity(obs.shape[-1]).update(jnp.asarray(obs))
         agent = eqx.tree_at(lambda a: a.normalizer, agent, normalizer)

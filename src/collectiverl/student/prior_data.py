@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from collectiverl.artifacts.validation import at_least
+from collectiverl.artifacts.validation import MOST_ENVS, at_least, at_most
 from collectiverl.data.replay import Replay
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import Step, steps
@@ -34,6 +34,7 @@ class PriorDataConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "num_envs", "rounds")
+        at_most(self, MOST_ENVS, "num_envs", "most_rounds")
         at_least(self, 0, "updates")
         if self.most_rounds < self.rounds:
             raise ConfigError("most_rounds", f"{self.most_rounds} must be at least rounds={self.rounds}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from collectiverl.artifacts.validation import at_least
+from collectiverl.artifacts.validation import MOST_EPISODES, MOST_TRAININGS, at_least, at_most
 from collectiverl.collective.conditioning import ConditioningName
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.pipeline.config import RunConfig
@@ -41,6 +41,8 @@ class AblationConfig:
                 "only", f"{' '.join(sorted(unknown)) or 'nothing'}: choose some of {', '.join(GROUPS)}"
             )
         at_least(self, 1, "seeds", "episodes")
+        at_most(self, MOST_TRAININGS, "seeds")
+        at_most(self, MOST_EPISODES, "episodes")
 
 
 def rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Ablation]:

@@ -13,7 +13,7 @@ from typing import Any, cast, get_args
 from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.metrics import read_metrics
 from collectiverl.artifacts.paths import COLLECTIVE, COMPARISON
-from collectiverl.artifacts.validation import at_least, renamed
+from collectiverl.artifacts.validation import MOST_EPISODES, MOST_TRAININGS, at_least, at_most, renamed
 from collectiverl.envs.tasks import label, resolve
 from collectiverl.evaluation.statistics import seeds_interval
 from collectiverl.pipeline.config import RunConfig
@@ -59,6 +59,8 @@ class ComparisonConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "seeds", "steps", "eval_every", "eval_episodes")
+        at_most(self, MOST_TRAININGS, "seeds")
+        at_most(self, MOST_EPISODES, "eval_episodes")
         if not 0 < self.success <= 1:
             raise ConfigError("success", f"{self.success} is not in (0, 1]")
         combined = set(get_args(Name)) - {PLAIN}

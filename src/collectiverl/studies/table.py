@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from collectiverl.artifacts import checkpoints, provenance, sealed
+from collectiverl.artifacts import checkpoints, outputs, provenance, sealed
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages.base import Stage
 
@@ -35,6 +35,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], settings: Any, **
         "settings": sealed.to_jsonable(settings),
         "versions": provenance.versions(),
     }
-    sealed.make_writable(path.parent)
-    checkpoints.write_json(path, table)
+    if not outputs.is_readonly(path.parent):  # a finished run may be; its table is still shown
+        sealed.make_writable(path.parent)
+        checkpoints.write_json(path, table)
     return table

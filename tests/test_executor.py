@@ -1,0 +1,112 @@
+"""Processes of stages, and the machine that they run on."""
+
+import os
+import pwd
+import signal
+from types import SimpleNamespace
+
+import jax
+import pytest
+from jax.errors import JaxRuntimeError
+
+from collectiverl.pipeline import executor
+from collectiverl.stages.base import explained
+from collectiverl.types import ConfigError, UserError
+
+
+class Pool:
+    """Takes note of what is submitted while interrupts are blocked."""
+
+    def __init__(self):
+        self._processes = {}
+        self.submitted = []
+
+    def submit(self, function, *args):
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        self._processes[1] = SimpleNamespace(is_alive=lambda: self.alive)
+        self.submitted.append(args)
+        self.alive = True
+        return object()
+
+
+def test_a_process_that_died_while_it_had_nothing_to_do_is_replaced():
+    pools = [Pool(), Pool()]
+    worker = executor._Worker(iter(pools).__next__, 1)
+    for _ in range(2):
+        worker.submit("run", False, "stage")
+    assert [len(pool.submitted) for pool in pools] == [2, 0]
+    pools[0].alive = False
+    worker.submit("run", False, "stage")
+    assert [len(pool.submitted) for pool in pools] == [2, 1]
+
+
+def test_interrupts_are_blocked_for_those_that_start_alone():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with executor._interrupts_blocked():
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+def test_each_stage_at_work_has_a_process_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(executor._Workers, "_pool", lambda *_: Pool())
+    monkeypatch.setattr(executor, "threads_of", lambda run, stage: stage)
+    workers = executor._Workers(tmp_path, overwrite=False)
+    first, second = workers.submit(1), workers.submit(1)
+    mine = workers.busy[first]
+    assert mine is not workers.busy[second]
+    workers.release(first)
+    assert workers.busy[workers.submit(1)] is mine
+    assert workers.busy[workers.submit(2)].threads == 2
+
+
+def test_a_device_that_the_machine_lacks_is_named(monkeypatch):
+    def lacks():
+        raise RuntimeError("Unable to initialize backend 'cuda'")
+
+    monkeypatch.setattr(jax, "devices", lacks)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(UserError, match=r"JAX_PLATFORMS='cuda': Unable to initialize.*set it to cpu"):
+        executor.check_device()
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch):
+    def nameless(uid):
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nameless)
+    cache = jax.config.jax_compilation_cache_dir
+    executor.use_compilation_cache()
+    assert jax.config.jax_compilation_cache_dir == cache
+    monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)  # nothing can be written there
+    executor.use_compilation_cache()
+    assert jax.config.jax_compilation_cache_dir == cache
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(28, "No space left on device"), "cannot go on: .*No space left"),
+        (
+            MemoryError("Unable to allocate 9 TiB"),
+            "does not fit in this machine's memory: Unable to allocate 9 TiB",
+        ),
+        (JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "does not fit in this machine's memory"),
+        (ConfigError("seed", "-1 is not from 0"), "seed: -1 is not from 0"),
+    ],
+)
+def test_what_the_machine_refuses_is_the_users_to_mend(error, why):
+    with (
+        pytest.raises(UserError, match=f"^train-task push: ?.*{why}|^train-task push {why}"),
+        explained("train-task push"),
+    ):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error", [JaxRuntimeError("INTERNAL: a defect"), ValueError("a defect"), BrokenPipeError()]
+)
+def test_a_defect_stays_one(error):
+    with pytest.raises(type(error)), explained("train-task push"):
+        raise error
