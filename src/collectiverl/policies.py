@@ -5,7 +5,7 @@ from typing import Any
 
 from collectiverl.adapters import networks
 from collectiverl.adapters.networks import NetworkPolicy
-from collectiverl.adapters.objects import ObjectPolicy, object_policy
+from collectiverl.adapters.objects import ObjectPolicy, made, object_policy
 from collectiverl.adapters.sb3 import UNPICKLE, read_zip, unpickled
 from collectiverl.artifacts import sealed
 from collectiverl.artifacts.paths import COLLECTIVE, EXPERTS, MANIFEST, STUDENTS, SUMMARY
@@ -65,6 +65,16 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     raise UserError(
         f"{folder} holds no policy: name a folder below {EXPERTS}/, {COLLECTIVE}/ or {STUDENTS}/ of a run"
     )
+
+
+def meta_player(path_or_name: str | Path, benchmark: str) -> Collective | Any:
+    """A collective, or the user's own `metaworld.evaluation.MetaLearningAgent`, which may be made for a benchmark.
+
+    Raises:
+        UserError: there is no such policy.
+    """
+    name = str(path_or_name)
+    return made(name, benchmark) if is_object_path(name) else load_collective(path_or_name)
 
 
 def is_foreign(path_or_name: str | Path) -> bool:

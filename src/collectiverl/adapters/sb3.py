@@ -63,9 +63,9 @@ def _settings(archive: zipfile.ZipFile) -> Mapping[str, Any]:
 def made_by(about: Mapping[str, Any]) -> tuple[str, str]:
     """Library and algorithm, such as `stable_baselines3` and `sac`, by the module of the policy's class."""
     module = str(_inside(about, "policy_class").get("__module__", ""))
+    if module == "stable_baselines3.common.policies":
+        return "stable_baselines3", "ppo"  # A2C has the same
     found = re.fullmatch(r"(stable_baselines3|sb3_contrib|sbx)\.(\w+)\.policies", module)
-    if found is None and module == "stable_baselines3.common.policies":
-        return "stable_baselines3", "ppo"  # A2C's is the same
     if found is None:
         raise NotData(f"its policy is of {module or 'an unknown class'}, not of Stable-Baselines3 or SBX")
     return found[1], found[2]

@@ -50,7 +50,7 @@ def _stage(
 
 ESSENTIAL = (
     *("--run", "--root", "--preset", "--config", "--overwrite", "--cores", "--until"),
-    *("--tasks", "--seed", "--teacher", "--student-tasks", "--demo-tasks", "--vectorize"),
+    *("--tasks", "--seed", "--seeds", "--teacher", "--student-tasks", "--demo-tasks", "--vectorize"),
     *("--expert.steps", "--transformer.updates", "--goals-hidden", "--online.learner-rounds"),
     *("--collective.conditioning", "--collective.updates", "--student.steps", "--strategy.use"),
 )
@@ -185,6 +185,14 @@ _TABLE = (
         actions.run_study(ablation),
         show.show_ablation,
         "--run quickstart",
+    ),
+    Command(
+        "table",
+        "the success of several runs, as Markdown, CSV or LaTeX",
+        settings.Table,
+        actions.table,
+        show.show_table,
+        "runs/demo --format csv",
     ),
     Command(
         "export",

@@ -39,8 +39,8 @@ def dataset_of(source: str) -> Any:
         return minari.load_dataset(name)
     except (FileNotFoundError, ValueError, KeyError, OSError) as error:
         raise UserError(
-            f"there is no readable Minari dataset {name!r} here ({error}): 'minari list local' lists those that are, and "
-            f"'minari download {name}' gets one"
+            f"there is no readable Minari dataset {name!r} here ({error}): 'minari list local' lists those that are, "
+            f"and 'minari download {name}' gets one"
         ) from error
 
 
