@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from collectiverl.stages.shipped import TakeShipped, take_shipped_stage
 
 from collectiverl.cli import main
 from collectiverl.data.episodes import EpisodeTable
@@ -12,7 +13,6 @@ from collectiverl.policies import load_policy
 from collectiverl.stages.base import execute
 from collectiverl.stages.online import LONGEST, online_path
 from collectiverl.stages.recording import Record
-from collectiverl.stages.shipped import TakeShipped, take_shipped_stage
 
 
 def test_mixed_skill_goes_from_random_to_scripted(tmp_path):

@@ -19,6 +19,7 @@ from collectiverl.stages.base import available_cores
 from collectiverl.types import StageFailed, UserError
 
 EXIT_USER = 2
+PROGRAM = (sys.executable, "-m", "collectiverl")
 
 
 def folders(settings: Run) -> list[Path]:
@@ -64,8 +65,9 @@ def run_each(settings: Run) -> None:
 
 def _run(seed: int, args: Sequence[str]) -> int:
     """One run; what it prints is shown behind its seed."""
-    command = [sys.executable, "-m", "collectiverl", *args]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*PROGRAM, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         streams = [
             threading.Thread(target=_show, args=(seed, stream)) for stream in (process.stdout, process.stderr)
         ]
