@@ -1,11 +1,9 @@
 """Logged episodes of a Minari dataset become buffers that the collective learns from."""
 
+import gymnasium as gym
+import minari
 import numpy as np
 import pytest
-
-minari = pytest.importorskip("minari")
-
-import gymnasium as gym
 from minari.data_collector import EpisodeBuffer
 
 from collectiverl.cli import main

@@ -91,7 +91,7 @@ def test_a_teacher_that_is_not_there_is_said_so(line, why, tmp_path, capsys):
 def test_the_old_name_of_the_flag_is_answered_in_files(tmp_path):
     path = tmp_path / "old.yaml"
     path.write_text("experts: scripted")
-    with pytest.raises(UserError, match="no setting 'experts': it is called teacher .* now"):
+    with pytest.raises(UserError, match=r"no setting 'experts': it is called teacher .* now"):
         configs.load(path, RunConfig())
 
 
