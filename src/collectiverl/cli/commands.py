@@ -192,7 +192,7 @@ _TABLE = (
         settings.Table,
         actions.table,
         show.show_table,
-        "runs/demo --format csv",
+        "runs/quickstart --format csv",
     ),
     Command(
         "export",
