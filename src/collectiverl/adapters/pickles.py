@@ -217,12 +217,19 @@ def array_of(found: Any) -> np.ndarray:
         inner = _called(function.name if isinstance(function, type) else "", tuple(args))
         inner.state = state
         return array_of(inner)
-    if not (isinstance(found, Recorded) and found.name.endswith("multiarray._reconstruct")):
-        raise NotData("it has something else where an array should be")
+    name = found.name if isinstance(found, Recorded) else ""
     try:
-        _, shape, dtype, fortran, raw = found.state
-        code = {"f4": "<f4", "f8": "<f8", "f2": "<f2"}[dtype.args[0]]
-        flat = np.frombuffer(raw, code)
-        return flat.reshape(shape, order="F" if fortran else "C").copy()
+        if name.endswith("multiarray._reconstruct"):
+            _, shape, dtype, fortran, raw = found.state
+        elif name.endswith("numeric._frombuffer"):
+            raw, dtype, shape, order = found.args
+            fortran = order == "F"
+        else:
+            raise NotData("it has something else where an array should be")
+        big = dtype.state is not None and dtype.state[1] == ">"
+        flat = np.frombuffer(raw, {"f4": "<f4", "f8": "<f8", "f2": "<f2"}[dtype.args[0]])
+        return (flat.byteswap() if big else flat).reshape(shape, order="F" if fortran else "C").copy()
+    except NotData:
+        raise
     except (*BROKEN, AssertionError) as error:
         raise NotData(f"it has an array that is not of plain floats ({error})") from error

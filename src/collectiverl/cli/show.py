@@ -52,7 +52,7 @@ Found = Mapping[str, Any]
 def show_run(settings: Run, summary: Found) -> None:
     """The policies of a run, and where everything lies; of several seeds, their means."""
     if settings.seeds:
-        show_table(Table(runs=()), summary)
+        _show_text(formats.table(summary["seeds"], "md"))
         return
     console.print(policies_table(summary["policies"]))
     names = {
@@ -115,8 +115,12 @@ def show_extensions(settings: ExtendCollective, found: Found) -> None:
 
 
 def show_table(settings: Table, found: Found) -> None:
+    _show_text(formats.table(found["seeds"], settings.format))
+
+
+def _show_text(text: str) -> None:
     """As it is, whatever the width of the terminal: it is made to be copied."""
-    print(formats.table(found["seeds"], settings.format))
+    console.print(text, soft_wrap=True, highlight=False)
 
 
 def show_evaluation(settings: Evaluate, found: Found) -> None:
