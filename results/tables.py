@@ -85,6 +85,32 @@ def _teachers() -> dict[str, dict[str, Any]]:
     return {row["task"]: row for row in json.loads(EXPERTS.read_text())["policies"]}
 
 
+def experts() -> str:
+    """The shipped experts of MT10: success, and what they cost."""
+    card = json.loads(EXPERTS.read_text())
+    rows = [
+        [
+            "task",
+            "from",
+            "any step",
+            "95 % interval",
+            "last step",
+            "environment steps",
+            "to 0.9 twice",
+            "seconds",
+        ]
+    ]
+    for row in card["policies"]:
+        low, high = row["interval"]
+        figures = [f"{row['success_any']:.2f}", f"{low:.2f} to {high:.2f}", f"{row['success_last']:.2f}"]
+        costs = [row["env_steps"], card["steps_to_0.9"][row["task"]], round(row["seconds"])]
+        name = row["task"].removesuffix("-v3")
+        rows.append([f"`{name}`", row["trained_from"], *figures, *(f"{cost:,}" for cost in costs)])
+    means = [f"{_mean(r[key] for r in card['policies']):.3f}" for key in ("success_any", "success_last")]
+    costs = [card["env_steps"], sum(card["steps_to_0.9"].values()), round(card["core_seconds"])]
+    return markdown([*rows, ["all", "", means[0], "", means[1], *(f"{cost:,}" for cost in costs)]])
+
+
 def front() -> str:
     """Success at any step, one column a way to see the goals: what the README shows."""
     teachers = _teachers()
@@ -192,6 +218,7 @@ def speed(name: str) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "front": front,
+    "experts": experts,
     "original": original,
     "quickstart": quickstart,
     "mt10": lambda: collective("mt10"),

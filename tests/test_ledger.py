@@ -25,6 +25,16 @@ def test_every_marked_table_is_made_by_somebody():
     assert named
 
 
+MEASURED = re.compile(r"success|any step|last step|interval|seconds|updates/s|steps/s|each seed|fewer", re.I)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_table_of_measurements_is_written_by_hand(page):
+    by_hand = MARKED.sub("", page.read_text())
+    heads = re.findall(r"^(\|.*\|)\n\|[ \-:|]+\|$", by_hand, re.MULTILINE)
+    assert not [head for head in heads if MEASURED.search(head)]
+
+
 @pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.stem)
 def test_an_entry_says_how_it_was_made(path):
     entry = json.loads(path.read_text())
