@@ -36,7 +36,7 @@ COLLECTION = "mt10"  # the experts that come with the package
 def check_teacher(config: Any, field: str = "teacher") -> None:
     """Raises ConfigError if the field names no teacher."""
     name = getattr(config, field)
-    if name in NAMED or is_called(name) or TASK in name or "/" in name or name.endswith(".zip"):
+    if name in NAMED or is_called(name) or is_taken(name):
         return
     raise ConfigError(
         field,
@@ -52,7 +52,8 @@ def is_called(teacher: str) -> bool:
 
 def is_taken(teacher: str) -> bool:
     """Whether its experts are copied into the run."""
-    return teacher not in ("sac", "scripted") and not is_called(teacher)
+    named_files = TASK in teacher or "/" in teacher or teacher.endswith(".zip")
+    return teacher == "shipped" or (named_files and not is_called(teacher))
 
 
 def in_run(teacher: str) -> bool:
