@@ -74,7 +74,7 @@ def test_an_object_that_teaches_is_evaluated_by_its_name():
         ("online-distill toy-reach --teacher nobody", "--teacher: 'nobody' is none of"),
         ("run --teacher my:load --until experts", "--until: my:load experts are neither trained nor copied"),
         (
-            "run --tasks toy-reach --teacher no/{task}.zip",
+            "run --preset smoke --tasks toy-reach --teacher no/{task}.zip",
             "there is no expert of toy-reach at no/toy-reach.zip",
         ),
         (
@@ -142,7 +142,7 @@ def test_three_experts_of_another_library_become_one_collective(tmp_path):
     run = tmp_path / "r"
     buffer = EpisodeTable.open(run / "online_buffer" / "toy-swap" / "seed_0" / "train")
     expert = load_policy(FOREIGN / "sac_toy-swap.zip")
-    np.testing.assert_allclose(buffer[0].labels.mean, expert.eval_action(buffer[0].obs[:-1]), atol=1e-6)
+    np.testing.assert_allclose(buffer[0].labels.mean, expert.eval_action(buffer[0].obs[:-1]), atol=1e-5)
     about = json.loads((run / "model_col" / "collective.json").read_text())
     assert about["tasks"] == list(THREE)
     assert (about["sac"]["reward_scale"], about["sac"]["gamma"]) == (
