@@ -96,8 +96,9 @@ class ObjectPolicy:
             array = np.asarray(found, np.float32)
         except (TypeError, ValueError):
             raise UserError(f"{self.name} gave no array as {what}, but {_shown(found)}") from None
-        entries = () if what == "q" else (self.spec.action_dim if self.spec else array.shape[-1:],)
-        wanted = (count, *np.ravel(entries))
+        wanted = (count,)
+        if what != "q":
+            wanted += (self.spec.action_dim,) if self.spec else array.shape[1:2]
         if array.shape != wanted:
             task = f" of {self.spec.task}" if self.spec else ""
             raise UserError(

@@ -40,7 +40,7 @@ class Side:
         return np.array([sum(rows[task]["episodes"] for rows in self.seeds) for task in tasks], float)
 
 
-def iqm(scores: Float[np.ndarray, "*batch runs tasks"]) -> Float[np.ndarray, "*batch"]:
+def iqm(scores: Float[np.ndarray, "*batch runs tasks"]) -> Float[np.ndarray, "*batch"] | float:
     """The interquartile mean over runs and tasks."""
     flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
     cut = int(TRIMMED * flat.shape[-1])
@@ -49,7 +49,7 @@ def iqm(scores: Float[np.ndarray, "*batch runs tasks"]) -> Float[np.ndarray, "*b
 
 def improvement(
     x: Float[np.ndarray, "*batch runs tasks"], y: Float[np.ndarray, "*batch others tasks"]
-) -> Float[np.ndarray, "*batch"]:
+) -> Float[np.ndarray, "*batch"] | float:
     """The probability that a run of `x` is better than one of `y`, averaged over tasks; a tie counts half."""
     of_tasks = []
     for task in range(x.shape[-1]):  # one after another: all at once would fill the memory
