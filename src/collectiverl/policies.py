@@ -74,21 +74,26 @@ def meta_player(path_or_name: str | Path, benchmark: str) -> Collective | Any:
         UserError: there is no such policy.
     """
     name = str(path_or_name)
-    return made(name, benchmark) if is_object_path(name) else load_collective(path_or_name)
+    return made(name, benchmark) if is_object(name) else load_collective(path_or_name)
+
+
+def is_object(name: str) -> bool:
+    """Whether this names an object of the user's, as package.module:name."""
+    return is_object_path(name) and _named(name) is None
 
 
 def is_foreign(path_or_name: str | Path) -> bool:
     """Whether this names a policy that was not made here: a file of another library, or an object of the user's."""
     name = str(path_or_name)
     return not Path(name).is_dir() and (
-        name.startswith(UNPICKLE) or is_object_path(name) or Path(name).suffix == ".zip"
+        name.startswith(UNPICKLE) or is_object(name) or Path(name).suffix == ".zip"
     )
 
 
 def _foreign(name: str, shapes: EnvSpec | None) -> NetworkPolicy | ObjectPolicy:
     if name.startswith(UNPICKLE):
         return ObjectPolicy(unpickled(Path(name.removeprefix(UNPICKLE))), name, shapes)
-    if is_object_path(name):
+    if is_object(name):
         return object_policy(name, shapes)
     return _checked(NetworkPolicy(read_zip(Path(name))), shapes)
 
@@ -139,7 +144,7 @@ def told_tasks(path_or_name: str | Path) -> tuple[str, ...]:
 
 def origin_of(path_or_name: str | Path) -> dict[str, Any]:
     """The training seed of a policy and the hash of its files, as far as they are known."""
-    if _named(path_or_name) or is_object_path(str(path_or_name)):
+    if _named(path_or_name) or is_object(str(path_or_name)):
         return {}
     if is_foreign(path_or_name):
         return {"files": sealed.sha256(Path(str(path_or_name).removeprefix(UNPICKLE)))}

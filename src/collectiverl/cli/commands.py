@@ -51,7 +51,7 @@ def _stage(
 ESSENTIAL = (
     *("--run", "--root", "--preset", "--config", "--overwrite", "--cores", "--until"),
     *("--tasks", "--seed", "--seeds", "--teacher", "--student-tasks", "--demo-tasks", "--vectorize"),
-    *("--expert.steps", "--transformer.updates", "--goals-hidden", "--online.learner-rounds"),
+    *("--expert.steps", "--goals-hidden", "--online.learner-rounds"),
     *("--collective.conditioning", "--collective.updates", "--student.steps", "--strategy.use"),
 )
 

@@ -72,12 +72,11 @@ class Run(ManyStages):
 
     By default the collective has an encoder of its own and needs no transformer (--collective.conditioning own).
     A second run of a finished folder does nothing, and a killed run goes on where it was. The folder is named
-    after the preset unless --run is given. With --seeds there is a run for each seed, in folders of their own
-    (mt10_seed_0, mt10_seed_1, ...), with a share of the cores; at the end their means are shown.
+    after the preset unless --run is given; with --seeds there is one for each seed: mt10_seed_0, mt10_seed_1, ...
     """
 
     until: Until = "end"  # stop when these are trained and evaluated
-    seeds: tuple[int, ...] = ()  # a run for each of these, side by side; none: one run, with --seed
+    seeds: tuple[int, ...] = ()  # a run for each of these seeds, side by side
     settings: Flat[RunConfig] = field(default_factory=RunConfig)
 
     @classmethod

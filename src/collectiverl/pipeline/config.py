@@ -35,8 +35,7 @@ class RunConfig:
     tasks: tuple[str, ...] = ("reach", "drawer-close", "window-close")  # names, or benchmarks such as MT10
     seed: int = 0  # of all random numbers
     backend: Backend = "auto"  # simulator of all training; auto: EnvPool where it agrees with Meta-World
-    # who teaches: sac (experts trained in this run), scripted, shipped (with the package), package.module:function, or
-    # a path with {task} in it, such as experts/{task}.zip of Stable-Baselines3 or SBX
+    # who teaches: sac, scripted, shipped, package.module:function, or a path with {task}
     teacher: str = "sac"
     goals_hidden: bool = False  # the collective does not see the goals, which its teachers do
     student_tasks: tuple[str, ...] = ("window-close",)  # one student for each

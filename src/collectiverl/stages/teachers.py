@@ -22,8 +22,7 @@ from collectiverl.artifacts import paths
 from collectiverl.envs.registry import suite_of
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import label
-from collectiverl.imports import is_object_path
-from collectiverl.policies import load_policy, shipped
+from collectiverl.policies import is_object, load_policy, shipped
 from collectiverl.sac.policy import load_expert
 from collectiverl.types import ConfigError, TeachingPolicy, UserError
 
@@ -47,7 +46,7 @@ def check_teacher(config: Any, field: str = "teacher") -> None:
 
 def is_called(teacher: str) -> bool:
     """Whether it is an object that each stage asks for anew, and not files that are copied into the run."""
-    return is_object_path(teacher) or teacher.startswith(UNPICKLE)
+    return is_object(teacher) or teacher.startswith(UNPICKLE)
 
 
 def is_taken(teacher: str) -> bool:
