@@ -58,7 +58,8 @@ TOY = ("scripted:toy-reach", "toy-reach")
 
 def _shown(name: str) -> str:
     """What of an odd name a message must contain; names that the parser takes for flags are its matter."""
-    return name if name.isprintable() and name.strip() and not name.startswith("-") else ""
+    last = name.rpartition("/")[2]
+    return last if name.isprintable() and last.strip() and not name.startswith("-") else ""
 
 
 def names_of_tasks() -> Iterator[Line]:

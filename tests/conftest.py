@@ -11,6 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # What one process or one run of the tests compiled, another need not, be it of the tests or of the program.
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xdg")
 
+import pytest
 from jaxtyping import install_import_hook
 
 CHECKED = (
@@ -32,3 +33,10 @@ gc.set_threshold(100_000, 20, 50)
 from collectiverl.pipeline.executor import use_threads  # noqa: E402, for its modules are to be checked
 
 use_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch):
+    """A command that is tried in this process may ask for other threads."""
+    for name in ("XLA_FLAGS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, os.environ[name])

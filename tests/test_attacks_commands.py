@@ -4,14 +4,21 @@ import pytest
 from attacks.commands import End, _answer, judged
 from attacks.odd_lines import KINDS, Line
 
-EVERY = {"values of flags": 150, "surroundings": 10_000}  # the latter are processes of their own
-SAMPLE = [(kind, line) for kind, lines in KINDS.items() for line in list(lines())[7 :: EVERY.get(kind, 23)]]
+EVERY = {"values of flags": 150}
+
+
+def sample(kind: str) -> list[Line]:
+    """Those that need no process of their own."""
+    lines = [line for line in KINDS[kind]() if not line.shell and not line.env]
+    return lines[7 :: EVERY.get(kind, 23)]
+
+
+SAMPLE = [(kind, line) for kind in KINDS for line in sample(kind)]
 
 
 @pytest.mark.parametrize("line", [line for _, line in SAMPLE], ids=[kind for kind, _ in SAMPLE])
 def test_an_odd_line_ends_as_it_must(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # left as it was
-    assert not line.shell
     assert judged(line, _answer(line, str(tmp_path))) == ""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from jax import random
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts import provenance, sealed
 from collectiverl.cli import actions, main
 from collectiverl.cli.commands import COMMANDS, ESSENTIAL
 from collectiverl.cli.options import RunOptions
@@ -53,6 +53,11 @@ def test_every_command_explains_itself(capsys, verb):
         main.dispatch([verb, "--help"])
     assert stop.value.code == 0
     assert "usage" in capsys.readouterr().out.lower()
+
+
+def test_the_version_is_that_of_the_manifests(capsys):
+    assert main.dispatch(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == provenance.versions()["collectiverl"]
 
 
 def test_an_unknown_command_is_answered_with_the_nearest(capsys):

@@ -137,6 +137,8 @@ def test_the_processes_of_a_run_have_the_threads_of_their_stages(tmp_path, monke
     made = []
 
     class Pool:
+        _processes = None
+
         def __init__(self, cores, *, mp_context, initializer, initargs):
             made.append(initargs[2])
 
@@ -144,9 +146,9 @@ def test_the_processes_of_a_run_have_the_threads_of_their_stages(tmp_path, monke
             return None
 
     monkeypatch.setattr(executor, "ProcessPoolExecutor", Pool)
-    workers = executor._Workers(tmp_path, 2, overwrite=False)
+    workers = executor._Workers(tmp_path, overwrite=False)
     (tmp_path / "first.partial").mkdir()
     (tmp_path / "first.partial" / ".intent.json").write_text(json.dumps({"runtime": {"threads": 4}}))
     for out in ("other", "first", "another"):
-        workers.submit(stage_of(timed(1), out))
+        workers.release(workers.submit(stage_of(timed(1), out)))
     assert made == [1, 4]

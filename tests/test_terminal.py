@@ -116,6 +116,7 @@ def test_a_command_may_have_no_output_at_all(monkeypatch, handlers):
     with pytest.raises(SystemExit) as stop:
         main.main(["--version"])
     assert stop.value.code == 0
+    sys.stdout.close()
 
 
 def test_an_output_that_cannot_be_written_is_said(monkeypatch, capsys, handlers):

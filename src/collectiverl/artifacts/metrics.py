@@ -72,9 +72,10 @@ class _Board:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         self._writer = EventsWriter(str(folder / "events"))
-        self._flushed = float("-inf")
+        self._flushed = time.monotonic()
         for line in lines:
             self.add(line)
+        self._writer.flush()
 
     def add(self, line: Mapping[str, Any]) -> None:
         values = [Summary.Value(tag=name, simple_value=v) for name, v in line.items() if name != "step"]

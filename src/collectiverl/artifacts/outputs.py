@@ -16,9 +16,9 @@ def check_file(flag: str, name: str) -> None:
         UserError: it cannot; the message names the flag.
     """
     path = Path(name)
-    if not name or path.is_dir():
-        raise UserError(f"{flag}: {name!r} is a folder: name a file for the results")
     with _named(flag, name):
+        if path.is_dir():  # "" is this one
+            raise UserError(f"{flag}: {name!r} is a folder: name a file for the results")
         _make_folder(path.parent)
         if path.exists() and not os.access(path, os.W_OK):
             raise PermissionError("no write permission")

@@ -145,6 +145,9 @@ class ExtendCollective(StudySettings[LifelongConfig]):
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
         return cls(options=options, study=LifelongConfig(tasks=tyro.MISSING))
 
+    def resolved(self) -> Self:
+        return replace(self, study=replace(self.study, tasks=resolve(self.study.tasks)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Settings):

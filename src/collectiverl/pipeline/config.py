@@ -89,12 +89,7 @@ class RunConfig:
         return self.demos if task in self.demo_tasks else ""
 
     def resolved(self) -> "RunConfig":
-        """With canonical names of all tasks, benchmarks expanded.
-
-        Raises:
-            UserError: a name is unknown, or the tasks are of different suites.
-        """
-        resolve((*self.tasks, *self.student_tasks, *self.demo_tasks))
+        """With canonical names of all tasks, benchmarks expanded."""
         return replace(
             self,
             tasks=resolve(self.tasks),

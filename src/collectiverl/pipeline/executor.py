@@ -161,7 +161,7 @@ def _interrupts_blocked() -> Iterator[None]:
 class _Workers:
     """Processes for stages. One thread each; a stage that was begun with more goes on with as many.
 
-    Each has a pool of its own, so that the death of one leaves the others at work.
+    Each has a pool of its own, so that one that dies while it has nothing to do leaves the others at work.
     """
 
     def __init__(self, run: Path, overwrite: bool):

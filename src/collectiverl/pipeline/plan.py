@@ -9,6 +9,7 @@ from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER
 from collectiverl.artifacts.validation import renamed
 from collectiverl.envs.scripted import has_script
+from collectiverl.envs.tasks import resolve
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages import taking
 from collectiverl.stages.base import Stage, is_done
@@ -43,6 +44,7 @@ def stages(config: RunConfig, until: Until = "end") -> list[Stage]:
 
     Raises:
         ConfigError: there is nothing to be done up to this point.
+        UserError: the students' tasks are of another suite than the collective's.
     """
     learned = config.has_experts
     trained = tuple(paths.expert(task, config.seed) for task in config.tasks if learned)
@@ -57,6 +59,7 @@ def stages(config: RunConfig, until: Until = "end") -> list[Stage]:
     if until == "collective":
         every = [*_collective(config), *_evaluations(config, ["collective"])]
     else:
+        resolve((*config.tasks, *config.student_tasks))
         every = [*_collective(config), *_students(config), *_evaluations(config, KINDS[::-1])]
     found = [*every, summary_of_run(until, config.tasks, every, config.seed)]
     if until == "end" and learned:
