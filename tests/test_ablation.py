@@ -24,7 +24,7 @@ TASKS = ("toy-reach", "toy-swap")
 CONFIG = replace(
     smoke(),
     tasks=TASKS,
-    experts="scripted",
+    teacher="scripted",
     online=replace(
         smoke().online,
         random_episodes=0,

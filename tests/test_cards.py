@@ -45,5 +45,5 @@ def test_a_card_says_what_was_measured_and_how_sure_it_is(rates, unit):
 def test_a_card_names_the_teachers():
     for experts, words in (("scripted", "scripted policies"), ("shipped", "come with the package")):
         assert words in collective_card(
-            "m", to_jsonable(replace(smoke(), experts=experts)), [figures(0, (1.0, 1.0))]
+            "m", to_jsonable(replace(smoke(), teacher=experts)), [figures(0, (1.0, 1.0))]
         )

@@ -108,7 +108,10 @@ def test_a_missing_task_is_asked_for(capsys, tmp_path):
         ("record toy-reach --num-envs 999999999999", "--num-envs: 999999999999 must be at most"),
         ("ablate --seeds 999999999999", "--seeds: 999999999999 must be at most"),
         ("run --tasks toy-reach --student-tasks push", "cannot be named together"),
-        ("run --experts scripted --until experts", "--until: scripted experts are not trained"),
+        (
+            "run --teacher scripted --until experts",
+            "--until: scripted experts are neither trained nor copied",
+        ),
         ("ablate --only weather", "--only: weather: choose some of"),
         ("train-student toy-reach 410 --preset smoke", "STEPS: 410 leave nothing to learn in"),
         ("train-student toy-reach --steps 410 --preset smoke", "--steps: 410 leave nothing to learn in"),

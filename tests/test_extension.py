@@ -42,7 +42,7 @@ def small():
     return replace(
         base,
         tasks=OLD,
-        experts="scripted",
+        teacher="scripted",
         student_tasks=(),
         online=replace(
             base.online,

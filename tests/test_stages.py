@@ -12,7 +12,7 @@ from collectiverl.policies import load_policy
 from collectiverl.stages.base import execute
 from collectiverl.stages.online import LONGEST, online_path
 from collectiverl.stages.recording import Record
-from collectiverl.stages.shipped import TakeShipped, take_shipped_stage
+from collectiverl.stages.taking import take_expert_stage
 
 
 def test_mixed_skill_goes_from_random_to_scripted(tmp_path):
@@ -35,9 +35,9 @@ def test_a_shipped_expert_is_taken_as_it_is(tmp_path):
     record = Record(
         task="reach-v3", policy="mixed-skill", episodes=2, num_envs=2, horizon=20, backend="metaworld"
     )
-    stage = take_shipped_stage(TakeShipped(task="reach-v3", record=record), 0)
+    stage = take_expert_stage("shipped", "reach-v3", record, 0)
     summary = execute(tmp_path, stage)
-    assert summary["shipped"] == "mt10/reach-v3"
+    assert summary["taken_from"] == "mt10/reach-v3"
     assert summary["episodes"] == 2
     obs = np.random.default_rng(0).normal(size=(4, 39)).astype(np.float32)
     mine, theirs = load_policy(tmp_path / stage.out), load_policy("mt10/reach")
@@ -52,7 +52,7 @@ def test_a_task_that_does_not_come_with_the_package_is_said_so(tmp_path, capsys)
         str(tmp_path),
         "--preset",
         "smoke",
-        "--experts",
+        "--teacher",
         "shipped",
         "--cores",
         "1",

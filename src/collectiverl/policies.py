@@ -3,6 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from collectiverl.adapters import networks
+from collectiverl.adapters.networks import NetworkPolicy
+from collectiverl.adapters.objects import ObjectPolicy, made, object_policy
+from collectiverl.adapters.sb3 import UNPICKLE, read_zip, unpickled
 from collectiverl.artifacts import hub, sealed
 from collectiverl.artifacts.paths import COLLECTIVE, EXPERTS, MANIFEST, STUDENTS, SUMMARY
 from collectiverl.artifacts.sealed import is_sealed, partial
@@ -12,8 +16,9 @@ from collectiverl.envs.make import spec
 from collectiverl.envs.rollout import RandomPolicy
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import canonical
+from collectiverl.imports import is_object_path
 from collectiverl.sac import policy as expert
-from collectiverl.types import Policy, UserError
+from collectiverl.types import EnvSpec, Policy, UserError
 
 SHIPPED_COLLECTIVE = "collective"
 SHIPPED = Path(__file__).parent / "pretrained"  # what comes with the package
@@ -25,8 +30,10 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     Args:
         path_or_name: `runs/demo` (its collective), `runs/demo/model/reach-v3/seed_0` (any sealed model),
             `scripted:push`, `random:push`, or one that comes with the package: `mt10/push`, an expert;
-            `mt10`, `mt50` or `mt10-hidden`, collectives that see the goals, and one that does not. Or one of the
-            Hugging Face Hub: `hf:owner/name`, `hf:owner/name@revision`, `hf:owner/name/push`.
+            `mt10`, `mt50` or `mt10-hidden`, collectives that see the goals, and one that does not; or one of the
+            Hugging Face Hub: `hf:owner/name`, `hf:owner/name@revision`, `hf:owner/name/push`; or
+            `experts/push.zip`, which Stable-Baselines3 or SBX saved; or `my_package.experts:load`, an object of your
+            own (see `adapters.objects`).
         task: which task will be played: the shapes are checked against it. Told to the policy only if that is
             a collective conditioned on the task id.
 
@@ -40,8 +47,10 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     if named := _named(path_or_name):
         kind, name = named
         return ScriptedPolicy((name,)) if kind == "scripted" else RandomPolicy(spec(name).action_dim, seed=0)
-    folder = _folder(path_or_name)
     task = canonical(task) if task else None
+    if is_foreign(path_or_name):
+        return _foreign(str(path_or_name), spec(task) if task else None)
+    folder = _folder(path_or_name)
     if (folder / collective.ABOUT).is_file():
         known = collective.load_collective(folder)[0]
         if task:
@@ -52,9 +61,48 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
         if task:
             expert.check_shapes(loaded.agent, spec(task))
         return loaded
+    if (folder / networks.ABOUT).is_file():
+        return _checked(NetworkPolicy(networks.load_network(folder)), spec(task) if task else None)
     raise UserError(
         f"{folder} holds no policy: name a folder below {EXPERTS}/, {COLLECTIVE}/ or {STUDENTS}/ of a run"
     )
+
+
+def meta_player(path_or_name: str | Path, benchmark: str) -> Collective | Any:
+    """A collective, or the user's own `metaworld.evaluation.MetaLearningAgent`, which may be made for a benchmark.
+
+    Raises:
+        UserError: there is no such policy.
+    """
+    name = str(path_or_name)
+    return made(name, benchmark) if is_object(name) else load_collective(path_or_name)
+
+
+def is_object(name: str) -> bool:
+    """Whether this names an object of the user's, as package.module:name."""
+    return is_object_path(name) and _named(name) is None
+
+
+def is_foreign(path_or_name: str | Path) -> bool:
+    """Whether this names a policy that was not made here: a file of another library, or an object of the user's."""
+    name = str(path_or_name)
+    return not Path(name).is_dir() and (
+        name.startswith(UNPICKLE) or is_object(name) or Path(name).suffix == ".zip"
+    )
+
+
+def _foreign(name: str, shapes: EnvSpec | None) -> NetworkPolicy | ObjectPolicy:
+    if name.startswith(UNPICKLE):
+        return ObjectPolicy(unpickled(Path(name.removeprefix(UNPICKLE))), name, shapes)
+    if is_object(name):
+        return object_policy(name, shapes)
+    return _checked(NetworkPolicy(read_zip(Path(name))), shapes)
+
+
+def _checked(policy: NetworkPolicy, shapes: EnvSpec | None) -> NetworkPolicy:
+    if shapes:
+        networks.check_shapes(policy.network, shapes)
+    return policy
 
 
 def load_collective(path_or_name: str | Path) -> Collective:
@@ -78,8 +126,9 @@ def tasks_of(path_or_name: str | Path) -> tuple[str, ...]:
         UserError: there is no such policy, or it does not say.
     """
     if not (tasks := told_tasks(path_or_name)):
-        folder = _folder(path_or_name)
-        raise UserError(f"{folder} does not say which tasks its policy was made for: name the tasks to play")
+        raise UserError(
+            f"{path_or_name} does not say which tasks its policy was made for: name the tasks to play"
+        )
     return tasks
 
 
@@ -87,15 +136,19 @@ def told_tasks(path_or_name: str | Path) -> tuple[str, ...]:
     """The same, but () for a policy that does not say."""
     if named := _named(path_or_name):
         return (named[1],)
+    if is_foreign(path_or_name):
+        return ()
     folder = _folder(path_or_name)
     about = sealed.read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
     return tuple(about["tasks"]) if "tasks" in about else tuple(filter(None, [about.get("task")]))
 
 
 def origin_of(path_or_name: str | Path) -> dict[str, Any]:
-    """The training seed of a policy and the hash of its files; nothing for one that needs no folder."""
-    if _named(path_or_name):
+    """The training seed of a policy and the hash of its files, as far as they are known."""
+    if _named(path_or_name) or is_object(str(path_or_name)):
         return {}
+    if is_foreign(path_or_name):
+        return {"files": sealed.sha256(Path(str(path_or_name).removeprefix(UNPICKLE)))}
     folder = _folder(path_or_name)
     return {"seed": sealed.manifest(folder)["seed"], "files": sealed.identity(folder)}
 
@@ -157,5 +210,6 @@ def _missing(folder: Path) -> str:
         return f"{folder} holds no finished policy: 'collectiverl run' makes one"
     return (
         f"there is no policy {str(folder)!r}: name a folder such as runs/quickstart or "
-        "runs/quickstart/model/reach-v3/seed_0, or a policy such as mt10, mt10/push, scripted:push or random:push"
+        "runs/quickstart/model/reach-v3/seed_0, a policy such as mt10, mt10/push, scripted:push or random:push, or one "
+        "of yours: my_package.policy:make, or a .zip of Stable-Baselines3 or SBX"
     )

@@ -17,7 +17,7 @@ else:
     AnyArray = Array | np.ndarray  # what compiled functions take: on the device, or still on the host
 
 Metrics = dict[str, float]
-PHASES = ("training", "random", "learner", "expert", "scripted", "mixed")
+PHASES = ("training", "random", "learner", "expert", "scripted", "mixed", "logged")
 
 
 class UserError(Exception):

@@ -47,6 +47,8 @@ def change(base: C, changes: Any, where: str, path: str = "") -> C:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it may have {', '.join(known)}"
+            if name in (renamed := getattr(base, "renamed", {})):
+                hint = f"it is called {renamed[name]} now"
             raise UserError(f"{_place(where, path)} has no setting {name!r}: {hint}")
         old = getattr(base, name)
         if dataclasses.is_dataclass(old):

@@ -9,18 +9,28 @@ from typing import Any
 from collectiverl.artifacts import outputs, paths, provenance, sealed
 from collectiverl.artifacts.metrics import Report
 from collectiverl.artifacts.paths import LOGS
+from collectiverl.cli import seeds
 from collectiverl.cli.parser import refusals
 from collectiverl.cli.progress import display, tell
-from collectiverl.cli.settings import Evaluate, EvaluateMeta, ManyStages, Run, StudySettings
+from collectiverl.cli.settings import (
+    Evaluate,
+    EvaluateMeta,
+    ManyStages,
+    Run,
+    StudySettings,
+    Table,
+)
 from collectiverl.cli.stage_settings import StageSettings
+from collectiverl.evaluation.comparing import compare
 from collectiverl.evaluation.evaluate import evaluate, evaluation_envs
 from collectiverl.evaluation.metalearning import evaluate_meta, meta_report
 from collectiverl.evaluation.video import filming
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import claim
-from collectiverl.policies import load_collective, load_policy, origin_of, told_tasks
+from collectiverl.policies import load_policy, meta_player, origin_of, told_tasks
+from collectiverl.reporting import evaluations
 from collectiverl.stages.base import Stage, available_cores, summary, threads_of
-from collectiverl.stages.evaluation import row
+from collectiverl.stages.evaluation import detailed_row, evaluation_report
 from collectiverl.studies.table import Study
 from collectiverl.types import UserError
 
@@ -37,6 +47,8 @@ class Incomplete(Exception):
 
 def run_pipeline(settings: Run) -> Found:
     """The stages of a run that are not done yet; returns the summary."""
+    if settings.seeds:
+        return _run_seeds(settings)
     folder, config = settings.options.folder, settings.settings
     with refusals(settings):
         every = plan.stages(config, settings.until)
@@ -44,6 +56,23 @@ def run_pipeline(settings: Run) -> Found:
         claim(folder, config, overwrite=settings.options.overwrite)
         _run_unfinished(every, settings)
     return summary(folder / paths.summary(settings.until))
+
+
+def _run_seeds(settings: Run) -> Found:
+    """A run for each seed, as commands of their own; returns what all of them found."""
+    with refusals(settings):
+        plan.stages(settings.settings, settings.until)  # refused once, not by each of them
+    seeds.run_each(settings)
+    return {"seeds": _tabled(seeds.folders(settings))}
+
+
+def table(settings: Table) -> Found:
+    """What several runs and evaluations found."""
+    return {"seeds": _tabled([Path(run) for run in settings.runs])}
+
+
+def _tabled(runs: Sequence[Path]) -> list[evaluations.Seeds]:
+    return list(evaluations.by_seeds([evaluations.read(run) for run in runs]))
 
 
 def run_study(study: Study) -> Callable[[StudySettings], Found]:
@@ -82,26 +111,34 @@ def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
 
 
 def run_stage(settings: StageSettings) -> Found:
-    """One stage in this process, unless it is done; returns its folder and its summary."""
+    """One stage in this process, unless it is done, after those it asks for; returns its folder and its summary."""
     with refusals(settings):
-        stage = settings.stage()
+        first, stage = settings.before(), settings.stage()
     folder, overwrite = settings.options.folder, settings.options.overwrite
     executor.use_threads(
         settings.threads if overwrite else threads_of(folder, stage, otherwise=settings.threads)
     )
     executor.check_device()
-    with display([stage]) as watch, refusals(settings):
-        result = executor.run_here(folder, stage, watch=watch, overwrite=overwrite)
-        watch(executor.Progress(stage.out, 1, 0, ""))
+    with display([*first, stage]) as watch, refusals(settings):
+        for one in (*first, stage):
+            result = executor.run_here(folder, one, watch=watch, overwrite=overwrite)
+            watch(executor.Progress(one.out, 1, 0, ""))
     return {"out": stage.out, "summary": result}
 
 
 def evaluate_policy(settings: Evaluate) -> Found:
     """One row a task; it says whether the policy was made for the task, if that is known."""
+    if settings.compare:
+        return _compared(settings)
     if settings.video is not None:
         outputs.check_folder("--video", settings.video)
     rows: list[dict[str, Any]] = []
-    with _kept(settings, lambda: {"policies": rows}) as keep:
+    config = settings.settings
+
+    def found() -> Found:
+        return evaluation_report(settings.policy, config, rows)
+
+    with _kept(settings, found) as keep:
         executor.use_threads(1)
         executor.check_device()
         made_for = told_tasks(settings.policy)
@@ -111,10 +148,21 @@ def evaluate_policy(settings: Evaluate) -> Found:
                 def report(done: int, total: int, note: str = "", task: str = task) -> None:
                     watch(executor.Progress(task, done, total, note))
 
-                for found in _evaluated(settings, task, report):
-                    rows.append(found | ({"new": task not in made_for} if made_for else {}))
+                for one in _evaluated(settings, task, report):
+                    rows.append(one | ({"new": task not in made_for} if made_for else {}))
                     keep()
-    return {"policies": rows}
+    return found()
+
+
+def _compared(settings: Evaluate) -> Found:
+    """Evaluations that were written before, beside each other; also written to the file of --json."""
+    if settings.json is not None:
+        outputs.check_file("--json", settings.json)
+    found = compare([evaluations.side(name) for name in settings.compare])
+    if settings.json is not None:
+        made = {"made": sealed.now(), "versions": provenance.versions()}
+        outputs.write_file("--json", settings.json, json.dumps(found | made, indent=1).encode())
+    return found
 
 
 def _evaluated(settings: Evaluate, task: str, report: Report) -> Iterator[dict[str, Any]]:
@@ -122,7 +170,7 @@ def _evaluated(settings: Evaluate, task: str, report: Report) -> Iterator[dict[s
     config = settings.settings
     policy = load_policy(settings.policy, task=task)
     if settings.video is None:
-        yield row(settings.policy, evaluate(policy, task, config, report=report))
+        yield detailed_row(settings.policy, evaluate(policy, task, config, report=report))
         return
     goal = config.goal_indices[0]
     path = Path(settings.video) / f"{task}_goal_{goal}.mp4"
@@ -133,7 +181,9 @@ def _evaluated(settings: Evaluate, task: str, report: Report) -> Iterator[dict[s
         result = evaluate(policy, task, config, envs=envs, report=report, watch=camera)
         success = result.success_any[result.goals.index(goal)]
         film = {"file": path.name, "goal": goal, "success": success}
-        yield row(settings.policy, result) | {"film": film}  # before the film is written, which may fail
+        yield detailed_row(settings.policy, result) | {
+            "film": film
+        }  # before the film is written, which may fail
 
 
 def evaluate_meta_policy(settings: EvaluateMeta) -> Found:
@@ -142,14 +192,14 @@ def evaluate_meta_policy(settings: EvaluateMeta) -> Found:
     with _kept(settings, lambda: meta_report(settings.policy, config, found)) as keep:
         executor.use_threads(available_cores())
         executor.check_device()
-        collective = load_collective(settings.policy)
+        player = meta_player(settings.policy, config.benchmark)
         with display([]) as watch:
             for split in config.splits:
 
                 def report(done: int, total: int, note: str = "", split: str = split) -> None:
                     watch(executor.Progress(f"{config.benchmark} {split}", done, total, note))
 
-                found.append(evaluate_meta(collective, config, split, report))
+                found.append(evaluate_meta(player, config, split, report))
                 keep()
     return meta_report(settings.policy, config, found)
 

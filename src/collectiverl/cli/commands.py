@@ -14,7 +14,8 @@ from collectiverl.cli import (
     show,
 )
 from collectiverl.cli.settings import Settings
-from collectiverl.cli.stage_settings import StageSettings
+from collectiverl.cli.stage_settings import StageSettings, seeded
+from collectiverl.stages import importing
 from collectiverl.studies import ablation, comparison, lifelong
 
 
@@ -57,8 +58,8 @@ def _stage(
 
 ESSENTIAL = (
     *("--run", "--root", "--preset", "--config", "--overwrite", "--cores", "--until"),
-    *("--tasks", "--seed", "--experts", "--student-tasks", "--demo-tasks", "--vectorize"),
-    *("--expert.steps", "--transformer.updates", "--goals-hidden", "--online.learner-rounds"),
+    *("--tasks", "--seed", "--seeds", "--teacher", "--student-tasks", "--demo-tasks", "--vectorize"),
+    *("--expert.steps", "--goals-hidden", "--online.learner-rounds"),
     *("--collective.conditioning", "--collective.updates", "--student.steps", "--strategy.use"),
 )
 
@@ -156,6 +157,12 @@ _TABLE = (
         show.show_record,
         "push --policy mixed --run demo",
     ),
+    _stage(
+        "import-buffer",
+        "logged episodes, as a buffer to learn from",
+        seeded(importing.ImportBuffer, importing.import_buffer_stage),
+        "push minari:my/push-v0 --run demo",
+    ),
     Command(
         "evaluate",
         "any policy, on Meta-World's protocol",
@@ -188,6 +195,14 @@ _TABLE = (
         actions.run_study(ablation),
         show.show_ablation,
         "--run quickstart",
+    ),
+    Command(
+        "table",
+        "the success of several runs, as Markdown, CSV or LaTeX",
+        settings.Table,
+        actions.table,
+        show.show_table,
+        "runs/quickstart --format csv",
     ),
     Command(
         "export",

@@ -13,10 +13,12 @@ from collectiverl.evaluation.metalearning import MetaConfig
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.pipeline.plan import Until
 from collectiverl.policies import tasks_of
+from collectiverl.reporting.formats import Format
 from collectiverl.stages.flags import Flat, Tasks
 from collectiverl.studies.ablation import AblationConfig
 from collectiverl.studies.comparison import ComparisonConfig
 from collectiverl.studies.lifelong import LifelongConfig
+from collectiverl.types import ConfigError
 
 S = TypeVar("S")  # the settings of a study
 MOST_CORES = 1024
@@ -70,15 +72,23 @@ class Run(ManyStages):
 
     By default the collective has an encoder of its own and needs no transformer (--collective.conditioning own).
     A second run of a finished folder does nothing, and a killed run goes on where it was. The folder is named
-    after the preset unless --run is given.
+    after the preset unless --run is given; with --seeds there is one for each seed: mt10_seed_0, mt10_seed_1, ...
     """
 
     until: Until = "end"  # stop when these are trained and evaluated
+    seeds: tuple[int, ...] = ()  # a run for each of these seeds, side by side
     settings: Flat[RunConfig] = field(default_factory=RunConfig)
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
         return cls(options=options, settings=run)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError("seeds", f"{' '.join(map(str, self.seeds))} names a seed twice")
+        if any(seed < 0 for seed in self.seeds):
+            raise ConfigError("seeds", "a seed is at least 0")
 
     def resolved(self) -> Self:
         return replace(self, settings=self.settings.resolved())
@@ -143,21 +153,33 @@ class ExtendCollective(StudySettings[LifelongConfig]):
 class Evaluate(Settings):
     """Play a policy on Meta-World's protocol: deterministic actions, each goal once, up to the time limit.
 
-    POLICY is a folder (runs/demo for its collective, runs/demo/model/reach-v3/seed_0 for an expert) or a name
-    (mt10, mt10/push, scripted:push, random:push). Without a TASK it plays the tasks that it was made for.
+    POLICY is a folder (runs/demo for its collective, runs/demo/model/reach-v3/seed_0 for an expert), a name (mt10,
+    mt10/push, scripted:push, random:push), a .zip of Stable-Baselines3 or SBX, or package.module:name, your own policy
+    or a function that makes it. It acts as Meta-World's Agent does. Without a TASK it plays the tasks that it was made
+    for. With --compare nothing is played: results that were written with --json are compared.
     """
 
-    policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
+    policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[POLICY]")] = ""
     tasks: Tasks = ()  # tasks or benchmarks; none: those that the policy was made for
     json: str | None = None  # file for the results
+    # files of --json or runs, the first beside each other one; 'a_seed_*.json' in quotes: several training seeds
+    compare: tuple[str, ...] = ()
     video: str | None = None  # folder for a film of each task: the first goal that is evaluated
     settings: Flat[EvaluateConfig] = field(default_factory=EvaluateConfig)
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
-        return cls(policy=tyro.MISSING)
+        return cls()
+
+    def __post_init__(self) -> None:
+        if bool(self.policy) == bool(self.compare):
+            raise ConfigError("", "name a POLICY to evaluate, or two or more files with --compare")
+        if len(self.compare) == 1:
+            raise ConfigError("compare", f"{self.compare[0]} is compared with nothing: name two or more")
 
     def resolved(self) -> Self:
+        if not self.policy:
+            return self
         return replace(self, tasks=resolve(self.tasks) or tasks_of(self.policy))
 
 
@@ -165,7 +187,8 @@ class Evaluate(Settings):
 class EvaluateMeta(Settings):
     """Play a collective by Meta-World's meta-learning protocol: ML10 or ML45, training and test tasks, goals hidden.
 
-    POLICY is a run's folder, such as runs/ml10, or a collective by name (mt10-hidden). In each round the collective
+    POLICY is a run's folder, such as runs/ml10, a collective by name (mt10-hidden), or package.module:name, an object
+    that acts as Meta-World's MetaLearningAgent does, or a function that makes it. In each round the collective
     adapts to one goal in each environment, in ten episodes whose rewards are told; then episodes without rewards
     count. `evaluate POLICY ML10 ML10-test --goals-hidden` plays the same tasks in single episodes, rewards told.
     """
@@ -177,3 +200,25 @@ class EvaluateMeta(Settings):
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
         return cls(policy=tyro.MISSING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Settings):
+    """Print the success of every policy on every task as text: of several runs, their training seeds together.
+
+    RUN is a run's folder, or a file of `evaluate --json`. Names that differ in their seed alone, such as mt10_seed_0
+    and mt10_seed_1, are training seeds of one run.
+    """
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    format: Format = (
+        "md"  # Markdown, CSV (a line for each policy and task), or LaTeX for the package booktabs
+    )
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(runs=tyro.MISSING)
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ConfigError("runs", "name at least one RUN")

@@ -28,8 +28,11 @@ from collectiverl.cli.settings import (
     EvaluateMeta,
     ExtendCollective,
     Run,
+    Table,
 )
 from collectiverl.cli.stage_settings import StageSettings
+from collectiverl.reporting import formats
+from collectiverl.reporting.compared import compared_tables
 from collectiverl.reporting.curves import draw_curves
 from collectiverl.reporting.probe import probe_tables
 from collectiverl.reporting.tables import (
@@ -48,7 +51,10 @@ Found = Mapping[str, Any]
 
 
 def show_run(settings: Run, summary: Found) -> None:
-    """The policies of a run, and where everything lies."""
+    """The policies of a run, and where everything lies; of several seeds, their means."""
+    if settings.seeds:
+        _show_text(formats.table(summary["seeds"], "md"))
+        return
     console.print(policies_table(summary["policies"]))
     names = {
         "these figures": f"{paths.summary(settings.until)}/{SUMMARY}",
@@ -110,7 +116,19 @@ def show_extensions(settings: ExtendCollective, found: Found) -> None:
     _show_places(path, {"collectives": EXTENDED})
 
 
+def show_table(settings: Table, found: Found) -> None:
+    _show_text(formats.table(found["seeds"], settings.format))
+
+
+def _show_text(text: str) -> None:
+    """As it is, whatever the width of the terminal: it is made to be copied."""
+    console.print(text, soft_wrap=True, highlight=False)
+
+
 def show_evaluation(settings: Evaluate, found: Found) -> None:
+    if settings.compare:
+        console.print(*compared_tables(found), sep="")
+        return
     console.print(policies_table(found["policies"]))
     films = {_filmed(row): row["film"]["file"] for row in found["policies"] if "film" in row}
     if settings.video is not None and films:

@@ -16,6 +16,8 @@ from collectiverl.envs.tasks import canonical, resolve
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages.base import Stage
 from collectiverl.stages.flags import Flat
+from collectiverl.stages.taking import take_expert_stage, taken
+from collectiverl.stages.teachers import is_taken
 from collectiverl.types import UserError
 
 C = TypeVar("C")  # the config of a stage
@@ -38,6 +40,10 @@ class StageSettings(RunSettings):
     def stage(self) -> Stage:
         """The stage that these flags stand for."""
 
+    def before(self) -> list[Stage]:
+        """Stages that are done first, if they are not done yet: experts from elsewhere are copied into the run."""
+        return []
+
 
 @dataclass(frozen=True, kw_only=True)
 class SeededSettings(StageSettings):
@@ -48,6 +54,16 @@ class SeededSettings(StageSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         validation.seed(self)
+
+    def before(self) -> list[Stage]:
+        config = getattr(self, "config", None)
+        teacher = getattr(config, "teacher", None)
+        if teacher is None or not is_taken(teacher):
+            return []
+        tasks = getattr(config, "tasks", None) or (getattr(config, "task"),)  # noqa: B009  it has the one or the other
+        run = self.options.folder
+        missing = [task for task in tasks if not taken(run, teacher, task, self.seed)]
+        return [take_expert_stage(teacher, task, None, self.seed) for task in missing]
 
 
 def seeded(config_type: type[C], make: Callable[[C, int], Stage]) -> type[SeededSettings]:

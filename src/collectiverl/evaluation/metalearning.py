@@ -1,6 +1,6 @@
 """ML10 and ML45 by Meta-World's own protocol, `metaworld.evaluation.metalearning_evaluation`, as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,10 @@ from collectiverl.envs.goals import NUM_GOALS
 from collectiverl.envs.make import spec
 from collectiverl.envs.metaworld.meta import MetaBenchmark, Split, default_per_task, make_meta_envs
 from collectiverl.envs.tasks import resolve
-from collectiverl.types import ConfigError
+from collectiverl.evaluation.statistics import success_interval
+from collectiverl.types import ConfigError, UserError
+
+META_AGENT = ("eval_action", "reset", "init", "adapt_action", "step", "adapt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +70,37 @@ class MetaEvaluation:
         return float(np.mean(list(self.success.values())))
 
 
+class Counted:
+    """A `metaworld.evaluation.MetaLearningAgent` of the user's, and a report of the rollouts that have ended.
+
+    Raises:
+        UserError: it lacks a part of that interface.
+    """
+
+    def __init__(self, agent: Any, ended: Callable[[int], Any]):
+        missing = [name for name in META_AGENT if not callable(getattr(agent, name, None))]
+        if missing:
+            raise UserError(
+                f"{type(agent).__name__} is no MetaLearningAgent: it has no {', '.join(missing)}, see "
+                "metaworld.evaluation"
+            )
+        self.agent, self.ended = agent, ended
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.agent, name)
+
+    def step(self, timestep: Any) -> None:
+        self.agent.step(timestep)
+        self.ended(int(np.logical_or(timestep.terminated, timestep.truncated).sum()))
+
+
 def evaluate_meta(
-    collective: Collective, config: MetaConfig, split: Split, report: Report = silent
+    player: Collective | Any, config: MetaConfig, split: Split, report: Report = silent
 ) -> MetaEvaluation:
-    """Lets a collective adapt to each goal and plays it, as the protocol says; the environments are in this process.
+    """Lets an agent adapt to each goal and plays it, as the protocol says; the environments are in this process.
+
+    Args:
+        player: a collective, or a `metaworld.evaluation.MetaLearningAgent`.
 
     Raises:
         UserError: the collective does not suit the protocol, or other environments, see `MetaLearner`.
@@ -80,7 +110,8 @@ def evaluate_meta(
     from collectiverl.evaluation.adaptation import MetaLearner
 
     tasks, per_task = config.tasks(split), config.per_task(split)
-    check_shapes(collective, spec(tasks[0]))
+    if isinstance(player, Collective):
+        check_shapes(player, spec(tasks[0]))
     total = config.rounds * config.adaptation_episodes * per_task * len(tasks)
     played = 0
 
@@ -89,7 +120,7 @@ def evaluate_meta(
         played += count
         report(played, total, "rollouts to adapt in")
 
-    learner = MetaLearner(collective, ended)
+    learner = MetaLearner(player, ended) if isinstance(player, Collective) else Counted(player, ended)
     report(0, total, f"makes {per_task * len(tasks)} environments")
     with closing(
         make_meta_envs(config.benchmark, split, len(tasks), per_task, config.rounds, config.seed)
@@ -107,19 +138,23 @@ def evaluate_meta(
 
 def meta_report(policy: str, config: MetaConfig, found: Sequence[MetaEvaluation]) -> dict[str, Any]:
     """One row a task, the means, and how they were found, as JSON has it."""
+    episodes = config.rounds * config.evaluation_episodes
     rows = [
         {
             "policy": policy,
             "task": task,
             "split": one.split,
             "success_any": rate,
-            "episodes": config.rounds * config.evaluation_episodes,
+            "success_last": None,  # an episode ends at its first success
+            "interval": [round(bound, 4) for bound in success_interval(round(rate * episodes), episodes)],
+            "episodes": episodes,
             "goals": "hidden",
         }
         for one in found
         for task, rate in one.success.items()
     ]
     return {
+        "schema": 1,
         "policy": policy,
         "benchmark": config.benchmark,
         "protocol": {

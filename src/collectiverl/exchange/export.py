@@ -39,6 +39,11 @@ def export_experts(run: Path, out: Path) -> None:
     config = configs.load(run / CONFIG, RunConfig())
     sources = {task: run / paths.expert(task, config.seed) for task in config.tasks}
     records = {task: sealed.verify(source) for task, source in sources.items()}
+    if foreign := [task for task, source in sources.items() if not (source / expert.ABOUT).is_file()]:
+        raise UserError(
+            f"the expert of {foreign[0]} in {run} was made by another library ({config.teacher}): only experts of SAC, "
+            "trained here, are exported"
+        )
     for task, source in sources.items():
         _copy(source, records[task], out / task, (expert.ABOUT, expert.WEIGHTS, SUMMARY))
     shutil.copy(run / CONFIG, out / CONFIG)

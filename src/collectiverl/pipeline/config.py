@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar
 
 import yaml  # type: ignore[import-untyped]
 
@@ -17,12 +17,11 @@ from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.settings import ExpertConfig, TrainConfig
 from collectiverl.stages.experts import demo_count
-from collectiverl.stages.online import TeacherKind
 from collectiverl.stages.recording import Record
+from collectiverl.stages.teachers import check_teacher, in_run
 from collectiverl.student.strategies import StrategyConfig
 from collectiverl.types import ConfigError, UserError
 
-Experts = Literal["trained", "shipped", "scripted"]
 NOISE_LEVELS = 24  # environments, each with a share of random actions, in which other experts are recorded
 
 
@@ -30,11 +29,14 @@ NOISE_LEVELS = 24  # environments, each with a share of random actions, in which
 class RunConfig:
     """The whole pipeline, from experts to students."""
 
+    renamed: ClassVar[dict[str, str]] = {
+        "experts": "teacher (sac in place of trained; scripted and shipped as before)"
+    }
     tasks: tuple[str, ...] = ("reach", "drawer-close", "window-close")  # names, or benchmarks such as MT10
     seed: int = 0  # of all random numbers
     backend: Backend = "auto"  # simulator of all training; auto: EnvPool where it agrees with Meta-World
-    # in this run; or shipped with the package; or Meta-World's scripted policies
-    experts: Experts = "trained"
+    # who teaches: sac, scripted, shipped, package.module:function, or a path with {task}
+    teacher: str = "sac"
     goals_hidden: bool = False  # the collective does not see the goals, which its teachers do
     student_tasks: tuple[str, ...] = ("window-close",)  # one student for each
     validation_fraction: float = 0.2  # share of each buffer's episodes that is held out for validation
@@ -54,15 +56,16 @@ class RunConfig:
         if not self.tasks:
             raise ConfigError("tasks", "is empty: name at least one task, or a benchmark such as MT10")
         demo_count(self.demos)
+        check_teacher(self)
         fraction(self, "validation_fraction")
         at_least(self, 2, "mixed_skill")
         at_most(self, MOST_EPISODES, "mixed_skill")
         seed(self)
 
     @property
-    def teacher(self) -> TeacherKind:
-        """Who labels for the collective."""
-        return "scripted" if self.experts == "scripted" else "sac"
+    def has_experts(self) -> bool:
+        """Whether the experts lie in the run, trained or copied; others are asked for when they are needed."""
+        return in_run(self.teacher)
 
     @property
     def reads(self) -> bool:
@@ -74,6 +77,7 @@ class RunConfig:
         return Record(
             task=task,
             policy="mixed-skill",
+            teacher="scripted" if self.has_experts else self.teacher,
             episodes=self.mixed_skill,
             num_envs=min(NOISE_LEVELS, self.mixed_skill),
             horizon=self.expert.horizon,

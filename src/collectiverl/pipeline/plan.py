@@ -11,6 +11,7 @@ from collectiverl.artifacts.validation import renamed
 from collectiverl.envs.scripted import has_script
 from collectiverl.envs.tasks import resolve
 from collectiverl.pipeline.config import RunConfig
+from collectiverl.stages import taking
 from collectiverl.stages.base import Stage, is_done
 from collectiverl.stages.buffers import Split, split_buffer_stage, split_online_buffer_stage
 from collectiverl.stages.collective import DistillCollective, distill_collective_stage
@@ -30,9 +31,9 @@ from collectiverl.stages.representation import (
     probe_stage,
     train_transformer_stage,
 )
-from collectiverl.stages.shipped import TakeShipped, take_shipped_stage
 from collectiverl.stages.students import TrainStudent, train_student_stage
 from collectiverl.stages.summary import summary_of_experts, summary_of_run
+from collectiverl.stages.teachers import is_called, is_taken, source_of
 from collectiverl.types import ConfigError, UserError
 
 Until = Literal["experts", "collective", "end"]
@@ -45,11 +46,14 @@ def stages(config: RunConfig, until: Until = "end") -> list[Stage]:
         ConfigError: there is nothing to be done up to this point.
         UserError: the students' tasks are of another suite than the collective's.
     """
-    learned = config.experts != "scripted"
+    learned = config.has_experts
     trained = tuple(paths.expert(task, config.seed) for task in config.tasks if learned)
     if until == "experts":
         if not learned:
-            raise ConfigError("until", "scripted experts are not trained, so no experts can be summarized")
+            raise ConfigError(
+                "until",
+                f"{config.teacher} experts are neither trained nor copied, so no experts can be summarized",
+            )
         every = [*experts(config), *_evaluations(config, ["expert"])]
         return [*every, summary_of_experts(config.tasks, trained, every, config.seed)]
     if until == "collective":
@@ -103,7 +107,7 @@ def probe(c: RunConfig) -> Probe:
 def split_buffer(c: RunConfig, task: str, seed: int) -> Stage[Split]:
     """Splits the episodes that the task's expert left while it learned, or what was recorded in their place."""
     source, command = paths.expert(task, seed), f"train-task {task}"
-    if c.experts == "scripted":
+    if not c.has_experts:
         record = record_stage(c.mixed_skill_of(task), seed)
         source, command = record.out, f"record {task} --policy mixed-skill"
     return split_buffer_stage(task, source, command, c.validation_fraction, seed)
@@ -130,11 +134,11 @@ def online_distill(c: RunConfig) -> OnlineDistill:
 
 def experts(c: RunConfig) -> list[Stage]:
     """The experts; those that begin with demonstrations come first, since they take longest."""
-    if c.experts == "scripted":
+    if not c.has_experts:
         return [record_stage(c.mixed_skill_of(task), c.seed) for task in c.tasks] if c.reads else []
-    if c.experts == "shipped":
-        taken = [TakeShipped(task=t, record=c.mixed_skill_of(t) if c.reads else None) for t in c.tasks]
-        return [take_shipped_stage(expert, c.seed) for expert in taken]
+    if is_taken(c.teacher):
+        recorded = {task: c.mixed_skill_of(task) if c.reads else None for task in c.tasks}
+        return [taking.take_expert_stage(c.teacher, task, recorded[task], c.seed) for task in c.tasks]
     begin = {task: c.demos_of(task) for task in c.tasks}
     tasks = sorted(c.tasks, key=lambda task: task not in c.demo_tasks)
     experts = [TrainTask(task=t, backend=c.backend, demos=begin[t], train=c.expert) for t in tasks]
@@ -169,8 +173,9 @@ def _students(c: RunConfig) -> list[Stage[TrainStudent]]:
 def _evaluations(c: RunConfig, kinds: Sequence[PolicyKind]) -> list[Stage[Evaluate]]:
     """The evaluations of these kinds of policies, in this order."""
     wanted = [Evaluate(kind="scripted", policy=f"scripted:{t}", task=t) for t in c.tasks if has_script(t)]
-    if c.experts != "scripted":
-        wanted += [Evaluate(kind="expert", policy=paths.expert(t, c.seed), task=t) for t in c.tasks]
+    if c.has_experts or is_called(c.teacher):
+        where = {t: paths.expert(t, c.seed) if c.has_experts else source_of(c.teacher, t) for t in c.tasks}
+        wanted += [Evaluate(kind="expert", policy=where[t], task=t) for t in c.tasks]
     wanted += [Evaluate(kind="collective", policy=COLLECTIVE, task=t) for t in c.tasks]
     wanted += [Evaluate(kind=s.config.kind, policy=s.out, task=s.config.task) for s in _students(c)]
     chosen = sorted((w for w in wanted if w.kind in kinds), key=lambda w: kinds.index(w.kind))

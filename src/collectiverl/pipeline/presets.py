@@ -132,7 +132,7 @@ def mt50() -> RunConfig:
     return replace(
         base,
         tasks=("MT50",),
-        experts="scripted",
+        teacher="scripted",
         demo_tasks=(),
         student_tasks=(),
         mixed_skill=24,

@@ -90,10 +90,10 @@ def collective_card(name: str, settings: Found, figures: Sequence[Found]) -> str
     seeds = [one["seed"] for one in figures]
     spread = interval_over(len(figures))
     teachers = {
-        "trained": "SAC experts, trained in the same run",
+        "sac": "SAC experts, trained in the same run",
         "shipped": "the SAC experts that come with the package",
         "scripted": "Meta-World's scripted policies",
-    }[settings["experts"]]
+    }.get(settings["teacher"], f"the experts `{settings['teacher']}`")
     hidden = settings["goals_hidden"]
     rewards = (
         "It needs the rewards: they alone tell where to go."

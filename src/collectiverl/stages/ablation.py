@@ -21,7 +21,8 @@ from collectiverl.collective.train import CollectiveConfig, distil
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import Backend, make_envs
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.online import TeacherKind, distillation_of
+from collectiverl.stages.online import distillation_of
+from collectiverl.stages.teachers import teacher_inputs
 from collectiverl.types import Episode, Policy
 
 
@@ -33,7 +34,7 @@ class Ablation:
     variant: str
     tasks: tuple[str, ...]
     seed: int  # of this training; the stage's own is that of the run whose experts teach
-    teacher: TeacherKind = "sac"
+    teacher: str = "sac"
     goals_hidden: bool = False
     online: OnlineConfig = field(default_factory=OnlineConfig)
     collective: CollectiveConfig = field(default_factory=CollectiveConfig)
@@ -44,7 +45,7 @@ class Ablation:
 
 
 def ablation_stage(config: Ablation, seed: int) -> Stage[Ablation]:
-    inputs = {paths.expert(t, seed): f"train-task {t}" for t in config.tasks if config.teacher == "sac"}
+    inputs = teacher_inputs(config.teacher, config.tasks, seed)
     if config.collective.reads:
         inputs |= {TRANSFORMER: "train-transformer"}
     return Stage(

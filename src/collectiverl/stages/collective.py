@@ -4,7 +4,7 @@ And `take-collective`, which copies a collective that was made elsewhere.
 """
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,11 @@ def distill_collective(work: Work[DistillCollective]) -> dict[str, Any]:
         report=work.report,
     )
     _, encoder = transformer_of(work.run, config.collective)
-    save_collective(work.folder, last, config.collective.sac, encoder)
+    unit = (
+        training.value_unit() or config.collective.sac.value_unit
+    )  # its critic says values as the teachers do
+    sac = replace(config.collective.sac, reward_scale=unit.reward_scale, gamma=unit.gamma)
+    save_collective(work.folder, last, sac, encoder)
     return {
         "tasks": list(config.tasks),
         "episodes": len(training) + len(held_out),

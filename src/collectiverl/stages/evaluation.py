@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from collectiverl.artifacts import paths
+from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.sealed import is_sealed
 from collectiverl.evaluation.evaluate import EvaluateConfig, Evaluation, evaluate
 from collectiverl.policies import load_policy
@@ -54,6 +54,28 @@ def evaluate_policy(work: Work[Evaluate]) -> dict[str, Any]:
         "env_steps": training.get("env_steps", 0),
         "seconds": training.get("seconds", 0.0),
     }
+
+
+SCHEMA = 1  # of the files of `evaluate --json` and `evaluate-meta --json`
+
+
+def evaluation_report(policy: str, config: EvaluateConfig, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `evaluate` found, as JSON has it: the protocol, a row for each task, and the means."""
+    measures = ("success_any", "success_last", "return")
+    means = {name: sum(row[name] for row in rows) / len(rows) for name in measures} if rows else {}
+    protocol = {"name": "each goal once, deterministic, to the time limit", **sealed.to_jsonable(config)}
+    return {"schema": SCHEMA, "policy": policy, "protocol": protocol, "policies": rows, "mean": means}
+
+
+def detailed_row(policy: str, result: Evaluation) -> dict[str, Any]:
+    """A row that also says what happened at each goal."""
+    of_goals = zip(
+        *(result.goals, result.success_any, result.success_last, result.returns, result.first_success),
+        strict=True,
+    )
+    names = ("goal", "success_any", "success_last", "return", "first_success")
+    each = [dict(zip(names, values, strict=True)) for values in of_goals]
+    return row(policy, result) | {"each_goal": each}
 
 
 def row(kind: str, result: Evaluation) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.stages.base import Stage, Work, summary
 from collectiverl.stages.buffers import buffer_inputs, open_buffers
-from collectiverl.stages.online import TeacherKind, teachers
+from collectiverl.stages.teachers import teacher_inputs, teachers
 from collectiverl.types import ConfigError, Policy
 
 
@@ -28,7 +28,7 @@ class ExtendCollective:
     task: str
     known: tuple[str, ...]  # tasks of the base, in the order in which they were learned
     base: str  # folder in the run that holds the base: the first collective, or an extension
-    teacher: TeacherKind = "sac"
+    teacher: str = "sac"
     backend: Backend = "auto"
     fraction: float  # share of each round's episodes that is held out for validation
     online: OnlineConfig = field(default_factory=OnlineConfig)
@@ -57,8 +57,7 @@ class ExtendCollective:
 def extend_collective_stage(config: ExtendCollective, seed: int) -> Stage[ExtendCollective]:
     inputs = {config.base: "distill-collective" if config.base == COLLECTIVE else "extend-collective"}
     inputs |= buffer_inputs(ONLINE_BUFFER, config.known, seed)
-    if config.teacher == "sac":
-        inputs |= {paths.expert(config.task, seed): f"train-task {config.task}"}
+    inputs |= teacher_inputs(config.teacher, (config.task,), seed)
     return Stage(
         kind="extend-collective",
         subject=config.task,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.paths import EPISODES, TRANSFORMER
@@ -17,18 +17,12 @@ from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, make_envs, spec
-from collectiverl.envs.registry import suite_of
-from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import benchmark_of
-from collectiverl.policies import shipped
 from collectiverl.representation.encoder import Encoder, EncoderConfig, load_encoder
-from collectiverl.sac.policy import load_expert
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.flags import Flat, Tasks
-from collectiverl.types import TeachingPolicy
+from collectiverl.stages.teachers import check_teacher, teacher_inputs, teachers
 
-TeacherKind = Literal["sac", "scripted"]
-BETTER_SHIPPED = ("peg-insert-side",)  # tasks whose script fails in a third of the episodes
 LONGEST = 60  # characters of a folder's name; more tasks than fit get a digest
 
 
@@ -37,7 +31,8 @@ class OnlineDistill:
     """Online distillation of one task, or of several at once."""
 
     tasks: Tasks
-    teacher: TeacherKind = "sac"  # who labels: the run's experts, or Meta-World's scripted policies
+    # who labels: sac (the run's experts), scripted, shipped, package.module:function, or a path with {task}
+    teacher: str = "sac"
     backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
     fraction: float  # share of each round's episodes that is held out for validation
     goals_hidden: bool = False  # the learner does not see the goals, which the teachers do
@@ -45,6 +40,7 @@ class OnlineDistill:
     collective: Flat[CollectiveConfig] = field(default_factory=CollectiveConfig)  # how the learner learns
 
     def __post_init__(self) -> None:
+        check_teacher(self)
         fraction(self, "fraction")
 
 
@@ -85,10 +81,7 @@ def _done(run: Path, seed: int) -> list[Path]:
 
 
 def online_distill_stage(config: OnlineDistill, seed: int) -> Stage[OnlineDistill]:
-    inputs = {
-        paths.expert(t, seed): f"train-task {t} (or pass --teacher scripted)"
-        for t in (config.tasks if config.teacher == "sac" else ())
-    }
+    inputs = teacher_inputs(config.teacher, config.tasks, seed)
     if config.collective.reads:
         inputs[TRANSFORMER] = "train-transformer (or pass --conditioning own)"
     return Stage(
@@ -124,7 +117,7 @@ class Distills(Protocol):
     @property
     def tasks(self) -> tuple[str, ...]: ...
     @property
-    def teacher(self) -> TeacherKind: ...
+    def teacher(self) -> str: ...
     @property
     def backend(self) -> Backend: ...
     @property
@@ -158,18 +151,3 @@ def transformer_of(run: Path, config: CollectiveConfig) -> tuple[Encoder | None,
     if config.reads:
         return load_encoder(run / TRANSFORMER)
     return None, config.encoder if config.learns else None
-
-
-def teachers(run: Path, tasks: Sequence[str], kind: TeacherKind, seed: int) -> dict[str, TeachingPolicy]:
-    """The policy that labels each task; with scripts, one may label several tasks, see `labeller`."""
-    if kind == "scripted":
-        return {task: _script_for(task, tasks) for task in tasks}
-    return {task: load_expert(run / paths.expert(task, seed)) for task in tasks}
-
-
-def _script_for(task: str, tasks: Sequence[str]) -> TeachingPolicy:
-    """The scripted policy, or the shipped expert where it succeeds more often."""
-    name = suite_of(task).label(task)
-    if name in BETTER_SHIPPED and (folder := shipped(f"mt10/{name}")):
-        return load_expert(folder)
-    return ScriptedPolicy((suite_of(task).labeller(task, tasks),))

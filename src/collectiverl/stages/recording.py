@@ -1,4 +1,4 @@
-"""`record`: episodes of a random, scripted or mixed policy, labelled by the scripted one."""
+"""`record`: episodes of a random policy, of a teacher, or of both, labelled by the teacher."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,6 +18,7 @@ from collectiverl.envs.rollout import NoisyPolicy, RandomPolicy, episodes
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.flags import Task
+from collectiverl.stages.teachers import check_teacher, teacher_inputs, teachers
 from collectiverl.types import Episode, Policy, TeachingPolicy
 
 
@@ -25,18 +26,22 @@ from collectiverl.types import Episode, Policy, TeachingPolicy
 class Record:
     """Episodes of one policy in one task.
 
-    `mixed` plays half of the episodes by the random and half by the scripted policy. `mixed-skill` plays the
-    scripted policy with a share of random actions: all are random in the first environment, none in the last.
+    `scripted` plays the teacher, which is the scripted policy unless `--teacher` names another. `mixed` plays half of
+    the episodes by the random policy and half by the teacher. `mixed-skill` plays the teacher with a share of random
+    actions: all are random in the first environment, none in the last.
     """
 
     task: Task
     policy: Literal["random", "scripted", "mixed", "mixed-skill"] = "scripted"  # who plays
+    # who is recorded and labels: scripted, sac (the run's expert), shipped, package.module:function, or a path
+    teacher: str = "scripted"
     episodes: int = 20
     num_envs: int = 5  # played side by side
     horizon: int | None = None  # steps of an episode, at most; None: the environment's own limit
     backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
 
     def __post_init__(self) -> None:
+        check_teacher(self)
         at_least(self, 1, "episodes", "num_envs", "horizon")
         at_most(self, MOST_ENVS, "num_envs")
         at_most(self, MOST_EPISODES, "episodes")
@@ -50,12 +55,13 @@ def record_stage(config: Record, seed: int) -> Stage[Record]:
         out=paths.recorded(config.policy, config.task, seed),
         function=record,
         config=config,
+        inputs=teacher_inputs(config.teacher, (config.task,), seed),
         seed=seed,
     )
 
 
 def record(work: Work[Record]) -> dict[str, Any]:
-    played = recorded(work, work.config, ScriptedPolicy((work.config.task,)))
+    played = recorded(work, work.config, _teacher(work))
     write(work.folder / EPISODES, played)
     success = [bool(e.success.any()) for e in played]
     return {
@@ -66,15 +72,23 @@ def record(work: Work[Record]) -> dict[str, Any]:
     }
 
 
+def _teacher(work: Work[Record]) -> TeachingPolicy:
+    """A script is taken as it is, also where online distillation has a better labeller."""
+    task, teacher = work.config.task, work.config.teacher
+    if teacher == "scripted":
+        return ScriptedPolicy((task,))
+    return teachers(work.run, (task,), teacher, work.seed)[task]
+
+
 def recorded(work: Work, config: Record, teacher: TeachingPolicy) -> list[Episode]:
     """Episodes of `teacher`, of random actions, or of both, labelled by `teacher`."""
     num_envs = min(config.num_envs, config.episodes)
     random = RandomPolicy(spec(config.task).action_dim, work.seed)
-    half = config.episodes // 2
+    half, skilled = config.episodes // 2, "scripted" if config.teacher == "scripted" else "expert"
     plays: dict[str, list[tuple[str, Policy, int]]] = {
         "random": [("random", random, config.episodes)],
-        "scripted": [("scripted", teacher, config.episodes)],
-        "mixed": [("random", random, half), ("scripted", teacher, config.episodes - half)],
+        "scripted": [(skilled, teacher, config.episodes)],
+        "mixed": [("random", random, half), (skilled, teacher, config.episodes - half)],
         "mixed-skill": [
             ("mixed", NoisyPolicy(teacher, np.linspace(1, 0, num_envs), work.seed), config.episodes)
         ],

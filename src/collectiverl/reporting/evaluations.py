@@ -1,0 +1,130 @@
+"""Evaluations of several policies and training seeds, read from runs and from the files of `evaluate --json`."""
+
+import glob
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts.paths import CONFIG, SUMMARY
+from collectiverl.evaluation.comparing import Side
+from collectiverl.evaluation.statistics import Interval, seeds_interval
+from collectiverl.types import UserError
+
+SEED = re.compile(r"_(seed_|s)?\d+$")  # at the end of a name: which training seed it is of
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What one run or file says: a row for each policy and task."""
+
+    name: str  # without the seed
+    path: Path
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """One policy on one task, in all its training seeds."""
+
+    name: str
+    policy: str
+    task: str
+    rows: tuple[Row, ...]
+
+    def mean(self, measure: str) -> float | None:
+        """Over seeds; None where it was not measured."""
+        found = [row.get(measure) for row in self.rows]
+        known = [value for value in found if value is not None]
+        return sum(known) / len(known) if len(known) == len(found) else None
+
+    @property
+    def episodes(self) -> int:
+        return sum(row["episodes"] for row in self.rows)
+
+    @property
+    def interval(self) -> Interval:
+        """Of the success at any step."""
+        counts = [round(row["success_any"] * row["episodes"]) for row in self.rows]
+        return seeds_interval(counts, [row["episodes"] for row in self.rows])
+
+
+def read(path: Path) -> Evaluated:
+    """The evaluations of a run's folder, or those of a file that `evaluate --json` wrote.
+
+    Raises:
+        UserError: there are none.
+    """
+    source = path if path.is_file() else _summary(path)
+    found = sealed.read_json(source)
+    rows = found.get("policies") if isinstance(found, dict) else None
+    needed = {"policy", "task", "success_any", "episodes"}
+    if not rows or not all(isinstance(row, dict) and needed <= row.keys() for row in rows):
+        raise UserError(
+            f"{source} holds no evaluations: name a run's folder, or what 'evaluate --json' wrote"
+        )
+    return Evaluated(SEED.sub("", path.resolve().name.removesuffix(".json")), path, tuple(rows))
+
+
+def _summary(run: Path) -> Path:
+    for until in ("end", "collective", "experts"):
+        if sealed.is_sealed(run / paths.summary(until)):
+            return run / paths.summary(until) / SUMMARY
+    if not run.exists():
+        raise UserError(f"there is no {run}: name a run's folder, or a file of 'evaluate --json'")
+    raise UserError(f"{run} has no summary yet: 'collectiverl run' makes one at its end")
+
+
+def by_seeds(found: Sequence[Evaluated]) -> Iterator[Seeds]:
+    """Each policy and task, in the order in which they are first named; runs that differ in their seed are one.
+
+    Raises:
+        UserError: runs of one name differ in more than their seed.
+    """
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for name in dict.fromkeys(one.name for one in found):
+        members = [one for one in found if one.name == name]
+        _check_seeds(members)
+        for one in members:
+            for row in one.rows:
+                policy = row["policy"] if not one.path.is_file() else ""  # there it is the file's one policy
+                groups.setdefault((name, policy, row["task"]), []).append(row)
+    for (name, policy, task), rows in groups.items():
+        yield Seeds(name, policy, task, tuple(rows))
+
+
+def _check_seeds(members: Sequence[Evaluated]) -> None:
+    import yaml  # type: ignore[import-untyped]
+
+    runs = [one.path for one in members if (one.path / CONFIG).is_file()]
+    settings = [yaml.safe_load((run / CONFIG).read_text()) | {"seed": 0} for run in runs]
+    for run, own in zip(runs[1:], settings[1:], strict=True):
+        if differing := sealed.differences(own, settings[0]):
+            raise UserError(f"{run} is no other seed of {runs[0]}: they differ in {'; '.join(differing[:3])}")
+
+
+def side(text: str) -> Side:
+    """What `--compare` names: a file or a run, or a pattern such as `a_seed_*.json` for several training seeds.
+
+    Raises:
+        UserError: there is none, or a run has no collective.
+    """
+    names = sorted(glob.glob(text)) if glob.has_magic(text) else [text]
+    if not names:
+        raise UserError(f"no file or folder fits {text!r}")
+    return Side(text, tuple(_one_policy(read(Path(name))) for name in names))
+
+
+def _one_policy(found: Evaluated) -> dict[str, Row]:
+    """The rows of a file's policy or of a run's collective, by task."""
+    rows = found.rows
+    if not found.path.is_file():
+        rows = tuple(row for row in rows if row["policy"] == "collective")
+        if not rows:
+            raise UserError(
+                f"{found.path} has no collective that was evaluated: name a file of 'evaluate --json'"
+            )
+    return {row["task"]: row for row in rows}

@@ -1,0 +1,110 @@
+"""Who teaches: what `--teacher` may say, and the policies that it stands for.
+
+| `--teacher` | the expert of each task |
+|---|---|
+| `sac` | trained in the run by SAC |
+| `scripted` | the scripted policy of the suite |
+| `shipped` | comes with the package |
+| `experts/{task}.zip` | saved by Stable-Baselines3 or SBX; read as data |
+| `runs/other/model/{task}/seed_0` | of another run, or anything else that `load_policy` finds by this name |
+| `my_package.experts:load` | an object of the user's, or what it makes for a task, see `adapters.objects` |
+
+Experts from elsewhere are copied into the run, where they lie as if they had been trained there. Objects are not
+copied: each stage asks for them anew, and nobody can tell whether they have changed.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from collectiverl.adapters.sb3 import UNPICKLE
+from collectiverl.artifacts import paths
+from collectiverl.envs.registry import suite_of
+from collectiverl.envs.scripted import ScriptedPolicy
+from collectiverl.envs.tasks import label
+from collectiverl.policies import is_object, load_policy, shipped
+from collectiverl.sac.policy import load_expert
+from collectiverl.types import ConfigError, TeachingPolicy, UserError
+
+NAMED = ("sac", "scripted", "shipped")
+TASK = "{task}"  # in a path: the name of each task, as reach-v3 or reach
+BETTER_SHIPPED = ("peg-insert-side",)  # tasks whose script fails in a third of the episodes
+COLLECTION = "mt10"  # the experts that come with the package
+
+
+def check_teacher(config: Any, field: str = "teacher") -> None:
+    """Raises ConfigError if the field names no teacher."""
+    name = getattr(config, field)
+    if name in NAMED or is_called(name) or is_taken(name):
+        return
+    raise ConfigError(
+        field,
+        f"{name!r} is none of {', '.join(NAMED)}; experts of your own are named as package.module:function, or by "
+        f"their files, such as experts/{TASK}.zip",
+    )
+
+
+def is_called(teacher: str) -> bool:
+    """Whether it is an object that each stage asks for anew, and not files that are copied into the run."""
+    return is_object(teacher) or teacher.startswith(UNPICKLE)
+
+
+def is_taken(teacher: str) -> bool:
+    """Whether its experts are copied into the run."""
+    named_files = TASK in teacher or "/" in teacher or teacher.endswith(".zip")
+    return teacher == "shipped" or (named_files and not is_called(teacher))
+
+
+def in_run(teacher: str) -> bool:
+    """Whether its experts lie in the run, trained or copied."""
+    return teacher == "sac" or is_taken(teacher)
+
+
+def source_of(teacher: str, task: str) -> str:
+    """What `load_policy` finds the expert of `task` by, if it does not lie in the run."""
+    if teacher == "scripted":
+        return f"scripted:{task}"
+    if teacher == "shipped":
+        return f"{COLLECTION}/{task}"
+    names = [teacher.replace(TASK, name) for name in (task, label(task))]
+    return next((name for name in names if Path(name.removeprefix(UNPICKLE)).exists()), names[-1])
+
+
+def teacher_inputs(teacher: str, tasks: Sequence[str], seed: int) -> dict[str, str]:
+    """The folders of the run that hold the experts, each with the command that makes it."""
+    if not in_run(teacher):
+        return {}
+    taken = f"run --teacher {teacher} --until experts"
+    return {
+        paths.expert(t, seed): taken if is_taken(teacher) else f"train-task {t} (or pass --teacher scripted)"
+        for t in tasks
+    }
+
+
+def teachers(run: Path, tasks: Sequence[str], teacher: str, seed: int) -> dict[str, TeachingPolicy]:
+    """The policy that labels each task; with scripts, one may label several tasks, see `labeller`."""
+    if teacher == "scripted":
+        return {task: _script_for(task, tasks) for task in tasks}
+    if in_run(teacher):
+        return {task: teaching(run / paths.expert(task, seed), task) for task in tasks}
+    return {task: teaching(source_of(teacher, task), task) for task in tasks}
+
+
+def teaching(source: str | Path, task: str) -> TeachingPolicy:
+    """The policy of this name, which also labels.
+
+    Raises:
+        UserError: there is none, or it does not label.
+    """
+    policy = load_policy(source, task=task)
+    if not isinstance(policy, TeachingPolicy):
+        raise UserError(f"{source} cannot teach {task}: it acts, but labels no steps that others played")
+    return policy
+
+
+def _script_for(task: str, tasks: Sequence[str]) -> TeachingPolicy:
+    """The scripted policy, or the shipped expert where it succeeds more often."""
+    name = suite_of(task).label(task)
+    if name in BETTER_SHIPPED and (folder := shipped(f"{COLLECTION}/{name}")):
+        return load_expert(folder)
+    return ScriptedPolicy((suite_of(task).labeller(task, tasks),))

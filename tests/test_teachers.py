@@ -1,0 +1,160 @@
+"""One flag says who teaches: experts of the run, scripts, the package's, files of other libraries, or an object."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from collectiverl.artifacts import configs, sealed
+from collectiverl.cli import main
+from collectiverl.data.episodes import EpisodeTable
+from collectiverl.pipeline import executor
+from collectiverl.pipeline.config import RunConfig
+from collectiverl.pipeline.plan import stages
+from collectiverl.policies import load_policy
+from collectiverl.stages.base import execute
+from collectiverl.stages.taking import take_expert_stage
+from collectiverl.types import UserError
+from test_commands import TINY
+
+FOREIGN = Path(__file__).parent / "fixtures" / "foreign"
+THREE = ("toy-reach", "toy-mirror", "toy-swap")
+TEACHER = f"{FOREIGN}/sac_{{task}}.zip"
+OBS = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch):
+    monkeypatch.setattr(executor, "use_threads", lambda count: None)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "until", "kinds"),
+    [
+        ("sac", "experts", {"train-task", "evaluate", "summary"}),
+        (TEACHER, "experts", {"take-expert", "evaluate", "summary"}),
+        ("scripted", "collective", {"online-distill", "split-online-buffer", "distill-collective"}),
+        ("my_experts:load", "collective", {"online-distill", "split-online-buffer", "distill-collective"}),
+        (
+            TEACHER,
+            "collective",
+            {"take-expert", "online-distill", "split-online-buffer", "distill-collective"},
+        ),
+    ],
+)
+def test_a_run_has_the_stages_that_its_teacher_needs(teacher, until, kinds):
+    config = replace(TINY, tasks=THREE, teacher=teacher, student_tasks=())
+    found = stages(config, until)
+    assert {s.kind for s in found} - {"probe", "evaluate", "summary"} == kinds - {"evaluate", "summary"}
+    made = {s.out for s in found}
+    assert all(name in made for s in found for name in s.inputs)
+    [distill] = [s for s in found if s.kind == "online-distill"] or [None]
+    if distill:
+        assert distill.config.teacher == teacher
+        assert len(distill.inputs) == (3 if teacher == TEACHER else 0)
+
+
+def test_an_object_that_teaches_is_evaluated_by_its_name():
+    config = replace(TINY, tasks=THREE, teacher="my_experts:load", student_tasks=())
+    rows = [s.config for s in stages(config, "end") if s.kind == "evaluate" and s.config.kind == "expert"]
+    assert [(row.policy, row.task) for row in rows] == [("my_experts:load", task) for task in THREE]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (
+            "run --teacher nobody",
+            "--teacher: 'nobody' is none of sac, scripted, shipped; experts of your own",
+        ),
+        ("online-distill toy-reach --teacher nobody", "--teacher: 'nobody' is none of"),
+        ("run --teacher my:load --until experts", "--until: my:load experts are neither trained nor copied"),
+        (
+            "run --preset smoke --tasks toy-reach --teacher no/{task}.zip",
+            "there is no expert of toy-reach at no/toy-reach.zip",
+        ),
+        (
+            "online-distill toy-reach --teacher no/{task}.zip",
+            "there is no expert of toy-reach at no/toy-reach.zip",
+        ),
+    ],
+)
+def test_a_teacher_that_is_not_there_is_said_so(line, why, tmp_path, capsys):
+    assert main.dispatch([*line.split(), "--root", str(tmp_path)]) == 2
+    assert why in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_old_name_of_the_flag_is_answered_in_files(tmp_path):
+    path = tmp_path / "old.yaml"
+    path.write_text("experts: scripted")
+    with pytest.raises(UserError, match=r"no setting 'experts': it is called teacher .* now"):
+        configs.load(path, RunConfig())
+
+
+def test_an_expert_is_copied_as_data_and_stays_what_it_was(tmp_path):
+    shutil.copy(FOREIGN / "sac_toy-swap.zip", tmp_path / "swap.zip")
+    stage = take_expert_stage(str(tmp_path / "swap.zip"), "toy-swap", None, 0)
+    summary = execute(tmp_path, stage)
+    assert summary["trained_from"] == "Stable-Baselines3 SAC"
+    folder = tmp_path / stage.out
+    assert {path.suffix for path in folder.iterdir() if path.is_file()} == {".json", ".safetensors"}
+    one, other = load_policy(folder, task="toy-swap"), load_policy(tmp_path / "swap.zip")
+    assert np.array_equal(one.eval_action(OBS), other.eval_action(OBS))
+    shutil.copy(FOREIGN / "sac_toy-reach.zip", tmp_path / "swap.zip")
+    with pytest.raises(UserError, match="identity"):
+        execute(tmp_path, take_expert_stage(str(tmp_path / "swap.zip"), "toy-swap", None, 0))
+
+
+OBJECT = """
+import numpy as np
+
+def load(task):
+    sign = {"toy-reach": 1, "toy-mirror": -1}[task]
+    return lambda obs: np.clip((obs[:, 4:] - obs[:, :2]) * [sign, 1] / 0.1, -1, 1)
+"""
+
+
+def test_an_object_is_recorded_and_labels(tmp_path, monkeypatch):
+    (tmp_path / "toy_experts.py").write_text(OBJECT)
+    monkeypatch.chdir(tmp_path)
+    flags = ["--teacher", "toy_experts:load", "--run", "r", "--root", str(tmp_path), "--episodes", "5"]
+    assert main.dispatch(["record", "toy-mirror", *flags]) == 0
+    played = EpisodeTable.open(
+        tmp_path / "r" / "recorded" / "scripted" / "toy-mirror" / "seed_0" / "episodes"
+    )
+    assert [(e.phase, bool(e.success.any())) for e in played] == [("expert", True)] * 5
+    assert all(np.allclose(e.action, e.labels.mean, atol=1e-6) for e in played)
+
+
+def test_three_experts_of_another_library_become_one_collective(tmp_path):
+    """The commands of docs/own-experts.md, one at a time and with little training."""
+    config = tmp_path / "tiny.yaml"
+    config.write_text(yaml.safe_dump(sealed.to_jsonable(replace(TINY, tasks=THREE, teacher=TEACHER))))
+    options = ["--run", "r", "--root", str(tmp_path), "--config", str(config)]
+    assert main.dispatch(["online-distill", *THREE, *options]) == 0
+    for task in THREE:
+        assert main.dispatch(["split-online-buffer", task, *options]) == 0
+    assert main.dispatch(["distill-collective", "--tasks", *THREE, *options]) == 0
+    run = tmp_path / "r"
+    buffer = EpisodeTable.open(run / "online_buffer" / "toy-swap" / "seed_0" / "train")
+    expert = load_policy(FOREIGN / "sac_toy-swap.zip")
+    np.testing.assert_allclose(buffer[0].labels.mean, expert.eval_action(buffer[0].obs[:-1]), atol=1e-5)
+    about = json.loads((run / "model_col" / "collective.json").read_text())
+    assert about["tasks"] == list(THREE)
+    assert (about["sac"]["reward_scale"], about["sac"]["gamma"]) == (
+        1.0,
+        0.9,
+    )  # values are those of the teachers
+    assert load_policy(run, task="toy-swap").eval_action(OBS).shape == (5, 2)
+
+
+@pytest.mark.slow  # a minute
+def test_that_collective_plays_as_its_experts_do(tmp_path):
+    args = ["run", "--preset", "smoke", "--tasks", *THREE, "--teacher", TEACHER, "--root", str(tmp_path)]
+    assert main.dispatch([*args, "--until", "collective", "--cores", "2"]) == 0
+    found = json.loads((tmp_path / "smoke" / "summary" / "collective" / "summary.json").read_text())
+    assert found["mean"]["collective"]["success_any"] >= 0.9
