@@ -18,6 +18,7 @@ from collectiverl.pipeline.plan import stages
 from collectiverl.policies import load_policy
 from collectiverl.stages.base import execute
 from collectiverl.stages.taking import take_expert_stage
+from collectiverl.stages.teachers import teachers
 from collectiverl.types import UserError
 from test_commands import TINY
 
@@ -130,6 +131,19 @@ def test_an_object_is_recorded_and_labels(tmp_path, monkeypatch):
     assert all(np.allclose(e.action, e.labels.mean, atol=1e-6) for e in played)
 
 
+def test_each_task_is_labelled_by_its_own_expert(tmp_path):
+    for task in THREE:
+        execute(tmp_path, take_expert_stage(TEACHER, task, None, 0))
+    found = teachers(tmp_path, THREE, TEACHER, 0)
+    for task, teacher in found.items():
+        labels = teacher.label(OBS, np.zeros((5, 2), np.float32))
+        own = load_policy(FOREIGN / f"sac_{task}.zip")
+        assert np.array_equal(labels.mean, own.eval_action(OBS))
+        assert labels.unit == (1.0, 0.9)
+    assert list(found) == list(THREE)
+
+
+@pytest.mark.slow  # compiling takes half a minute
 def test_three_experts_of_another_library_become_one_collective(tmp_path):
     """The commands of docs/own-experts.md, one at a time and with little training."""
     config = tmp_path / "tiny.yaml"
