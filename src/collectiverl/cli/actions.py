@@ -119,6 +119,7 @@ def run_stage(settings: StageSettings) -> Found:
         settings.threads if overwrite else threads_of(folder, stage, otherwise=settings.threads)
     )
     executor.check_device()
+    result: Found = {}
     with display([*first, stage]) as watch, refusals(settings):
         for one in (*first, stage):
             result = executor.run_here(folder, one, watch=watch, overwrite=overwrite)

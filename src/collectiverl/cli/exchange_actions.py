@@ -41,7 +41,7 @@ def record(settings: Record) -> Found:
     found = run_stage(settings)
     if not settings.to:
         return found
-    config, options = settings.config, settings.options
+    config, options = settings.config, settings.options  # type: ignore[attr-defined]
     name = recorded.dataset_id(config.task, config.policy, settings.seed)
     episodes = list(EpisodeTable.open(options.folder / found["out"] / EPISODES))
     folder = recorded.write_minari(name, episodes, overwrite=options.overwrite)

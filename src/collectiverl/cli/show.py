@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import outputs, paths
+from collectiverl.artifacts import hub, outputs, paths
 from collectiverl.artifacts.paths import (
     ABLATION,
     CARD,
@@ -162,7 +162,7 @@ def show_export(settings: Export, found: Found) -> None:
 
 def show_publish(settings: Publish, found: Found) -> None:
     console.print(f"published: {found['url']}")
-    console.print(f'load_policy("{PREFIX}{settings.repo}") loads it', markup=False)
+    console.print(f'load_policy("{hub.PREFIX}{settings.repo}") loads it', markup=False)
 
 
 def show_record(settings: Record, found: Found) -> None:

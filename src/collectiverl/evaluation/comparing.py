@@ -40,22 +40,22 @@ class Side:
         return np.array([sum(rows[task]["episodes"] for rows in self.seeds) for task in tasks], float)
 
 
-def iqm(scores: Float[np.ndarray, "*batch runs tasks"]) -> Float[np.ndarray, "*batch"] | float:
+def iqm(scores: Float[np.ndarray, "*batch runs tasks"]) -> Float[np.ndarray, "*batch"]:
     """The interquartile mean over runs and tasks."""
     flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
     cut = int(TRIMMED * flat.shape[-1])
-    return flat[..., cut : flat.shape[-1] - cut].mean(-1)
+    return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(-1))
 
 
 def improvement(
     x: Float[np.ndarray, "*batch runs tasks"], y: Float[np.ndarray, "*batch others tasks"]
-) -> Float[np.ndarray, "*batch"] | float:
+) -> Float[np.ndarray, "*batch"]:
     """The probability that a run of `x` is better than one of `y`, averaged over tasks; a tie counts half."""
     of_tasks = []
     for task in range(x.shape[-1]):  # one after another: all at once would fill the memory
         one, other = x[..., :, None, task], y[..., None, :, task]
         of_tasks.append(((one > other) + 0.5 * (one == other)).mean((-2, -1)))
-    return np.mean(of_tasks, axis=0)
+    return np.asarray(np.mean(of_tasks, axis=0))
 
 
 def compare(sides: Sequence[Side]) -> dict[str, Any]:
@@ -134,7 +134,8 @@ def _pair(
         better, betters = float(improvement(x, y)), improvement(drawn, others)
     else:  # of two coins, one is better than the other with 1/2 + (p - q) / 2
         x, y = _pooled(one, tasks)[None], _pooled(other, tasks)[None]
-        better, betters = 0.5 + float((x - y).mean()) / 2, 0.5 + (drawn - others).mean((1, 2)) / 2
+        gained = np.asarray((drawn - others).mean((1, 2)))
+        better, betters = 0.5 + float((x - y).mean()) / 2, 0.5 + gained / 2
     gain = float(x.mean() - y.mean())
     return {
         "name": one.name,

@@ -120,7 +120,7 @@ def evaluate_meta(
         played += count
         report(played, total, "rollouts to adapt in")
 
-    learner = MetaLearner(player, ended) if isinstance(player, Collective) else Counted(player, ended)
+    learner: Any = MetaLearner(player, ended) if isinstance(player, Collective) else Counted(player, ended)
     report(0, total, f"makes {per_task * len(tasks)} environments")
     with closing(
         make_meta_envs(config.benchmark, split, len(tasks), per_task, config.rounds, config.seed)

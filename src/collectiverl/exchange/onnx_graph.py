@@ -42,7 +42,7 @@ class Graph:
 
     def name(self, value: Value) -> str:
         """The tensor's name; a constant gets one, the same for equal constants."""
-        assert value is not EMPTY
+        assert value is not None  # EMPTY has no name
         if isinstance(value, str):
             return value
         array = np.ascontiguousarray(value).reshape(np.shape(value))

@@ -49,7 +49,7 @@ def _power(graph: Graph, equation: Any, given: list[Value]) -> Value:
     exponent = equation.params.get("y", 2)  # of `integer_pow`; `square` has none
     if exponent == 2:
         return graph.op("Mul", given[0], given[0])
-    return graph.op("Pow", given[0], np.float32(exponent).reshape(()))
+    return graph.op("Pow", given[0], np.array(exponent, np.float32))
 
 
 def _clamp(graph: Graph, equation: Any, given: list[Value]) -> Value:

@@ -16,6 +16,7 @@ from collectiverl.artifacts.paths import CARD, PORTABLE
 from collectiverl.collective.policy import CollectivePolicy
 from collectiverl.exchange.onnx_graph import BATCH, to_onnx
 from collectiverl.exchange.step import Step, step_of
+from collectiverl.nn.normalizer import Normalizer
 from collectiverl.policies import load_policy, origin_of, told_tasks
 from collectiverl.reporting.cards import portable_card
 from collectiverl.sac.policy import Expert
@@ -164,6 +165,7 @@ def _walk(policy: Policy, obs_dim: int, rng: np.random.Generator) -> Float[Array
         seen, entries = policy.collective.scales.state, list(policy.collective.spec.state_index)
     else:
         assert isinstance(policy, Expert)
+        assert isinstance(policy.agent.normalizer, Normalizer)
         seen, entries = policy.agent.normalizer, list(range(obs_dim))
     mean[entries] = np.asarray(seen.mean)
     deviation[entries] = np.sqrt(np.asarray(seen.m2) / max(float(seen.count), 1.0))

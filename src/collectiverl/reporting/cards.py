@@ -101,7 +101,7 @@ def collective_card(name: str, settings: Found, figures: Sequence[Found]) -> str
         else "It does without `observe` too: rewards were left out of a part of its training."
     )
     measured = [
-        (task, *(_mean(r[key] for r in of) for key in ("success_any", "success_last")))
+        (task, _mean(r["success_any"] for r in of), _mean(r["success_last"] for r in of))
         for task, of in by_task.items()
     ]
     lines = [
