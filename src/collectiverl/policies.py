@@ -9,9 +9,11 @@ from collectiverl.artifacts.sealed import is_sealed, partial
 from collectiverl.collective import policy as collective
 from collectiverl.collective.policy import Collective, CollectivePolicy
 from collectiverl.envs.make import spec
+from collectiverl.envs.policy import CheckedPolicy
 from collectiverl.envs.rollout import RandomPolicy
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import canonical
+from collectiverl.nn import forks
 from collectiverl.sac import policy as expert
 from collectiverl.types import Policy, UserError
 
@@ -36,21 +38,28 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     Raises:
         UserError: there is no such policy, or its files are not whole.
     """
+    task = canonical(task) if task else None
+    policy = _load(path_or_name, task)
+    if task:
+        policy.check(spec(task))
+    return policy
+
+
+def _load(path_or_name: str | Path, task: str | None) -> CheckedPolicy:
     if named := _named(path_or_name):
         kind, name = named
-        return ScriptedPolicy((name,)) if kind == "scripted" else RandomPolicy(spec(name).action_dim, seed=0)
+        shapes = spec(name)
+        return (
+            ScriptedPolicy((name,))
+            if kind == "scripted"
+            else RandomPolicy(shapes.action_dim, seed=0, obs_dim=shapes.obs_dim)
+        )
+    forks.use()
     folder = _folder(path_or_name)
-    task = canonical(task) if task else None
     if (folder / collective.ABOUT).is_file():
-        known = collective.load_collective(folder)[0]
-        if task:
-            collective.check_shapes(known, spec(task))
-        return collective.CollectivePolicy(known, (task,) if task else ())
+        return CollectivePolicy(collective.load_collective(folder)[0], (task,) if task else ())
     if (folder / expert.ABOUT).is_file():
-        loaded = expert.load_expert(folder)
-        if task:
-            expert.check_shapes(loaded.agent, spec(task))
-        return loaded
+        return expert.load_expert(folder)
     raise UserError(
         f"{folder} holds no policy: name a folder below {EXPERTS}/, {COLLECTIVE}/ or {STUDENTS}/ of a run"
     )

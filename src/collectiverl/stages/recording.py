@@ -66,7 +66,8 @@ def record(work: Work[Record]) -> dict[str, Any]:
 def recorded(work: Work, config: Record, teacher: TeachingPolicy) -> list[Episode]:
     """Episodes of `teacher`, of random actions, or of both, labelled by `teacher`."""
     num_envs = min(config.num_envs, config.episodes)
-    random = RandomPolicy(spec(config.task).action_dim, work.seed)
+    shapes = spec(config.task)
+    random = RandomPolicy(shapes.action_dim, work.seed, shapes.obs_dim)
     half = config.episodes // 2
     plays: dict[str, list[tuple[str, Policy, int]]] = {
         "random": [("random", random, config.episodes)],
