@@ -84,13 +84,7 @@ def live(
     folder = os.path.realpath(run)
 
     def watch(event: str, args: tuple[Any, ...]) -> None:
-        if event == "open":
-            changing = isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
-        else:
-            changing = event in CHANGES
-        if not (changing and isinstance(args[0], str | os.PathLike)):
-            return
-        if not os.path.abspath(os.fspath(args[0])).startswith(folder):
+        if not _changes(folder, event, args):
             return
         changes.value += 1
         if changes.value == kill_at:
@@ -111,6 +105,19 @@ def live(
             _all_stages(Path(folder))
         except UserError:
             sys.exit(2)
+
+
+def _changes(folder: str, event: str, args: tuple[Any, ...]) -> bool:
+    """Whether an audit event is a change of the folder."""
+    if event == "open":
+        writes = isinstance(args[2], int) and bool(args[2] & (os.O_WRONLY | os.O_RDWR))
+    else:
+        writes = event in CHANGES
+    if not (writes and isinstance(args[0], str | os.PathLike)):
+        return False
+    path = os.fspath(args[0])
+    inside_a_tree = event != "open" and not os.path.isabs(path)  # that is being removed, entry by entry
+    return isinstance(path, str) and (inside_a_tree or path.startswith(folder))
 
 
 def _write_no_programs() -> None:

@@ -32,6 +32,7 @@ REMEMBER = ("mt10", "mt10-hidden", "per task")  # made for, or playing, a number
 ENVS, STEPS = 3, 5
 CHECKS = 2e-4  # seconds that the checks of a step may take
 CALLS = 60  # odd calls of each policy and kind, at scale 1
+Between = Callable[[Policy, np.ndarray, np.ndarray, np.ndarray], None]  # observations, rewards, actions
 Odd = Callable[[Policy, np.ndarray, np.ndarray, np.random.Generator], Any]
 
 
@@ -114,9 +115,7 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
 }
 
 
-def episode(
-    policy: Policy, seed: int, between: Callable[[Policy, np.ndarray, np.ndarray], None]
-) -> np.ndarray:
+def episode(policy: Policy, seed: int, between: Between) -> np.ndarray:
     """The actions of a short episode; `between` is called after each step, before its rewards are told again."""
     rng, actions = np.random.default_rng(seed), []
     policy.reset(np.ones(ENVS, bool))
@@ -125,13 +124,12 @@ def episode(
         rewards = rng.uniform(0, 10, ENVS)
         action = policy.eval_action(obs)
         actions.append(action.copy())
-        action += 9  # it is the caller's
         policy.observe(rewards)
-        between(policy, obs, rewards)
+        between(policy, obs, rewards, action)
     return np.stack(actions)
 
 
-def sound(policy: Policy, obs: np.ndarray, rewards: np.ndarray) -> None:
+def sound(policy: Policy, obs: np.ndarray, rewards: np.ndarray, action: np.ndarray) -> None:
     """Nothing odd."""
 
 
@@ -142,7 +140,8 @@ def odd_calls(name: str, calls: dict[str, Odd], refused: bool, count: int) -> Ro
     while done < count:
         made_here: list[str] = []
 
-        def between(policy: Policy, obs: np.ndarray, rewards: np.ndarray) -> None:
+        def between(policy: Policy, obs: np.ndarray, rewards: np.ndarray, action: np.ndarray) -> None:
+            action += 9  # it is the caller's
             kind = kinds[(done + len(made_here)) % len(kinds)]  # noqa: B023
             made_here.append(kind)  # noqa: B023
             if wrong := _judged(partial(calls[kind], policy, obs, rewards, rng), refused):

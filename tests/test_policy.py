@@ -147,10 +147,14 @@ def test_rewards_before_the_first_step_are_of_none():
     assert policy.taken == []
 
 
-def test_actions_that_are_not_finite_never_leave():
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [([[0, 0], [np.nan, 0]], "not finite in environment 1"), ([0, 0], r"shape \[2\], not \[2, 2\]")],
+)
+def test_actions_that_are_none_never_leave(action, message):
     policy = playing()
-    policy._act = lambda obs: np.float32([[0, 0], [np.nan, 0]])
-    with pytest.raises(UserError, match="nothing finite in environment 1"):
+    policy._act = lambda obs: np.array(action)
+    with pytest.raises(UserError, match=message):
         policy.eval_action(OBSERVED)
 
 

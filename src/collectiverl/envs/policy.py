@@ -67,6 +67,10 @@ class CheckedPolicy(ABC):
             self.reset(np.ones(len(obs), bool))
         self.num_envs = len(obs)
         action = np.array(self._act(obs), np.float32)
+        if action.shape != (len(obs), self.action_dim):
+            raise UserError(
+                f"this policy gave actions of shape {list(action.shape)}, not {[len(obs), self.action_dim]}"
+            )
         check_computed(action)
         return action
 
@@ -169,8 +173,8 @@ def check_computed(values: np.ndarray) -> None:
     if not np.isfinite(values).all():
         env = int(np.argwhere(~np.isfinite(values))[0, 0])
         raise UserError(
-            f"this policy's networks give nothing finite in environment {env}: its observations or rewards are too "
-            "large for them, or its weights are broken"
+            f"what this policy computes is not finite in environment {env}: the observations or rewards are too "
+            "large for it, or its weights are broken"
         )
 
 
