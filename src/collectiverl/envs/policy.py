@@ -93,8 +93,8 @@ class CheckedPolicy(ABC):
                 f"env_mask is for {len(mask)} environments, but the policy is playing {self.num_envs}: "
                 "another number can only begin all together"
             )
-        self.num_envs = len(mask)
         self._reset(mask)
+        self.num_envs = len(mask)
 
     def observe(self, rewards: Given) -> None:
         """The rewards `[N]` of the step just taken; nan: unknown. Told twice, the last counts.
