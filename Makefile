@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BENCHMARKS := learner loop cores environments scaling encoder
 
-.PHONY: quickstart experts test test-slow check tables site package bench smoke clean
+.PHONY: quickstart experts test test-slow check attack tables site package bench smoke clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/collectiverl run --preset quickstart
@@ -30,6 +30,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=8 src
+
+attack: $(VENV)/.installed-dev
+	$(BIN)/python -m attacks
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import jax
 import pytest
+import threadpoolctl
 
 from collectiverl.artifacts import provenance, sealed
 from collectiverl.cli import main
@@ -120,6 +121,12 @@ def test_a_stage_goes_on_with_the_precision_and_threads_that_it_began_with(tmp_p
         ("jax_default_matmul_precision", "float32"),
     ]
     assert sealed.manifest(tmp_path / "first")["runtime"]["precision"] == "float32"
+
+
+def test_threads_are_those_of_all_linear_algebra_also_of_libraries_that_are_loaded_already():
+    with threadpoolctl.threadpool_limits(2):
+        executor.use_threads(1)
+        assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
 
 
 @pytest.mark.parametrize(("flags", "threads"), [([], 1), (["--threads", "2"], 2)])

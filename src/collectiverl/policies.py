@@ -13,10 +13,12 @@ from collectiverl.artifacts.sealed import is_sealed, partial
 from collectiverl.collective import policy as collective
 from collectiverl.collective.policy import Collective, CollectivePolicy
 from collectiverl.envs.make import spec
+from collectiverl.envs.policy import CheckedPolicy
 from collectiverl.envs.rollout import RandomPolicy
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import canonical
 from collectiverl.imports import is_object_path
+from collectiverl.nn import forks
 from collectiverl.sac import policy as expert
 from collectiverl.types import EnvSpec, Policy, UserError
 
@@ -44,23 +46,30 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     Raises:
         UserError: there is no such policy, or its files are not whole.
     """
+    task = canonical(task) if task else None
+    policy = _load(path_or_name, task)
+    if task and isinstance(policy, CheckedPolicy):
+        policy.check(spec(task))
+    return policy
+
+
+def _load(path_or_name: str | Path, task: str | None) -> Policy:
     if named := _named(path_or_name):
         kind, name = named
-        return ScriptedPolicy((name,)) if kind == "scripted" else RandomPolicy(spec(name).action_dim, seed=0)
-    task = canonical(task) if task else None
+        shapes = spec(name)
+        return (
+            ScriptedPolicy((name,))
+            if kind == "scripted"
+            else RandomPolicy(shapes.action_dim, seed=0, obs_dim=shapes.obs_dim)
+        )
     if is_foreign(path_or_name):
         return _foreign(str(path_or_name), spec(task) if task else None)
+    forks.use()
     folder = _folder(path_or_name)
     if (folder / collective.ABOUT).is_file():
-        known = collective.load_collective(folder)[0]
-        if task:
-            collective.check_shapes(known, spec(task))
-        return collective.CollectivePolicy(known, (task,) if task else ())
+        return CollectivePolicy(collective.load_collective(folder)[0], (task,) if task else ())
     if (folder / expert.ABOUT).is_file():
-        loaded = expert.load_expert(folder)
-        if task:
-            expert.check_shapes(loaded.agent, spec(task))
-        return loaded
+        return expert.load_expert(folder)
     if (folder / networks.ABOUT).is_file():
         return _checked(NetworkPolicy(networks.load_network(folder)), spec(task) if task else None)
     raise UserError(
@@ -86,7 +95,7 @@ def is_object(name: str) -> bool:
 def is_foreign(path_or_name: str | Path) -> bool:
     """Whether this names a policy that was not made here: a file of another library, or an object of the user's."""
     name = str(path_or_name)
-    return not Path(name).is_dir() and (
+    return not (Path(name).is_dir() or name.startswith(hub.PREFIX)) and (
         name.startswith(UNPICKLE) or is_object(name) or Path(name).suffix == ".zip"
     )
 

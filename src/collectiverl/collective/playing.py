@@ -9,8 +9,9 @@ from collectiverl.collective.policy import CollectivePolicy
 from collectiverl.envs import memory
 from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.core import VectorEnv
+from collectiverl.envs.policy import CheckedPolicy
 from collectiverl.envs.rollout import episodes
-from collectiverl.types import Episode, Policy
+from collectiverl.types import EnvSpec, Episode, Policy, UserError
 
 EVALUATION = 1_000_003  # stream of random numbers: goals that no training had
 EVEN = 0.5  # share of a round's episodes that is the same for all tasks; the rest goes to tasks that fail
@@ -21,26 +22,31 @@ NEVER = 2**31  # steps; more than any episode has
 # -- who acts ----------------------------------------------------------------------------------------------
 
 
-class PerTaskPolicy:
-    """Each environment played by the policy of its task."""
+class PerTaskPolicy(CheckedPolicy):
+    """Each environment played by the policy of its task.
 
-    def __init__(self, policies: Mapping[str, Policy], tasks: Sequence[str]):
-        self.members = [(np.asarray([t == task for t in tasks]), policy) for task, policy in policies.items()]
+    Raises:
+        UserError: a task has no policy.
+    """
 
-    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        parts = [
-            (mine, policy.eval_action(observations[mine])) for mine, policy in self.members if mine.any()
-        ]
-        action = np.empty((len(observations), parts[0][1].shape[-1]), np.float32)
-        for mine, part in parts:
-            action[mine] = part
+    def __init__(self, policies: Mapping[str, Policy], tasks: Sequence[str], spec: EnvSpec):
+        super().__init__(spec.obs_dim, spec.action_dim, len(tasks))
+        if missing := sorted(set(tasks) - set(policies)):
+            raise UserError(f"no policy plays {missing[0]}: there are policies for {', '.join(policies)}")
+        shares = [(np.asarray([t == task for t in tasks]), policy) for task, policy in policies.items()]
+        self.members = [(mine, policy) for mine, policy in shares if mine.any()]
+
+    def _act(self, obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        action = np.empty((len(obs), self.action_dim), np.float32)
+        for mine, policy in self.members:
+            action[mine] = policy.eval_action(obs[mine])
         return action
 
-    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
+    def _reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         for mine, policy in self.members:
             policy.reset(env_mask[mine])
 
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+    def _observe(self, rewards: Float[np.ndarray, "N"]) -> None:
         for mine, policy in self.members:
             policy.observe(rewards[mine])
 

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.modules import load_module
 from collectiverl.collective.conditioning import CONDITIONINGS, Conditioning
 from collectiverl.collective.probing import ProbingConfig, probe
+from collectiverl.envs.policy import CheckedPolicy, check_computed
 from collectiverl.nn import padding
 from collectiverl.representation.encoder import Encoder, EncoderConfig, init_encoder
 from collectiverl.representation.scales import Scales
@@ -38,10 +39,10 @@ class Running(NamedTuple):
     reward: Float[np.ndarray, "N"]  # for that action; nan: unknown
 
     def acted(self, action: Float[np.ndarray, "N A"]) -> "Running":
-        return self._replace(action=np.asarray(action, np.float32))
+        return self._replace(action=np.array(action, np.float32))  # a copy: callers reuse their buffers
 
     def rewarded(self, reward: Float[np.ndarray, "N"]) -> "Running":
-        return self._replace(reward=np.asarray(reward, np.float32))
+        return self._replace(reward=np.array(reward, np.float32))
 
     def reset(self, mask: Bool[np.ndarray, "N"]) -> "Running":
         """The environments in `mask` begin a new episode with their next observation."""
@@ -127,48 +128,69 @@ def advance(
     return condition, jnp.concatenate([z, collective.scales(pair).features[-1]], axis=-1)
 
 
-class CollectivePolicy:
+class CollectivePolicy(CheckedPolicy):
     """The collective as a policy: it infers the task from observations, actions, and the rewards given to `observe`.
 
     Args:
         tasks: the task of each environment, or one for all; only `task_id` conditioning reads them.
     """
 
+    remembers: ClassVar[bool] = True
+    uses_jax: ClassVar[bool] = True
+
     def __init__(self, collective: Collective, tasks: Sequence[str] = ()):
+        spec = collective.spec
+        super().__init__(spec.obs_dim, spec.action_dim, len(tasks) if len(tasks) > 1 else None)
         self.collective, self.tasks = collective, tuple(tasks)
         self.agents = batch_of_one(collective.agent)
-        self.running: Running | None = None
-        self.age = np.zeros(0, np.int64)
-        self.needs_rewards = collective.goals_hidden  # until `observe` is called, or the warning was given
+        self.forget()
 
-    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        if self.running is None:
-            self.reset(np.ones(len(observations), bool))
-        if self.needs_rewards and self.age.any():
+    @property
+    def needs_rewards(self) -> bool:
+        """Whether it cannot know what to do without rewards."""
+        return self.collective.goals_hidden
+
+    def forget(self) -> None:
+        """All environments: the next ones may be of any number."""
+        self.num_envs, self.running, self.age = None, None, np.zeros(0, np.int64)
+        self.told = self.warned = False  # the rewards of the last step; that they are missing
+
+    def check(self, spec: EnvSpec) -> None:
+        check_shapes(self.collective, spec)
+        super().check(spec)
+
+    def _act(self, obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        before = self._running
+        if self.needs_rewards and not (self.told or self.warned or before.begins.all()):
             warnings.warn(
                 "this collective sees no goals, and only rewards tell where to go: "
                 "call policy.observe(rewards) after each step",
-                stacklevel=2,
+                stacklevel=3,
             )
-            self.needs_rewards = False
-        action = padding.call(act, self.agents, self._seen(observations)[None], axis=1)[0]
+            self.warned = True
+        running, seen = self.collective.see(before, obs)
+        check_computed(seen)
+        action = padding.call(act, self.agents, self._used(seen)[None], axis=1)[0]
         c = self.collective
         action = probe(action, self.age, c.probing, c.spec.moving_index)
-        self.age = self.age + 1
-        self.executed(action)
+        self.running, self.age, self.told = running.acted(action), self.age + 1, False
         return action
 
-    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N seen"]:
-        assert self.running is not None
-        self.running, seen = self.collective.see(self.running, observations)
+    @property
+    def _running(self) -> Running:
+        if self.running is None:
+            raise UserError("this policy plays no environments yet: call reset(numpy.ones(N, bool)) first")
+        return self.running
+
+    def _used(self, seen: Float[np.ndarray, "N seen"]) -> Float[np.ndarray, "N seen"]:
+        """What the actor reads of what is seen."""
         return seen
 
     def executed(self, actions: Float[np.ndarray, "N A"]) -> None:
         """Replaces the actions last returned by those really taken, as where a teacher takes over."""
-        assert self.running is not None
-        self.running = self.running.acted(actions)
+        self.running = self._running.acted(actions)
 
-    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
+    def _reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         if self.running is None or len(env_mask) != len(self.age):
             tasks = self.tasks * len(env_mask) if len(self.tasks) == 1 else self.tasks
             self.running = self.collective.begin(len(env_mask), tasks)
@@ -176,10 +198,9 @@ class CollectivePolicy:
         self.running = self.running.reset(env_mask)
         self.age = np.where(env_mask, 0, self.age)
 
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
-        self.needs_rewards = False
-        if self.running is not None:
-            self.running = self.running.rewarded(rewards)
+    def _observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+        self.running = self._running.rewarded(rewards)
+        self.told, self.warned = True, False
 
 
 class Redirected(CollectivePolicy):
@@ -189,8 +210,8 @@ class Redirected(CollectivePolicy):
     def redirect(self, z: Float[np.ndarray, "N Z"]) -> Float[np.ndarray, "N Z"]:
         """What the actor reads in place of the inferred `z`; called once a step."""
 
-    def _seen(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N seen"]:
-        z, features = np.split(super()._seen(observations), [self.collective.condition_dim], axis=-1)
+    def _used(self, seen: Float[np.ndarray, "N seen"]) -> Float[np.ndarray, "N seen"]:
+        z, features = np.split(seen, [self.collective.condition_dim], axis=-1)
         return np.concatenate([self.redirect(z), features], axis=-1)
 
 

@@ -92,11 +92,12 @@ class Rounds:
         """Random episodes, then the teachers', some with noise."""
 
         def random(tasks: Sequence[str], seed: int) -> Policy:
-            return RandomPolicy(self.spec.action_dim, seed)
+            return RandomPolicy(self.spec.action_dim, seed, self.spec.obs_dim)
 
         def teach(tasks: Sequence[str], seed: int) -> Policy:
             noisy = np.random.default_rng([seed, NOISE]).random(len(tasks)) < self.config.noisy
-            return NoisyActions(PerTaskPolicy(self.teachers, tasks), np.where(noisy, DEVIATION, 0.0), seed)
+            teachers = PerTaskPolicy(self.teachers, tasks, self.spec)
+            return NoisyActions(teachers, np.where(noisy, DEVIATION, 0.0), seed)
 
         c = self.config
         played = self._play("random", dict.fromkeys(self.teachers, c.random_episodes), random, 0)
@@ -111,7 +112,7 @@ class Rounds:
             some = rng.random(len(tasks)) < (1.0 if first else self.config.taught)
             share = np.where(some, FIRST_SHARE if first else SHARE, 0.0)
             told = rng.random(len(tasks)) >= self.untold
-            teacher = PerTaskPolicy(self.teachers, tasks)
+            teacher = PerTaskPolicy(self.teachers, tasks, self.spec)
             return Alternating(CollectivePolicy(learner, tasks), teacher, share, told, seed)
 
         return self._play("learner", wanted, policy, number)

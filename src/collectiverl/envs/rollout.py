@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from collectiverl.envs.core import StepResult, VectorEnv
+from collectiverl.envs.policy import CheckedPolicy
 from collectiverl.types import Episode, Policy
 
 
@@ -167,17 +168,12 @@ class NoisyPolicy:
         self.policy.observe(rewards)
 
 
-class RandomPolicy:
+class RandomPolicy(CheckedPolicy):
     """Uniformly random actions in [-1, 1], determined by the seed."""
 
-    def __init__(self, action_dim: int, seed: int):
-        self.action_dim, self.rng = action_dim, np.random.default_rng(seed)
+    def __init__(self, action_dim: int, seed: int, obs_dim: int | None = None):
+        super().__init__(obs_dim, action_dim)
+        self.rng = np.random.default_rng(seed)
 
-    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        return self.rng.uniform(-1, 1, (len(observations), self.action_dim)).astype(np.float32)
-
-    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
-        pass
-
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
-        pass
+    def _act(self, obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        return self.rng.uniform(-1, 1, (len(obs), self.action_dim)).astype(np.float32)

@@ -86,7 +86,13 @@ class MetaLearner(Redirected):
 
     def init(self) -> None:
         """Forgets all environments; they are to be adapted to anew."""
-        self.running, self.memories, self.adapting = None, [], False
+        self.forget()
+        self.memories, self.adapting = [], False
+
+    @property
+    def needs_rewards(self) -> bool:
+        """In its rollouts alone: what it then plays is fixed."""
+        return self.adapting
 
     def adapt_action(
         self, observations: Float[np.ndarray, "N O"]
@@ -113,8 +119,8 @@ class MetaLearner(Redirected):
         for memory in self.memories:
             memory.fixed = memory.best
 
-    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
-        super().reset(env_mask)
+    def _reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
+        super()._reset(env_mask)
         if len(self.memories) != len(env_mask):
             self.memories = [Memory() for _ in env_mask]
         for i in np.flatnonzero(env_mask):

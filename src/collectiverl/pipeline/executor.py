@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import threadpoolctl
+
 from collectiverl.artifacts import paths
 from collectiverl.stages.base import Stage, execute, threads_of
 from collectiverl.types import StageFailed, UserError
@@ -52,7 +54,8 @@ def use_threads(count: int) -> None:
     names = tuple(flag.partition("=")[0] for flag in flags)
     given = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith(names)]
     os.environ["XLA_FLAGS"] = " ".join([*given, *flags])  # once: they are part of the compilation cache's key
-    os.environ["OMP_NUM_THREADS"] = str(count)
+    os.environ["OMP_NUM_THREADS"] = str(count)  # for libraries that are yet to be loaded
+    threadpoolctl.threadpool_limits(count)  # for those that are
     _return_memory()
     use_compilation_cache()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,9 +11,10 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.modules import load_module
+from collectiverl.envs.policy import CheckedPolicy, Given
 from collectiverl.nn import padding
 from collectiverl.sac.agent import Agent, SACConfig, batch_of_one, expert_count, init_agent
-from collectiverl.types import AnyArray, EnvSpec, Labels, UserError, ValueUnit
+from collectiverl.types import AnyArray, Labels, ValueUnit
 
 WEIGHTS = "agent.safetensors"
 ABOUT = "agent.json"
@@ -41,7 +42,10 @@ def _label(
 
 
 class AgentPolicy:
-    """E agents playing deterministically, each in its own share of the environments."""
+    """E agents in training, playing deterministically, each in its own share of the environments.
+
+    Nothing is checked: observations may be windows with unknown rewards, see `student.trained_encoder`.
+    """
 
     def __init__(self, agents: Agent):
         self.agents = agents
@@ -58,18 +62,24 @@ class AgentPolicy:
         pass
 
 
-class Expert(AgentPolicy):
+class Expert(CheckedPolicy):
     """One trained agent: plays, and labels episodes that anybody played.
 
     Args:
         unit: of the agent's values, `SACConfig.value_unit` of its training; it travels with the labels.
     """
 
-    def __init__(self, agent: Agent, unit: ValueUnit):
-        super().__init__(batch_of_one(agent))
-        self.agent, self.unit = agent, unit
+    uses_jax: ClassVar[bool] = True
 
-    def label(self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]) -> Labels:
+    def __init__(self, agent: Agent, unit: ValueUnit):
+        super().__init__(agent.normalizer.feature_dim, agent.actor.action_dim)
+        self.agent, self.unit, self.playing = agent, unit, AgentPolicy(batch_of_one(agent))
+
+    def _act(self, obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        return self.playing.eval_action(obs)
+
+    def label(self, obs: Given, action: Given) -> Labels:
+        obs, action = self.check_steps(obs, action)
         mean, log_std, q = padding.call(_label, self.agent, obs, action)
         return Labels(mean, log_std, q, self.unit)
 
@@ -94,13 +104,3 @@ def load_agent(folder: Path) -> tuple[Agent, SACConfig]:
 def load_expert(folder: Path) -> Expert:
     agent, config = load_agent(folder)
     return Expert(agent, config.value_unit)
-
-
-def check_shapes(agent: Agent, spec: EnvSpec) -> None:
-    """Raises if the agent cannot play in environments of these shapes."""
-    found = agent.normalizer.feature_dim, agent.actor.action_dim
-    if found != (spec.obs_dim, spec.action_dim):
-        raise UserError(
-            f"this agent was trained on observations of {found[0]} entries and {found[1]} actions, "
-            f"{spec.task} has {spec.obs_dim} and {spec.action_dim}"
-        )

@@ -83,7 +83,8 @@ def _teacher(work: Work[Record]) -> TeachingPolicy:
 def recorded(work: Work, config: Record, teacher: TeachingPolicy) -> list[Episode]:
     """Episodes of `teacher`, of random actions, or of both, labelled by `teacher`."""
     num_envs = min(config.num_envs, config.episodes)
-    random = RandomPolicy(spec(config.task).action_dim, work.seed)
+    shapes = spec(config.task)
+    random = RandomPolicy(shapes.action_dim, work.seed, shapes.obs_dim)
     half, skilled = config.episodes // 2, "scripted" if config.teacher == "scripted" else "expert"
     plays: dict[str, list[tuple[str, Policy, int]]] = {
         "random": [("random", random, config.episodes)],
