@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from collectiverl.artifacts import outputs, paths
+from collectiverl.artifacts.hub import PREFIX
 from collectiverl.artifacts.paths import (
     ABLATION,
     CARD,
