@@ -48,7 +48,7 @@ tables: $(VENV)/.installed-dev
 	$(BIN)/python -m results.tables
 
 site: $(VENV)/.installed-dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 package: $(VENV)/.installed-dev
 	.ci/package

@@ -43,8 +43,7 @@ def serving() -> Iterator[Hub]:
 @contextlib.contextmanager
 def pretending(monkeypatch: Any, cache: Path) -> Iterator[Hub]:
     """A hub that `huggingface_hub` takes for the real one, and a user who is logged in."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import close_session, constants
 
     with serving() as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
@@ -53,7 +52,7 @@ def pretending(monkeypatch: Any, cache: Path) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield hub
-        get_session().close()
+        close_session()
 
 
 def sha(number: int) -> str:
@@ -125,8 +124,11 @@ class _Handler(BaseHTTPRequestHandler):
         return names[revision], commits[names[revision] - 1] if commits else {}
 
     def _file(self) -> None:
-        repo, revision, name = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path).groups()
-        number, files = self._commit(repo, revision)
+        found = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
+        if found is None:
+            return self._say({"error": "Not found"}, status=404)
+        repo, revision, name = found.groups()
+        number, files = self._commit(repo, revision) or (0, {})
         if name not in files:
             return self._say({"error": "Entry not found"}, status=404, code="EntryNotFound")
         self._send(files[name], {"ETag": f'"{_oid(files[name])}"', "X-Repo-Commit": sha(number)})

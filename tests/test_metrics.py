@@ -98,7 +98,7 @@ def test_without_a_folder_there_is_no_log():
 
 
 def logged(path) -> list[float]:
-    """The values of `loss` in the file of Weights & Biases, in order; a summary may follow."""
+    """The values of `loss` in the file of Weights & Biases, in order; a summary follows each."""
     [file] = path.rglob("*.wandb")
     return [float(value) for value in re.findall(rb"loss[^\d]{1,4}([\d.]+)", file.read_bytes())]
 
@@ -113,7 +113,7 @@ def test_weights_and_biases_shows_the_same_lines_if_asked(tmp_path, monkeypatch)
     with metrics_log(folder) as log:
         log.write(10, {"loss": 1.5})
         log.write(20, {"loss": 0.5})
-    assert logged(tmp_path / "wandb")[:2] == [1.5, 0.5]
+    assert list(dict.fromkeys(logged(tmp_path / "wandb"))) == [1.5, 0.5]
 
 
 def test_weights_and_biases_is_not_asked_for_unless_wanted(tmp_path, monkeypatch):

@@ -142,4 +142,4 @@ def test_a_folder_needs_a_run(tmp_path, capsys):
         main.dispatch(["export", "--format", "onnx", "--run", "none", "--root", str(tmp_path), "--out", "o"])
         == 2
     )
-    assert "is not a finished result" in capsys.readouterr().err
+    assert "name a run with --run, or a policy" in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """Weights & Biases beside `metrics.jsonl` and TensorBoard, if `--wandb PROJECT` asks for it."""
 
-import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -66,5 +65,4 @@ class WandbLog:
         self._run.log({name: value for name, value in line.items() if name != "step"}, step=line["step"])
 
     def close(self) -> None:
-        with contextlib.suppress(Exception):  # what is on disk can be sent later; the stage goes on
-            self._run.finish()
+        self._run.finish()

@@ -84,6 +84,8 @@ def policies_of(run: Path, what: Literal["experts", "collective"]) -> dict[str, 
     if what == "collective":
         found = {"": run / COLLECTIVE}
     else:
+        if not (run / CONFIG).is_file():
+            raise UserError(f"{run} is not there: name a run with --run, or a policy such as mt10")
         config = configs.load(run / CONFIG, RunConfig()).resolved()
         found = {task: run / paths.expert(task, config.seed) for task in config.tasks}
     for folder in found.values():

@@ -125,9 +125,11 @@ def _sliced(graph: Graph, x: Value, old: Any, starts: Any, limits: Any, strides:
 
 
 def _gather(graph: Graph, equation: Any, given: list[Value]) -> Value:
-    """Entries along one axis, by a list of their places: `x[..., places, :]`."""
+    """Entries along one axis, by a list of their places, `x[..., places, :]`; or one slice at a known place."""
     how, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     x, places = given
+    if isinstance(places, np.ndarray) and places.ndim == 1 and not how.operand_batching_dims:
+        return _slice_at(graph, equation, x, places)
     (axis,) = how.start_index_map
     shape = equation.invars[0].aval.shape
     whole = all(size == shape[a] for a, size in enumerate(sizes) if a != axis)
@@ -146,6 +148,19 @@ def _gather(graph: Graph, equation: Any, given: list[Value]) -> Value:
     kept = iter([*range(axis), *range(axis + last, count)])
     order = [next(placed) if a in listed else next(kept) for a in range(count)]
     return found if order == sorted(order) else graph.op("Transpose", found, perm=order)
+
+
+def _slice_at(graph: Graph, equation: Any, x: Value, places: np.ndarray) -> Value:
+    """What a dynamic slice becomes when it is mapped over environments."""
+    how, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    old = equation.invars[0].aval.shape
+    starts, limits = [0] * len(old), list(sizes)
+    for axis, place in zip(how.start_index_map, places, strict=True):
+        starts[axis] = min(max(int(place), 0), old[axis] - sizes[axis])
+        limits[axis] = starts[axis] + sizes[axis]
+    found = _sliced(graph, x, old, starts, limits, None)
+    gone = how.collapsed_slice_dims
+    return graph.op("Squeeze", found, _axes(gone)) if gone else found
 
 
 # -- sums ----------------------------------------------------------------------------------------------------
