@@ -180,7 +180,7 @@ def test_both_ways_to_attend_and_their_gradients_are_the_plain_ones():
         return jnp.einsum("hkqb,hckb->hcqb", weight, value)
 
     def ours(query, key, value, bias):
-        return attend(query, key, value, shown, bias)
+        return attend(query, key, value, jnp.asarray(shown), bias)
 
     @partial(jax.jit, static_argnums=0)
     def with_gradients(function, *inputs):

@@ -82,7 +82,10 @@ def in_batches(
     places = np.stack([first, end, context]).astype(np.int32)
     chunks = (places[:, i : i + batch] for i in range(0, places.shape[1], batch))
     filled = (np.pad(chunk, ((0, 0), (0, batch - chunk.shape[1])), mode="edge") for chunk in chunks)
-    done = [np.asarray(function(_on_device(gather(rows, *chunk, size)))) for chunk in filled]
+    done = [
+        np.asarray(function(_on_device(gather(rows, first, end, context, size))))
+        for first, end, context in filled
+    ]
     return np.concatenate(done)[: places.shape[1]]
 
 
