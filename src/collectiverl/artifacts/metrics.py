@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto.event_pb2 import Event  # type: ignore[reportAttributeAccessIssue]
+from tensorboardX.proto.summary_pb2 import Summary  # type: ignore[reportAttributeAccessIssue]
 
 from collectiverl.artifacts.sealed import write_atomically
 
