@@ -73,7 +73,7 @@ def names_of_tasks() -> Iterator[Line]:
 def names_of_policies() -> Iterator[Line]:
     odd = (
         *ODD_NAMES,
-        *("scripted:psh", "random:", "mt10/", "mt10/nothing", "mt10/push/x", "mt10:push", "runs", "none"),
+        *("scripted:psh", "random:", "mt10/nothing", "mt10/push/x", "mt10:push", "runs", "none"),
         *(".", "..", "/", "/etc", "/dev/null", "./", "mt10/toy-reach", "Scripted:reach"),
     )
     for name in odd:
@@ -89,7 +89,7 @@ def verbs() -> Iterator[Line]:
     for verb in (*WITH_TASK, "evaluate", "evaluate-meta", "export"):
         yield Line((verb,))  # without what it must be given
     for verb in (*WITH_TASK, *WITH_TASKS, "ablate", "export", "evaluate", "evaluate-meta", "take-collective"):
-        yield Line((verb, "--nonsense", "1"), names="nonsense")
+        yield Line((verb, "--nonsense", "1"))  # some say first that a task is missing
         yield Line((verb, "--root"))
         yield Line((verb, "--run="))
 

@@ -74,7 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
             if repo in self.server.repos:
                 return self._say({"error": "exists", "url": f"{self.server.url}/{repo}"}, status=409)
             self.server.repos[repo] = []
-            self.server.private |= {repo} if asked.get("private") else set()
+            hidden = asked.get("private") or asked.get("visibility") == "private"  # by the client's version
+            self.server.private |= {repo} if hidden else set()
             return self._say({"url": f"{self.server.url}/{repo}", "name": repo})
         if found := re.fullmatch(r"/api/models/(.+)/preupload/main.*", self.path):
             files = [

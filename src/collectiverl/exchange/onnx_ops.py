@@ -92,6 +92,11 @@ def _concatenate(graph: Graph, equation: Any, given: list[Value]) -> Value:
     return graph.op("Concat", *parts, axis=equation.params["dimension"])
 
 
+def _stack(graph: Graph, equation: Any, given: list[Value]) -> Value:
+    axis = equation.params["axis"]
+    return graph.op("Concat", *(graph.op("Unsqueeze", value, _axes([axis])) for value in given), axis=axis)
+
+
 def _split(graph: Graph, equation: Any, given: list[Value]) -> list[Value]:
     """Parts of length 0 are left out."""
     sizes, axis = equation.params["sizes"], equation.params["axis"]
@@ -130,8 +135,10 @@ def _gather(graph: Graph, equation: Any, given: list[Value]) -> Value:
     x, places = given
     if isinstance(places, np.ndarray) and places.ndim == 1 and not how.operand_batching_dims:
         return _slice_at(graph, equation, x, places)
-    (axis,) = how.start_index_map
     shape = equation.invars[0].aval.shape
+    if not how.collapsed_slice_dims and not how.operand_batching_dims:
+        return _row_at(graph, equation, x, places)
+    (axis,) = how.start_index_map
     whole = all(size == shape[a] for a, size in enumerate(sizes) if a != axis)
     if how.collapsed_slice_dims != (axis,) or how.operand_batching_dims or sizes[axis] != 1 or not whole:
         raise UserError(f"--format onnx: this kind of indexing cannot be exported yet ({how})")
@@ -148,6 +155,18 @@ def _gather(graph: Graph, equation: Any, given: list[Value]) -> Value:
     kept = iter([*range(axis), *range(axis + last, count)])
     order = [next(placed) if a in listed else next(kept) for a in range(count)]
     return found if order == sorted(order) else graph.op("Transpose", found, perm=order)
+
+
+def _row_at(graph: Graph, equation: Any, x: Value, places: Value) -> Value:
+    """What a dynamic slice of length 1 along the first axis becomes when its place differs by environment."""
+    how, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    shape, count = equation.invars[0].aval.shape, equation.outvars[0].aval.ndim
+    last = equation.invars[1].aval.ndim - 1
+    behind = how.offset_dims == tuple(range(last, count))
+    if how.start_index_map[0] != 0 or sizes != (1, *shape[1:]) or not behind:
+        raise UserError(f"--format onnx: this kind of indexing cannot be exported yet ({how})")
+    first = graph.op("Gather", places, np.zeros((), np.int64), axis=last)  # the others can only be 0
+    return graph.op("Unsqueeze", graph.op("Gather", x, first, axis=0), _axes([last]))
 
 
 def _slice_at(graph: Graph, equation: Any, x: Value, places: np.ndarray) -> Value:
@@ -220,6 +239,7 @@ OPS: dict[str, Op] = {
     "transpose": _transpose,
     "squeeze": _squeeze,
     "concatenate": _concatenate,
+    "stack": _stack,
     "split": _split,
     "slice": _slice,
     "dynamic_slice": _dynamic_slice,

@@ -166,9 +166,9 @@ def portable_card(about: Found) -> str:
             "play = lambda **inputs: session.run(None, inputs)",
         ),
         "jax": (
-            "import jax, numpy",
+            "import jax, numpy, pathlib",
             "from jax import export",
-            f'policy = jax.jit(export.deserialize(bytearray(open("{file}", "rb").read())).call)',
+            f'policy = jax.jit(export.deserialize(bytearray(pathlib.Path("{file}").read_bytes())).call)',
             "play = lambda **inputs: policy(*inputs.values())",
         ),
     }[about["format"]]
