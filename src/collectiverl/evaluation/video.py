@@ -55,7 +55,7 @@ def record_video(
         UserError: the suite cannot be drawn, or this machine cannot draw it.
     """
     config, suite = config or VideoConfig(), suite_of(task)
-    envs = make.make_envs(task, 1, goals=config.goals, order="sequential", backend="metaworld")
+    envs = make.make_envs(task, 1, goals=config.goals, order="sequential", backend="reference", drawn=True)
     with closing(envs), closing(_scene(suite, envs, config)) as scene:
         stride = -(-suite.steps_per_second // config.fps)  # steps from one frame to the next
         frames = _frames(envs, policy, scene, config, stride, seed)

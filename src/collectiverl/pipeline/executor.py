@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from collectiverl.artifacts import paths
+from collectiverl.envs import registry
 from collectiverl.stages.base import Stage, execute, threads_of
 from collectiverl.types import StageFailed, UserError
 
@@ -94,7 +95,8 @@ def run_in_processes(
     """All of `todo`, as many at once as there are cores; earlier ones first where several are ready.
 
     Raises:
-        UserError: a stage has one; those that run beside it are ended and go on with the next run.
+        UserError: a registered task cannot be given to other processes; or a stage has one, and those that run
+            beside it are ended and go on with the next run.
         StageFailed: a stage has a defect.
     """
     workers = _Workers(run, cores, overwrite)
@@ -114,6 +116,7 @@ class _Workers:
         self.run, self.cores, self.overwrite = run, cores, overwrite
         self.context = multiprocessing.get_context("spawn")
         self.channel = self.context.Queue()
+        self.registered = registry.for_workers()
         self.pools: dict[int, ProcessPoolExecutor] = {}
 
     def submit(self, stage: Stage) -> Future:
@@ -123,7 +126,7 @@ class _Workers:
                 self.cores,
                 mp_context=self.context,
                 initializer=_start_worker,
-                initargs=(self.channel, os.getpid(), threads),
+                initargs=(self.channel, os.getpid(), threads, self.registered),
             )
         return self.pools[threads].submit(_work, self.run, self.overwrite, stage)
 
@@ -167,7 +170,7 @@ def _drain(channel: Any, watch: Watch) -> None:
 # -- in a worker -------------------------------------------------------------------------------------------
 
 
-def _start_worker(channel: Any, parent: int, threads: int) -> None:
+def _start_worker(channel: Any, parent: int, threads: int, registered: bytes) -> None:
     """Ends when the parent process ends."""
     global _progress
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -176,6 +179,7 @@ def _start_worker(channel: Any, parent: int, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
     _progress = channel
     use_threads(threads)
+    registry.restore(registered)
 
 
 def _work(run: Path, overwrite: bool, stage: Stage) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`online-distill`: episodes of teachers and of a learner of all tasks, labelled by the teachers; and the learner."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ from collectiverl.collective.policy import ABOUT, save_collective
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.data.episodes import write
-from collectiverl.envs.make import Backend, make_envs, spec
+from collectiverl.envs.layout import OwnEntries
+from collectiverl.envs.make import Backend, layout_of, make_envs, spec
 from collectiverl.envs.registry import suite_of
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import benchmark_of
@@ -25,7 +26,7 @@ from collectiverl.representation.encoder import Encoder, EncoderConfig, load_enc
 from collectiverl.sac.policy import load_expert
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.flags import Flat, Tasks
-from collectiverl.types import TeachingPolicy
+from collectiverl.types import EnvSpec, TeachingPolicy
 
 TeacherKind = Literal["sac", "scripted"]
 BETTER_SHIPPED = ("peg-insert-side",)  # tasks whose script fails in a third of the episodes
@@ -139,12 +140,15 @@ def distillation_of(work: Work[Any], *, seed: int, held_out: float = HELD_OUT) -
     """The online distillation of a stage with such settings; its teachers are those of the stage's seed."""
     config: Distills = work.config
     transformer, _ = transformer_of(work.run, config.collective)
+    layout = layout_of(config.tasks)
     return OnlineDistillation(
-        partial(make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon),
-        teachers(work.run, config.tasks, config.teacher, work.seed),
+        partial(
+            make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon, layout=layout
+        ),
+        seeing(teachers(work.run, config.tasks, config.teacher, work.seed), layout),
         config.online,
         config.collective,
-        spec(config.tasks[0]),
+        layout,
         seed=seed,
         held_out=held_out,
         transformer=transformer,
@@ -165,6 +169,15 @@ def teachers(run: Path, tasks: Sequence[str], kind: TeacherKind, seed: int) -> d
     if kind == "scripted":
         return {task: _script_for(task, tasks) for task in tasks}
     return {task: load_expert(run / paths.expert(task, seed)) for task in tasks}
+
+
+def seeing(teachers: Mapping[str, TeachingPolicy], layout: EnvSpec) -> dict[str, TeachingPolicy]:
+    """The teachers, shown observations in this layout, of which each reads what is its task's own."""
+    own = {task: spec(task) for task in teachers}
+    return {
+        task: teacher if own[task].obs_dim == layout.obs_dim else OwnEntries(teacher, own[task], layout)
+        for task, teacher in teachers.items()
+    }
 
 
 def _script_for(task: str, tasks: Sequence[str]) -> TeachingPolicy:

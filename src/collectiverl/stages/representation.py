@@ -8,8 +8,8 @@ from typing import Any
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import COLLECTIVE, DISTILL_BUFFER, ONLINE_BUFFER, TRANSFORMER, BufferKind
 from collectiverl.collective.policy import ABOUT as COLLECTIVE_ABOUT
-from collectiverl.collective.policy import load_collective
-from collectiverl.envs.make import spec
+from collectiverl.collective.policy import Collective, load_collective
+from collectiverl.envs.make import layout_of
 from collectiverl.representation.encoder import ABOUT, Encoder, load_encoder, save_encoder
 from collectiverl.representation.train import TransformerConfig, train
 from collectiverl.stages.base import Stage, Work
@@ -40,12 +40,13 @@ def train_transformer_stage(config: TrainTransformer, seed: int) -> Stage[TrainT
 
 def train_transformer(work: Work[TrainTransformer]) -> dict[str, Any]:
     config = work.config
-    training, validation = open_buffers(work.run, DISTILL_BUFFER, config.tasks, work.seed)
+    layout = layout_of(config.tasks)
+    training, validation = open_buffers(work.run, DISTILL_BUFFER, config.tasks, work.seed, layout)
     encoder = train(
         training,
         validation,
         config.transformer,
-        state_index=spec(config.tasks[0]).state_index,
+        state_index=layout.state_index,
         seed=work.seed,
         work=work.folder,
         report=work.report,
@@ -86,25 +87,26 @@ def probe_encoder(work: Work[Probe]) -> dict[str, Any]:
     from collectiverl.representation.probe import probe
 
     config = work.config
-    encoder, hidden = _encoder_in(work.run / config.encoder)
-    buffers = open_buffers(work.run, config.buffer, config.tasks, work.seed)
+    encoder, collective = _encoder_in(work.run / config.encoder)
+    layout = collective.spec if collective else layout_of(config.tasks)
+    hidden = layout.goal_index if collective and collective.goals_hidden else ()
+    buffers = open_buffers(work.run, config.buffer, config.tasks, work.seed, layout)
     training, validation = ([table.hiding(hidden) for table in side] for side in buffers)
-    state_index = spec(config.tasks[0]).state_index
-    numbers, points = probe(encoder, training, validation, state_index, seed=work.seed)
+    numbers, points = probe(encoder, training, validation, layout.state_index, seed=work.seed)
     pictures.draw_accuracy(work.folder / PICTURES["accuracy"], numbers)
     for name, place in (("PCA", pictures.pca), ("t-SNE", partial(pictures.tsne, seed=work.seed))):
         pictures.draw_points(work.folder / PICTURES[name], points, place(points.z))
     return {"encoder": config.encoder, "buffer": config.buffer, **numbers}
 
 
-def _encoder_in(folder: Path) -> tuple[Encoder, tuple[int, ...]]:
-    """The encoder in a folder, and the entries of the observations that are hidden from it."""
+def _encoder_in(folder: Path) -> tuple[Encoder, Collective | None]:
+    """The encoder in a folder, and the collective that it belongs to, if it does."""
     if (folder / ABOUT).is_file():
-        return load_encoder(folder)[0], ()
+        return load_encoder(folder)[0], None
     collective = load_collective(folder)[0] if (folder / COLLECTIVE_ABOUT).is_file() else None
     if collective is None or collective.encoder is None:
         raise UserError(f"{folder} holds no encoder: pass --encoder with a folder that does")
-    return collective.encoder, collective.spec.goal_index if collective.goals_hidden else ()
+    return collective.encoder, collective
 
 
 def encoder_input(encoder: str) -> dict[str, str]:

@@ -1,0 +1,113 @@
+"""The Fetch suite: names, one layout, scripts that solve their tasks, and EnvPool against Gymnasium-Robotics."""
+
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+pytest.importorskip("gymnasium_robotics")
+
+from collectiverl.envs.fetch.layout import WITHOUT_OBJECT, flatten
+from collectiverl.envs.fetch.suite import FETCH, ORIGINAL, make_fetch
+from collectiverl.envs.make import goals, layout_of, make_envs, spec
+from collectiverl.envs.scripted import ScriptedPolicy
+from collectiverl.envs.tasks import canonical, resolve
+from collectiverl.types import UserError
+
+FREE = 10  # steps before contacts amplify rounding
+TOLERANCE = 1e-3  # metres
+ANY_STEP = {
+    "fetch-reach": 1.0,
+    "fetch-push": 0.9,
+    "fetch-pick-and-place": 0.9,
+    "fetch-slide": 0.5,
+}  # of ten goals
+
+
+def test_its_names_are_understood():
+    assert resolve(["fetch"]) == FETCH.tasks
+    for task, name in ORIGINAL.items():
+        bare = name.removesuffix("Dense-v4")
+        assert {canonical(n) for n in (task, name, bare, f"{bare}-v4")} == {task}
+    assert canonical("reach") == "reach-v3"  # Meta-World's
+
+
+def test_all_tasks_share_one_layout():
+    assert layout_of(FETCH.tasks).obs_dim == 28
+    dictionary = {"observation": np.arange(10.0), "desired_goal": np.arange(3.0)}
+    flat = flatten(dictionary)
+    assert flat[list(WITHOUT_OBJECT)].tolist() == list(range(10))
+    assert flat[25:].tolist() == [0, 1, 2]
+    assert not np.delete(flat[:25], WITHOUT_OBJECT).any()
+
+
+def test_it_is_the_environment_of_gymnasium_robotics():
+    import gymnasium_robotics
+
+    gym.register_envs(gymnasium_robotics)
+    with gym.make("FetchPushDense-v4") as original:
+        seed = int(goals("fetch-push")[4, 0])
+        theirs, _ = original.reset(seed=seed)
+        envs = make_envs("fetch-push", 1, goals=[4])
+        assert np.array_equal(envs.reset(0)[0], flatten(theirs))
+        action = np.array([0.3, -0.2, 0.1, 0.5], np.float32)
+        theirs, reward, *_, info = original.step(action)
+        ours = envs.step(action[None])
+    assert np.array_equal(ours.obs[0], flatten(theirs))
+    assert (ours.reward[0], ours.success[0]) == (np.float32(reward), bool(info["is_success"]))
+    assert spec("fetch-push").horizon == original.spec.max_episode_steps
+    envs.close()
+
+
+def test_without_gymnasium_robotics_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
+    assert spec("fetch-slide").obs_dim == 28
+    with pytest.raises(UserError, match=r"collectiverl\[fetch\]"):
+        make_envs("fetch-slide", 1)
+
+
+@pytest.mark.parametrize("task", FETCH.tasks)
+def test_a_script_solves_its_task(task):
+    envs = make_envs(task, 10, goals=range(10), order="sequential")
+    obs, policy, success = envs.reset(0), ScriptedPolicy((task,)), np.zeros(10, bool)
+    for _ in range(spec(task).horizon):
+        result = envs.step(policy.eval_action(obs))
+        obs, success = result.obs, success | result.success
+    envs.close()
+    assert success.mean() >= ANY_STEP[task]
+
+
+@pytest.mark.parametrize("task", FETCH.tasks)
+def test_envpool_is_gymnasium_robotics_step_by_step(task):
+    """Of a copy's second episode, too; the goal and the object are put where EnvPool has them."""
+    pytest.importorskip("envpool")
+    pool, env = make_envs(task, 1, goals="fresh", backend="envpool", horizon=FREE), make_fetch(task)
+    shown = pool.reset(3)[0]
+    for _ in range(2):
+        env.reset(seed=0)
+        ours = placed(env, shown)
+        assert ours == pytest.approx(shown, abs=TOLERANCE)
+        rng = np.random.default_rng(0)
+        for _ in range(FREE):
+            action = rng.uniform(-1, 1, 4).astype(np.float32)
+            obs, reward, *_, info = env.step(action)
+            theirs = pool.step(action[None])
+            assert theirs.obs[0] == pytest.approx(obs, abs=TOLERANCE)
+            assert theirs.reward[0] == pytest.approx(reward, abs=TOLERANCE)
+            assert theirs.success[0] == bool(info["is_success"])
+        shown = pool.step(action[None]).obs[0]
+    pool.close()
+    env.close()
+
+
+def placed(env, shown):
+    """The environment with its object and goal where an observation shows them; its observation."""
+    inner = env.unwrapped
+    inner.goal = shown[25:28].astype(float)
+    if inner.has_object:
+        place = inner._utils.get_joint_qpos(inner.model, inner.data, "object0:joint")
+        place[:2] = shown[3:5]
+        inner._utils.set_joint_qpos(inner.model, inner.data, "object0:joint", place)
+        inner._mujoco.mj_forward(inner.model, inner.data)
+    return flatten(inner._get_obs())
