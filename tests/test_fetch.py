@@ -13,6 +13,7 @@ from collectiverl.envs.fetch.suite import FETCH, ORIGINAL, make_fetch
 from collectiverl.envs.make import goals, layout_of, make_envs, spec
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import canonical, resolve
+from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
 from collectiverl.types import UserError
 
 FREE = 10  # steps before contacts amplify rounding
@@ -69,13 +70,9 @@ def test_without_gymnasium_robotics_it_says_what_to_install(monkeypatch):
 
 @pytest.mark.parametrize("task", FETCH.tasks)
 def test_a_script_solves_its_task(task):
-    envs = make_envs(task, 10, goals=range(10), order="sequential")
-    obs, policy, success = envs.reset(0), ScriptedPolicy((task,)), np.zeros(10, bool)
-    for _ in range(spec(task).horizon):
-        result = envs.step(policy.eval_action(obs))
-        obs, success = result.obs, success | result.success
-    envs.close()
-    assert success.mean() >= ANY_STEP[task]
+    """On a few goals; docs/fetch.md has its success on all fixed ones."""
+    result = evaluate(ScriptedPolicy((task,)), task, EvaluateConfig(goals=(0, 1, 2, 3), num_envs=1))
+    assert result.rate_any >= (0.5 if task == "fetch-slide" else 1)
 
 
 @pytest.mark.parametrize("task", FETCH.tasks)

@@ -10,10 +10,10 @@ from pathlib import Path
 import gymnasium as gym
 import jax
 import numpy as np
-import own_tasks
 import pytest
 
 import collectiverl
+import own_tasks
 from collectiverl.cli import main
 from collectiverl.collective.online import OnlineDistillation
 from collectiverl.collective.policy import CollectivePolicy, check_shapes
@@ -22,7 +22,6 @@ from collectiverl.envs import registry
 from collectiverl.envs.layout import OwnEntries, joint_spec, lay_out, own_entries
 from collectiverl.envs.make import goals, layout_of, make_envs, spec
 from collectiverl.envs.own.suite import OWN
-from collectiverl.envs.own.task import Task
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import canonical, resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
@@ -82,7 +81,7 @@ def test_actions_are_scaled_to_the_bounds_of_the_environment():
     envs = make_envs(POINT, 1, goals="fresh")
     before = envs.reset(0)[0, :2]
     after = envs.step(np.array([[0.5, -1.0]])).obs[0, :2]
-    assert after == pytest.approx(np.clip(before + [0.05, -0.1], -1, 1), abs=1e-6)
+    assert after == pytest.approx(np.clip(before + np.array([0.05, -0.1]), -1, 1), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +144,7 @@ def test_a_success_that_info_does_not_have_is_said():
     register(success=None)
     envs = make_envs("mine", 1, goals=[0])
     envs.reset(0)
-    with pytest.raises(UserError, match="no success 'is_success' in info, which has reward_dist.*success="):
+    with pytest.raises(UserError, match=r"no success 'is_success' in info, which has reward_dist.*success="):
         envs.step(np.zeros((1, 2)))
 
 
@@ -202,7 +201,7 @@ def test_what_workers_cannot_import_is_refused_before_they_start(tmp_path):
     evaluate(load_policy("random:mine"), "mine", EvaluateConfig(goals=(0,)))  # in this process it plays
     stage = record_stage(Record(task="mine", policy="random"), 0)
     with pytest.raises(
-        UserError, match="task mine cannot be given to worker processes.*top level of a module"
+        UserError, match=r"task mine cannot be given to worker processes.*top level of a module"
     ):
         executor.run_in_processes(tmp_path, [stage], cores=1, watch=lambda progress: None)
 
@@ -214,7 +213,7 @@ def test_what_a_worker_cannot_import_is_said_where_it_is_used(monkeypatch):
     monkeypatch.delattr(own_tasks, "make_point")  # as in a notebook, whose functions no other process has
     registry.restore(given)
     assert canonical(POINT) == POINT
-    with pytest.raises(UserError, match="task own-point cannot be imported.*interactive session"):
+    with pytest.raises(UserError, match=r"task own-point cannot be imported.*interactive session"):
         canonical("own-point")
 
 

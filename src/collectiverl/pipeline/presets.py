@@ -180,10 +180,13 @@ def ml10() -> RunConfig:
 
 def fetch() -> RunConfig:
     """The four Fetch tasks of Gymnasium-Robotics, taught by scripts of our own: another robot, and minutes."""
-    base = mt50()
+    base, reward_scale = mt50(), 5.0  # rewards are metres, a fifth of one at first
+    sac = replace(base.expert.sac, reward_scale=reward_scale)
     return replace(
         base,
         tasks=("FETCH",),
+        expert=replace(base.expert, sac=sac),
+        student=replace(base.student, sac=sac),
         online=replace(
             base.online,
             expert_episodes=40,
@@ -199,7 +202,7 @@ def fetch() -> RunConfig:
             base.collective,
             segment=50,
             encoder=replace(base.collective.encoder, z_dim=16),
-            sac=replace(base.collective.sac, width=256),
+            sac=replace(base.collective.sac, width=256, reward_scale=reward_scale),
             updates=2_000,
         ),
         evaluate=EvaluateConfig(goal_seeds=2),
