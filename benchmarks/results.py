@@ -80,6 +80,49 @@ class Outcome:
     table: Table
 
 
+class Others:
+    """What other processes compute on this machine, from when it is made."""
+
+    def __init__(self) -> None:
+        self._began = self._read()
+
+    @staticmethod
+    def _read() -> tuple[float, float, float]:
+        """Seconds: of the clock, that the machine's cores have computed, and of these, this process and its children.
+
+        Children count once they have ended.
+        """
+        # user nice system idle iowait irq softirq steal
+        spent = [int(n) for n in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        own = os.times()
+        return (
+            time.perf_counter(),
+            (sum(spent) - spent[3] - spent[4]) / os.sysconf("SC_CLK_TCK"),
+            own.user + own.system + own.children_user + own.children_system,
+        )
+
+    def busy_cores(self) -> float:
+        """How many cores others kept busy, on average."""
+        wall, machine, own = (now - then for now, then in zip(self._read(), self._began, strict=True))
+        return round(max(0.0, machine - own) / wall, 2)
+
+
+def shortcomings(document: dict[str, Any], *, core_seconds: bool = False) -> list[str]:
+    """Why a benchmark's figures are not shown: no commit has its code, or the machine was busy with other things.
+
+    Args:
+        core_seconds: the figures are seconds that the process itself computed, which hold on a busy machine too.
+    """
+    about = document["about"]
+    found = []
+    if not about["commit"] or about["commit"].endswith("-dirty"):
+        found.append("its code is that of no commit")
+    for when, busy in (("before", about["load"]), ("beside", about.get("beside", 0.0))):
+        if busy > BUSY and not core_seconds:
+            found.append(f"{busy} processes were at work {when} it, more than {BUSY}")
+    return found
+
+
 C = TypeVar("C", bound=Options)
 
 
@@ -95,7 +138,9 @@ def command(
         about: dict[str, Any] = facts() | {"command": line}
         if about["load"] > BUSY:
             console.print(f"[yellow]this machine is busy (load {about['load']}): speeds will be too low[/]")
+        others = Others()
         outcome = benchmark(config)
+        about["beside"] = others.busy_cores()
     except UserError as error:
         print(f"benchmarks.{name}: {error}", file=sys.stderr)
         return EXIT_USER

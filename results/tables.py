@@ -7,8 +7,11 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from benchmarks.results import RESULTS, Table, shortcomings
 
 from collectiverl.evaluation.statistics import seeds_interval
 from results import ledger
@@ -19,6 +22,8 @@ MARKED = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n)(.*?)(<!-- end -->)", re.D
 EMPTY = "(no run of this table is in the ledger yet)\n"
 HOLE = "?"  # in place of a figure that no run of the ledger has
 SEEN = {"visible": "mt10", "hidden": "mt10-hidden"}  # goals, and the runs' name in the ledger
+SPEEDS = ("learner", "loop", "cores", "environments", "scaling", "encoder", "time_to_success")
+CORE_SECONDS = ("encoder", "time_to_success")  # speeds in seconds that the process itself computed
 EXPERTS = ROOT / "src/collectiverl/pretrained/mt10/experts.json"
 
 
@@ -78,6 +83,32 @@ def _rows(run: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
 def _teachers() -> dict[str, dict[str, Any]]:
     """Figures of the shipped experts, by task."""
     return {row["task"]: row for row in json.loads(EXPERTS.read_text())["policies"]}
+
+
+def experts() -> str:
+    """The shipped experts of MT10: success, and what they cost."""
+    card = json.loads(EXPERTS.read_text())
+    rows = [
+        [
+            "task",
+            "from",
+            "any step",
+            "95 % interval",
+            "last step",
+            "environment steps",
+            "to 0.9 twice",
+            "seconds",
+        ]
+    ]
+    for row in card["policies"]:
+        low, high = row["interval"]
+        figures = [f"{row['success_any']:.2f}", f"{low:.2f} to {high:.2f}", f"{row['success_last']:.2f}"]
+        costs = [row["env_steps"], card["steps_to_0.9"][row["task"]], round(row["seconds"])]
+        name = row["task"].removesuffix("-v3")
+        rows.append([f"`{name}`", row["trained_from"], *figures, *(f"{cost:,}" for cost in costs)])
+    means = [f"{_mean(r[key] for r in card['policies']):.3f}" for key in ("success_any", "success_last")]
+    costs = [card["env_steps"], sum(card["steps_to_0.9"].values()), round(card["core_seconds"])]
+    return markdown([*rows, ["all", "", means[0], "", means[1], *(f"{cost:,}" for cost in costs)]])
 
 
 def front() -> str:
@@ -173,8 +204,21 @@ def original() -> str:
     return markdown(rows)
 
 
+def speed(name: str) -> str:
+    """What a benchmark found, and on which machine; a hole if it was not measured, or not so that it can be trusted."""
+    path = RESULTS / f"{name}.json"
+    document = json.loads(path.read_text()) if path.exists() else None
+    if document is None or shortcomings(document, core_seconds=name in CORE_SECONDS):
+        return f"(not measured on an idle machine yet: `python -m benchmarks.{name}`)\n"
+    about = document["about"]
+    busy = f"load before {about['load']}, of others meanwhile {about.get('beside', 'not noted')}"
+    where = f"{about['cpu']}, {about['cores']} cores, {busy}; commit {about['commit']}, {about['date']}"
+    return f"{Table(**document['table']).markdown()}\n\n`{about['command']}` ({where})\n"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "front": front,
+    "experts": experts,
     "original": original,
     "quickstart": quickstart,
     "mt10": lambda: collective("mt10"),
@@ -182,6 +226,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "mt50": lambda: collective("mt50", "scripted"),
     "ml10": lambda: meta("ml10"),
     "ml45": lambda: meta("ml45"),
+    **{f"speed-{name.replace('_', '-')}": partial(speed, name) for name in SPEEDS},
 }
 
 

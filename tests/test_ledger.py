@@ -4,11 +4,12 @@ import json
 import re
 
 import pytest
+from benchmarks.results import RESULTS, shortcomings
 from results.ledger import FOLDER
-from results.tables import MARKED, PAGES, TABLES, written
+from results.tables import CORE_SECONDS, MARKED, PAGES, TABLES, written
 
 from collectiverl.types import UserError
-from results import ledger
+from results import ledger, tables
 
 ENTRIES = sorted(FOLDER.glob("*/*.json"))
 
@@ -24,6 +25,16 @@ def test_every_marked_table_is_made_by_somebody():
     assert named
 
 
+MEASURED = re.compile(r"success|any step|last step|interval|seconds|updates/s|steps/s|each seed|fewer", re.I)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_table_of_measurements_is_written_by_hand(page):
+    by_hand = MARKED.sub("", page.read_text())
+    heads = re.findall(r"^(\|.*\|)\n\|[ \-:|]+\|$", by_hand, re.MULTILINE)
+    assert not [head for head in heads if MEASURED.search(head)]
+
+
 @pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.stem)
 def test_an_entry_says_how_it_was_made(path):
     entry = json.loads(path.read_text())
@@ -31,6 +42,30 @@ def test_an_entry_says_how_it_was_made(path):
     assert re.fullmatch("[0-9a-f]{40}", entry["commit"])
     assert entry["machine"]["cpu"]
     assert all(0 <= row["success_any"] <= 1 and row["episodes"] for row in entry["policies"])
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_speed_that_is_kept_can_be_trusted(path):
+    assert not shortcomings(json.loads(path.read_text()), core_seconds=path.stem in CORE_SECONDS)
+
+
+def test_a_speed_of_a_busy_machine_or_of_changed_code_is_not_shown(tmp_path, monkeypatch):
+    about = {"commit": "0" * 7, "load": 0.2, "beside": 0.1, "cpu": "Z80", "cores": 2, "date": "today"}
+    table = {"title": "t", "columns": ["speed"], "rows": [["42"]]}
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+
+    def shown(name="loop", **changes):
+        document = {"about": about | {"command": "python -m benchmarks.loop"} | changes, "table": table}
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+        return "| 42 |" in TABLES[f"speed-{name}"]()
+
+    assert "not measured" in TABLES["speed-loop"]()
+    assert shown()
+    assert not shown(load=0.6)
+    assert not shown(beside=0.6)
+    assert not shown(commit="abc-dirty")
+    assert not shown(commit=None)
+    assert shown("encoder", load=3.0, beside=1.5)
 
 
 def test_a_table_of_meta_learning_leaves_holes_where_no_run_is(monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from collectiverl.representation import pictures
+from collectiverl.representation.goals import Course
 from collectiverl.representation.probe import Points
 
 
@@ -49,6 +50,17 @@ def test_accuracy_is_drawn_beside_the_confusions(tmp_path, tasks):
     pictures.draw_accuracy(tmp_path / "accuracy.png", some_numbers(tasks))
     expected = tuple(int(pictures.DPI * inches) for inches in pictures.accuracy_size(tasks))
     assert size(tmp_path / "accuracy.png") == expected
+
+
+@pytest.mark.parametrize("dim", [1, 3])
+def test_goals_are_drawn_beside_an_episode(tmp_path, dim):
+    rng = np.random.default_rng(0)
+    course = Course("task-00", rng.normal(size=(9, dim)), np.ones(dim), rng.normal(size=(9, dim)))
+    numbers = {f"task-{i:02d}": {"chance": 0.2, "error": {"1": 0.2, "5": 0.1}} for i in range(12)}
+    pictures.draw_goals(tmp_path / "goals.png", numbers, course)
+    assert size(tmp_path / "goals.png") == tuple(
+        round(pictures.DPI * inches) for inches in pictures.GOALS_SIZE
+    )
 
 
 def test_fifty_tasks_are_fifty_styles():

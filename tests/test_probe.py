@@ -1,6 +1,7 @@
 """The judge: numbers that can be told beforehand, and a whole report on a trained encoder."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +13,18 @@ from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.paths import TRANSFORMER
 from collectiverl.cli.progress import console
 from collectiverl.collective.policy import save_collective
-from collectiverl.data.episodes import write
+from collectiverl.data.episodes import EpisodeTable, Shard, write
 from collectiverl.reporting.probe import probe_tables
 from collectiverl.representation import samples
 from collectiverl.representation.agreement import agreement, k_means, mixture
 from collectiverl.representation.clusters import Clusters, fit_clusters
 from collectiverl.representation.encoder import save_encoder
+from collectiverl.representation.goals import probe_goals
 from collectiverl.representation.linear import confusion, most_confused, predict_tasks
 from collectiverl.representation.probe import probe
 from collectiverl.representation.scales import REWARD_INPUTS
 from collectiverl.stages.base import execute
-from collectiverl.stages.representation import PICTURES, Probe, probe_stage
+from collectiverl.stages.representation import GOALS_PICTURE, PICTURES, Probe, probe_stage
 from collectiverl.types import UserError
 from toy_buffers import (
     COLLECTIVE,
@@ -168,6 +170,47 @@ def test_the_matrices_explain_the_accuracy(judged):
     assert f"{worst['share']['1']:.0%}" in shown.get()
 
 
+def told(table):
+    """An embedding that holds the goal from the fifth step on, under a rotation and beside noise."""
+    rng = np.random.default_rng(len(table))
+    rows = []
+    for episode in table:
+        goal = episode.obs[:-1, SPEC.goal_index] @ np.array([[0.6, 0.8], [-0.8, 0.6]])
+        known = np.arange(len(goal)) >= 4
+        noise = rng.normal(size=(len(goal), 3))
+        rows.append(np.concatenate([np.where(known[:, None], goal, noise[:, :2]), noise[:, 2:]], axis=1))
+    return np.concatenate(rows)
+
+
+def test_a_goal_is_decoded_from_where_it_is_in_z_and_from_nowhere_else():
+    goals, course = probe_goals(told, *buffers(), SPEC)
+    assert set(goals) == set(TASKS)
+    for found in goals.values():
+        assert list(found["error"]) == ["1", "2", "5", "10", "20"]
+        assert found["error"]["20"] < 0.01 < 0.3 < found["chance"]
+        assert found["error"]["2"] > 0.7 * found["chance"]
+    assert course.task == TASKS[0]
+    assert course.hand.shape == course.decoded.shape == (SPEC.horizon, 2)
+    np.testing.assert_allclose(
+        course.decoded[4:], np.tile(course.goal, (len(course.decoded) - 4, 1)), atol=0.02
+    )
+    assert json.loads(json.dumps(goals)) == goals
+
+
+def test_a_goal_that_never_differs_is_not_looked_for():
+    def fixed(table):
+        return EpisodeTable([Shard.of([replace(e, obs=np.where(GOAL, 0.5, e.obs)) for e in table])])
+
+    tables = [[fixed(table) for table in side[:1]] for side in buffers()]
+    assert probe_goals(told, *tables, SPEC) == ({}, None)
+    few = [[table.subset(range(5)) for table in side] for side in buffers()]
+    assert probe_goals(told, *few, SPEC) == ({}, None)
+    assert probe_goals(told, *buffers(), replace(SPEC, goal_index=())) == ({}, None)
+
+
+GOAL = np.isin(np.arange(SPEC.obs_dim), SPEC.goal_index)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run with both buffers of two toy tasks, and an encoder that is not the run's own."""
@@ -193,10 +236,12 @@ def test_another_encoder_and_another_buffer_are_judged_in_their_place(run, monke
     assert set(stage.inputs) == {"refreshed", *(f"online_buffer/{task}/seed_0" for task in TASKS)}
     found = execute(run, stage)
     expected, _ = probe(any_encoder(SMALL), *buffers(), STATE_INDEX, seed=0)
+    expected |= {"goals": found["goals"]}
+    assert set(found["goals"]) == set(TASKS)
     assert found == {"encoder": "refreshed", "buffer": "online_buffer", **expected}
     assert stage.out != paths.probe(TRANSFORMER, "buffer_distill")  # that one stays beside it
     files = sealed.verify(run / stage.out)["files"]
-    for picture in PICTURES.values():
+    for picture in (*PICTURES.values(), GOALS_PICTURE):
         assert picture in files
         assert (run / stage.out / picture).read_bytes().startswith(b"\x89PNG")
 

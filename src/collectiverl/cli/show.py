@@ -40,7 +40,7 @@ from collectiverl.reporting.tables import (
     places,
     policies_table,
 )
-from collectiverl.stages.representation import PICTURES
+from collectiverl.stages.representation import GOALS_PICTURE, PICTURES
 from collectiverl.studies import ablation, comparison, lifelong
 
 Found = Mapping[str, Any]
@@ -85,6 +85,7 @@ def show_probe(settings: StageSettings, found: Found) -> None:
     """Tables in place of the summary, whose matrices of fifty tasks would fill the terminal."""
     console.print(*probe_tables(found["summary"]), sep="")
     names = {"these figures": SUMMARY, **PICTURES}
+    names |= {"goals": GOALS_PICTURE} if found["summary"].get("goals") else {}
     console.print(places(settings.options.folder / found["out"], names))
 
 

@@ -16,6 +16,8 @@ def probe_tables(probe: Mapping[str, Any]) -> Iterator[Table]:
     yield confused_table(probe)
     if probe.get("encoder") == TRANSFORMER:  # the collective's own encoder does not learn to reconstruct
         yield reconstruction_table(probe["reconstruction"])
+    if probe.get("goals"):
+        yield goals_table(probe["goals"])
 
 
 def probe_table(probe: Mapping[str, Any]) -> Table:
@@ -77,4 +79,20 @@ def reconstruction_table(found: Mapping[str, float]) -> Table:
                 f"spans: {name}", f"{found[f'masked_{name}']:.3f}", f"{found[f'copied_{name}']:.3f}"
             )
     table.add_row("last state", f"{found['last_state']:.3f}", f"{found['last_state_copied']:.3f}")
+    return table
+
+
+def goals_table(goals: Mapping[str, Any]) -> Table:
+    """How far what a linear probe decodes from `z` lies from the goal, by steps seen."""
+    table = make_table(
+        title="where is the goal? median distance of what is decoded from z, held-out episodes"
+    )
+    table.add_column("task")
+    table.add_column("mean goal", justify="right")
+    steps = max((found["error"] for found in goals.values()), key=len)
+    for step in steps:
+        table.add_column(f"{step} step{'s' * (step != '1')}", justify="right")
+    for task, found in goals.items():
+        cells = (f"{found['error'][step]:.3f}" if step in found["error"] else "" for step in steps)
+        table.add_row(task, f"{found['chance']:.3f}", *cells)
     return table

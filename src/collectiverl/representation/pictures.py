@@ -17,12 +17,14 @@ from matplotlib.patheffects import withStroke
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
+from collectiverl.representation.goals import Course
 from collectiverl.representation.probe import Points
 
 DPI = 100
 POINTS_SIZE = (13.0, 10.0)  # inches
 COLOURS = matplotlib.color_sequences["tab20"][::2] + matplotlib.color_sequences["tab20"][1::2]
 MARKERS = "o^sDP"  # another for every twenty tasks: that many colours are as many as an eye tells apart
+GOALS_SIZE = (13.0, 5.5)
 MOST_NUMBERED = 15  # tasks whose confusions have room for their percentages
 
 
@@ -176,3 +178,43 @@ def _matrix(axes: Axes, matrix: Sequence[Sequence[float]], names: Sequence[str])
 
 def _label_size(names: Sequence[str]) -> float:
     return 9.0 if len(names) <= MOST_NUMBERED else 7.0
+
+
+# -- goals -------------------------------------------------------------------------------------------------
+
+
+def draw_goals(path: Path, numbers: Mapping[str, Any], course: Course) -> None:
+    """How far what is decoded from `z` lies from the goal, by steps seen; and one episode, seen from above."""
+    figure = _figure(GOALS_SIZE)
+    errors, above = figure.subplots(1, 2, width_ratios=(7, 6))
+    for i, (task, found) in enumerate(numbers.items()):
+        colour, marker = style(i)
+        steps = [int(step) for step in found["error"]]
+        errors.plot(steps, list(found["error"].values()), color=colour, marker=marker, label=task)
+    chance = float(np.mean([found["chance"] for found in numbers.values()]))
+    errors.axhline(chance, color="grey", linestyle=":", label="mean goal (over tasks)")
+    errors.set_xscale("log")
+    errors.set(xlabel="steps seen", ylabel="median distance from the goal", ylim=(0, None))
+    errors.set_title("goal decoded from z by a linear probe, held-out episodes", fontsize=10)
+    errors.grid(alpha=0.3)
+    figure.legend(loc="outside left upper", fontsize=8, frameon=False)
+    _from_above(above, course)
+    figure.savefig(path)
+
+
+def _from_above(axes: Axes, course: Course) -> None:
+    """The first two axes of positions; a goal of one number has its step for the other."""
+    steps = np.arange(1, len(course.hand) + 1)
+
+    def plane(position: np.ndarray) -> np.ndarray:
+        flat = np.broadcast_to(position, (len(steps), position.shape[-1]))
+        return flat[:, :2].T if flat.shape[1] > 1 else np.stack([steps, flat[:, 0]])
+
+    scale = Normalize(1, len(steps))
+    axes.plot(*plane(course.hand), color="black", linewidth=1, label="hand")
+    axes.scatter(*plane(course.decoded), s=14, c=steps, norm=scale, label="decoded goal", zorder=2)
+    axes.scatter(*plane(course.goal)[:, -1:], s=220, c="crimson", marker="*", label="goal", zorder=3)
+    axes.figure.colorbar(ScalarMappable(scale), ax=axes, label="steps seen")
+    axes.set_title(f"one held-out episode of {course.task}, from above", fontsize=10)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.legend(loc="best", fontsize=8)

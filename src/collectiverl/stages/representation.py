@@ -5,11 +5,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import COLLECTIVE, DISTILL_BUFFER, ONLINE_BUFFER, TRANSFORMER, BufferKind
 from collectiverl.collective.policy import ABOUT as COLLECTIVE_ABOUT
 from collectiverl.collective.policy import Collective, load_collective
+from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import layout_of
+from collectiverl.representation.context import embed_every
 from collectiverl.representation.encoder import ABOUT, Encoder, load_encoder, save_encoder
 from collectiverl.representation.train import TransformerConfig, train
 from collectiverl.stages.base import Stage, Work
@@ -58,6 +62,7 @@ def train_transformer(work: Work[TrainTransformer]) -> dict[str, Any]:
 # -- probe -------------------------------------------------------------------------------------------------
 
 PICTURES = {"accuracy": "accuracy.png", "PCA": "pca.png", "t-SNE": "tsne.png"}
+GOALS_PICTURE = "goals.png"  # where goals differ between episodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,7 @@ def probe_stage(config: Probe, seed: int) -> Stage[Probe]:
 
 def probe_encoder(work: Work[Probe]) -> dict[str, Any]:
     from collectiverl.representation import pictures  # here: these take seconds to import
+    from collectiverl.representation.goals import probe_goals
     from collectiverl.representation.probe import probe
 
     config = work.config
@@ -93,10 +99,17 @@ def probe_encoder(work: Work[Probe]) -> dict[str, Any]:
     buffers = open_buffers(work.run, config.buffer, config.tasks, work.seed, layout)
     training, validation = ([table.hiding(hidden) for table in side] for side in buffers)
     numbers, points = probe(encoder, training, validation, layout.state_index, seed=work.seed)
+
+    def embed(table: EpisodeTable) -> np.ndarray:
+        return embed_every(encoder, table.hiding(hidden), layout.state_index)
+
+    goals, course = probe_goals(embed, *buffers, layout)
+    if course:
+        pictures.draw_goals(work.folder / GOALS_PICTURE, goals, course)
     pictures.draw_accuracy(work.folder / PICTURES["accuracy"], numbers)
     for name, place in (("PCA", pictures.pca), ("t-SNE", partial(pictures.tsne, seed=work.seed))):
         pictures.draw_points(work.folder / PICTURES[name], points, place(points.z))
-    return {"encoder": config.encoder, "buffer": config.buffer, **numbers}
+    return {"encoder": config.encoder, "buffer": config.buffer, **numbers, "goals": goals}
 
 
 def _encoder_in(folder: Path) -> tuple[Encoder, Collective | None]:
