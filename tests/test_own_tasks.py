@@ -148,6 +148,36 @@ def test_a_success_that_info_does_not_have_is_said():
         envs.step(np.zeros((1, 2)))
 
 
+def fails(*args, **kwargs):
+    raise ZeroDivisionError("by zero")
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        ("NoSuchEnv-v1", {}, "task mine failed when it was to make its environment: NameNotFound"),
+        (fails, {}, "task mine failed when it was to make its environment.*by zero"),
+        (own_tasks.make_point, {"success": fails}, "say whether a step is a success.*by zero"),
+        (own_tasks.make_point, {"script": fails}, "the script of task mine failed.*by zero"),
+        (
+            own_tasks.make_point,
+            {"script": np.zeros_like},
+            r"gave actions of shape \(1, 4\).*must give \(1, 2\)",
+        ),
+    ],
+)
+def test_what_a_users_code_raises_is_a_message(make, options, message):
+    with pytest.raises(UserError, match=message):
+        play_one_step(make, options)
+
+
+def play_one_step(make, options):
+    register(make, horizon=9, **options)
+    envs = make_envs("mine", 1, goals=[0])
+    obs = envs.reset(0)
+    envs.step(ScriptedPolicy(("mine",)).eval_action(obs) if "script" in options else np.zeros((1, 2)))
+
+
 # -- names -------------------------------------------------------------------------------------------------
 
 

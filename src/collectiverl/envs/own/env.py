@@ -12,6 +12,7 @@ from collectiverl.envs.goals import FRESH, NUM_GOALS, GoalSequence, env_seeds, f
 from collectiverl.envs.gym_vector import EXTRAS, GymVectorEnv, widen
 from collectiverl.envs.own.task import Reading, Task
 from collectiverl.envs.suite import EnvOptions
+from collectiverl.imports import calling
 from collectiverl.types import EnvSpec
 
 
@@ -19,7 +20,8 @@ class PlayedEnv(gym.Env):
     """Its observations are vectors, widened by `EXTRAS`. A goal is a seed of the environment's `reset`."""
 
     def __init__(self, name: str, task: Task, sequence: GoalSequence, horizon: int, render_mode: str | None):
-        self.played = task.environment(render_mode)
+        self._name = name
+        self.played = task.environment(name, render_mode)
         self._reading, self._sequence, self._horizon = Reading(name, task, self.played), sequence, horizon
         self._elapsed, self._goal_index = 0, FRESH
         spec = self._reading.spec
@@ -32,12 +34,14 @@ class PlayedEnv(gym.Env):
             self._sequence.restart(seed)
         self._goal_index, row = self._sequence.next()
         start = int(self._sequence.generator.integers(2**31)) if row is None else int(row[0])
-        obs, _ = self.played.reset(seed=start)
+        with calling(f"task {self._name}", "reset its environment"):
+            obs, _ = self.played.reset(seed=start)
         self._elapsed = 0
         return widen(self._reading.observation(obs), 0.0, self._goal_index), {}
 
     def step(self, action: Float[np.ndarray, "A"]):
-        obs, reward, terminated, truncated, info = self.played.step(self._reading.action(action))
+        with calling(f"task {self._name}", "step its environment"):
+            obs, reward, terminated, truncated, info = self.played.step(self._reading.action(action))
         self._elapsed += 1
         seen = self._reading.observation(obs)
         wide = widen(seen, self._reading.success(seen, info), self._goal_index)

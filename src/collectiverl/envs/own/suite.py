@@ -1,7 +1,7 @@
 """The suite of tasks that are not ours: registered by name, or found by the import path of an object."""
 
 import re
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.own.task import Reading, Task
 from collectiverl.envs.suite import EnvOptions, Frame, Scene, Script, Suite
-from collectiverl.imports import load_object
+from collectiverl.imports import calling, load_object
 from collectiverl.types import EnvSpec, UserError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # names are names of folders, and a dot marks an import path
@@ -71,7 +71,8 @@ class OwnSuite(Suite):
         return reset_seeds(task, seed)
 
     def script(self, task: str) -> Script | None:
-        return self.task(task).script
+        script = self.task(task).script
+        return script and partial(_act, task, script, self.spec(task).action_dim)
 
     def scene(self, envs: VectorEnv, camera: str, width: int, height: int) -> Scene:
         from collectiverl.envs.gym_vector import GymVectorEnv
@@ -83,9 +84,21 @@ class OwnSuite(Suite):
 OWN = OwnSuite()
 
 
+def _act(name: str, script: Script, size: int, obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+    """The actions of a user's script, checked."""
+    with calling(f"the script of task {name}", "act"):
+        action = np.asarray(script(obs), np.float64)
+    if action.shape != (len(obs), size):
+        raise UserError(
+            f"the script of task {name} gave actions of shape {action.shape} for {len(obs)} observations: "
+            f"it must give {(len(obs), size)}"
+        )
+    return action
+
+
 @cache
 def _reading(name: str, task: Task) -> Reading:
-    env = task.environment()
+    env = task.environment(name)
     try:
         return Reading(name, task, env)
     finally:

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Float
 
+from collectiverl.imports import calling
 from collectiverl.types import EnvSpec, UserError
 
 Entry = int | str  # of a box: its number; of a dictionary: the key of one of its boxes
@@ -58,16 +59,24 @@ class Task:
                 object.__setattr__(self, name, (value,) if one else tuple(value))
         object.__setattr__(self, "points", tuple(map(tuple, self.points)))
 
-    def environment(self, render_mode: str | None = None) -> gym.Env:
-        """A new environment."""
+    def environment(self, name: str, render_mode: str | None = None) -> gym.Env:
+        """A new environment; `name` is that of the task, for messages.
+
+        Raises:
+            UserError: it cannot be made.
+        """
         options = {"render_mode": render_mode} if render_mode else {}
-        if isinstance(self.make, str):
-            return gym.make(self.make, disable_env_checker=True, **options)
-        return self.make(**(options if _takes(self.make, "render_mode") else {}))
+        with calling(f"task {name}", "make its environment"):
+            if isinstance(self.make, str):
+                return gym.make(self.make, disable_env_checker=True, **options)
+            return self.make(**(options if _takes(self.make, "render_mode") else {}))
 
 
 def _takes(function: Callable, name: str) -> bool:
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # of a function written in C
+        return False
     return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
@@ -88,7 +97,8 @@ class Reading:
         goal = self._goal()
         self.columns = np.asarray([*self._state(goal), *goal], int)
         self.goal_size = len(goal)
-        self._low, self._span = self._bounds(env.action_space)
+        self._low, self._high = self._bounds(env.action_space)
+        self._is_unit = bool((self._low == -1).all() and (self._high == 1).all())
         self.horizon = self._limit(env)
 
     @cached_property
@@ -112,13 +122,17 @@ class Reading:
 
     def action(self, action: Float[np.ndarray, "A"]) -> np.ndarray:
         """An action in [-1, 1] as the environment takes it."""
-        return (self._low + (np.asarray(action) + 1) / 2 * self._span).astype(self._low.dtype)
+        if self._is_unit:  # not even rounded
+            return np.asarray(action, self._low.dtype)
+        scaled = self._low + (np.asarray(action) + 1) / 2 * (self._high - self._low)
+        return np.clip(scaled, self._low, self._high).astype(self._low.dtype)
 
     def success(self, obs: Float[np.ndarray, "O"], info: Mapping[str, Any]) -> float:
         """1 where the step that led to `obs`, an observation as one vector, is a success."""
         rule = self._task.success
         if callable(rule):
-            return float(bool(rule(obs, info)))
+            with calling(f"task {self._name}", "say whether a step is a success"):
+                return float(bool(rule(obs, info)))
         key = rule or next((key for key in SUCCESS_KEYS if key in info), SUCCESS_KEYS[0])
         if key not in info:
             has = ", ".join(map(str, info)) or "nothing"
@@ -140,7 +154,7 @@ class Reading:
     def _bounds(self, space: gym.Space) -> tuple[np.ndarray, np.ndarray]:
         if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
             raise self._error(f"actions are {space}: they must be a box of one axis with finite bounds")
-        return space.low, space.high - space.low
+        return space.low, space.high
 
     def _limit(self, env: gym.Env) -> int:
         horizon = self._task.horizon or getattr(env.spec, "max_episode_steps", None)
