@@ -28,6 +28,10 @@ from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
 from collectiverl.pipeline import executor
 from collectiverl.policies import load_policy
 from collectiverl.representation.scales import Scales
+from collectiverl.sac.settings import ExpertConfig
+from collectiverl.stages.base import Work
+from collectiverl.stages.buffers import open_buffers, split_buffer_stage
+from collectiverl.stages.experts import train_agents
 from collectiverl.stages.online import seeing
 from collectiverl.stages.recording import Record, record_stage
 from collectiverl.types import ABSENT, EnvSpec, UserError, Window
@@ -288,6 +292,25 @@ def test_absent_entries_read_as_zero_and_count_in_no_statistics():
     assert np.isfinite(jax.tree.leaves(seen)[0]).all()
     assert seen.state[1, 1] == seen.change[1, 1] == seen.change[2, 1] == 0
     assert np.array_equal(scales.states(window.state), seen.state)
+
+
+def test_one_program_learns_no_tasks_whose_observations_differ_in_length(tmp_path):
+    work = Work(run=tmp_path, folder=tmp_path, config=None)
+    with pytest.raises(UserError, match="leave out --vectorize"):
+        train_agents(work, [RAIL, POINT], ExpertConfig(), "auto")
+
+
+def test_buffers_of_another_layout_are_refused_and_narrower_ones_laid_out(tmp_path):
+    for task in (RAIL, POINT):
+        stage = record_stage(Record(task=task, episodes=4), 0)
+        split = split_buffer_stage(task, stage.out, "record", 0.5, 0)
+        for each in (stage, split):
+            executor.run_here(tmp_path, each, watch=lambda progress: None)
+    tables, _ = open_buffers(tmp_path, "buffer_distill", (RAIL, POINT), 0, layout_of([RAIL, POINT]))
+    assert [table[0].obs.shape[1] for table in tables] == [4, 4]
+    assert (tables[0][0].obs[:, 1] == ABSENT).all()
+    with pytest.raises(UserError, match=r"4 entries and not 3.*name all these tasks"):
+        open_buffers(tmp_path, "buffer_distill", (POINT,), 0, spec(RAIL))
 
 
 def test_one_policy_learns_tasks_whose_states_differ_in_length():

@@ -53,32 +53,45 @@ def pick_and_place(obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N 4"]:
 
 
 def slide(obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N 4"]:
-    """Behind the puck, then a stroke that ends when the puck is as fast as the rest of its way needs."""
+    """Behind the puck, then a stroke that sends it off as fast as its way needs; if it was weak, another."""
     gripper, at, goal = obs[:, GRIPPER], obs[:, OBJECT], obs[:, GOAL]
-    way, distance = _direction(goal - at)
+    way, needed = _direction(_launch(goal - at))
     behind, beside = _relative(gripper - at, way)
-    speed = np.einsum("ij,ij->i", (obs[:, OBJECT_SPEED] + obs[:, GRIPPER_SPEED])[:, :2], way[:, :2])
-    needed = np.sqrt(2 * BRAKE * np.maximum(distance, 0))
-    ready = (behind < -0.01) & (np.abs(beside) < 0.03) & (gripper[:, 2] < TABLE + 0.03)
-    gone = (speed > needed) | (behind < -0.25) | (distance < 0.03)
+    speed = np.einsum("ij,ij->i", obs[:, OBJECT_SPEED] + obs[:, GRIPPER_SPEED], way)
+    low = gripper[:, 2] < TABLE + 0.03
+    ready = (behind < -0.01) & (np.abs(beside) < 0.03) & low
+    sent = (speed > 0.97 * needed) | (np.linalg.norm((goal - at)[:, :2], axis=1) < 0.03)
     start = at - RUN_UP * way
     near_start = np.linalg.norm((gripper - start)[:, :2], axis=1) < 0.02
-    height = np.where(ready | near_start, TABLE - 0.005, TABLE + CLEAR)
-    low_elsewhere = ~ready & ~near_start & (gripper[:, 2] < TABLE + 0.05)
-    target = np.where(low_elsewhere[:, None], gripper, start)
-    target[:, 2] = height
+    target = np.where((low & ~near_start)[:, None], gripper, start)
+    target[:, 2] = np.where(near_start, TABLE - 0.005, TABLE + CLEAR)
     action = _towards(obs, target, CLOSED)
-    fast = np.clip(STROKE * needed, 0.1, 1.0)[:, None]
-    stroke = way * fast - 8.0 * _side(way) * beside[:, None]
+    stroke = np.minimum(needed / (BOUNCE * FULL_SPEED), 1)[:, None] * way - 8.0 * _side(way) * beside[:, None]
     stroke[:, 2] = GAIN * (TABLE - 0.005 - gripper[:, 2])
-    action[:, :3] = np.where(ready[:, None], stroke, action[:, :3])
-    action[:, :3] = np.where((gone & ready)[:, None], -way * 0.3, action[:, :3])
+    action[:, :3] = np.where(ready[:, None], np.where(sent[:, None], 0.0, stroke), action[:, :3])
     return np.clip(action, -1, 1)
 
 
-BRAKE = 0.0006  # metres a step, each step: how a sliding puck slows down
-RUN_UP = 0.09
-STROKE = 12.0
+BRAKE = 0.00157  # metres a step, each step: how a sliding puck slows down
+FULL_SPEED = 0.031  # metres a step: of the gripper at an action of 1
+BOUNCE = 1.4  # speed of the puck after a stroke, in that of the gripper
+RUN_UP = 0.11
+
+
+def _launch(offset: Points) -> Points:
+    """The speed, in metres a step, with which a puck comes to rest at this offset.
+
+    MuJoCo's friction cone is a pyramid: a puck is slowed along the axis of its larger speed alone until both are
+    equal, then by half as much along each. With speeds v1 >= v2 along the two axes it comes to rest at
+    ((v1^2 + v2^2) / 2b, v1 v2 / b), where b is `BRAKE`. So (v1 + v2)^2 and (v1 - v2)^2 follow from the offset.
+    """
+    size = np.abs(offset[:, :2])
+    both, apart = np.sqrt(2 * BRAKE * size.sum(1)), np.sqrt(2 * BRAKE * np.abs(size[:, 0] - size[:, 1]))
+    larger, smaller = (both + apart) / 2, (both - apart) / 2
+    along_x = size[:, 0] >= size[:, 1]
+    speeds = np.stack([np.where(along_x, larger, smaller), np.where(along_x, smaller, larger)], axis=1)
+    return np.column_stack([np.sign(offset[:, :2]) * speeds, np.zeros(len(offset))])
+
 
 SCRIPTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "fetch-reach": reach,
