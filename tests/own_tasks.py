@@ -11,7 +11,8 @@ STEP, RADIUS, HORIZON = 0.1, 0.15, 25
 class Point(gym.Env):
     """Moves by twice the first entry of its action and by the second; `axes` of its place are observed."""
 
-    def __init__(self, axes=2):
+    def __init__(self, axes=2, render_mode=None):
+        self.render_mode = render_mode
         box = lambda size: gym.spaces.Box(-1, 1, (size,), np.float64)  # noqa: E731
         self.axes = axes
         self.observation_space = gym.spaces.Dict(
@@ -31,6 +32,9 @@ class Point(gym.Env):
         self.place = np.clip(self.place + STEP * action / [2, 1], -1, 1)
         distance = float(np.linalg.norm(self.place - self.goal))
         return self.observe(), -distance, False, False, {"is_success": distance < RADIUS}
+
+    def render(self):
+        return np.full((40, 60, 3), (255, 0, 0), np.uint8)
 
     def observe(self):
         return {
@@ -56,9 +60,13 @@ def along(obs):
     return np.stack([(obs[:, 1] - obs[:, 0]) / STEP, np.zeros(len(obs))], axis=1)
 
 
+def make_drawn(render_mode=None):
+    return Point(render_mode=render_mode)
+
+
 point = Task(make_point, script=to_goal, horizon=HORIZON)
 rail = Task(make_rail, script=along, horizon=HORIZON)
-no_limit = Task(make_point)
+drawn = Task(make_drawn, script=to_goal, horizon=HORIZON)
 
 
 def registered():

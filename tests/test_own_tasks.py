@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import av
 import gymnasium as gym
 import jax
 import numpy as np
@@ -25,6 +26,7 @@ from collectiverl.envs.own.suite import OWN
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import canonical, resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
+from collectiverl.evaluation.video import VideoConfig, record_video
 from collectiverl.pipeline import executor
 from collectiverl.policies import load_policy
 from collectiverl.representation.scales import Scales
@@ -180,6 +182,19 @@ def play_one_step(make, options):
     envs = make_envs("mine", 1, goals=[0])
     obs = envs.reset(0)
     envs.step(ScriptedPolicy(("mine",)).eval_action(obs) if "script" in options else np.zeros((1, 2)))
+
+
+def test_an_environment_that_draws_itself_is_filmed(tmp_path):
+    config = VideoConfig(width=32, height=16, mark_success=False)
+    path = record_video(
+        load_policy("scripted:own_tasks:drawn"), "own_tasks.drawn", tmp_path / "a.mp4", config
+    )
+    with av.open(str(path)) as film:
+        picture = next(film.decode(video=0)).to_ndarray(format="rgb24")
+    assert picture.shape == (16, 32, 3)
+    assert picture.mean((0, 1)) == pytest.approx([255, 0, 0], abs=8)
+    with pytest.raises(UserError, match=r"cannot be filmed.*render_mode='rgb_array'"):
+        record_video(load_policy("scripted:own_tasks:point"), POINT, tmp_path / "b.mp4", config)
 
 
 # -- names -------------------------------------------------------------------------------------------------

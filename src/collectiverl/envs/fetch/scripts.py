@@ -1,6 +1,6 @@
 """Scripted policies of the Fetch tasks; each is a function of the observation alone.
 
-Distances are in metres. An action moves the gripper by up to `REACH` a step along each axis.
+Distances are in metres. An action of 1 moves the gripper by `FULL_SPEED` a step.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,10 @@ GAIN = 12.0  # of the position controller: a tenth of a metre saturates it
 OPEN, CLOSED = 1.0, -1.0
 TABLE = 0.425  # height of an object's centre on the table
 CLEAR = 0.08  # height above the object at which the gripper passes over it
+BRAKE = 0.00157  # metres a step, each step: how a sliding puck slows down
+FULL_SPEED = 0.031  # metres a step: of the gripper at an action of 1
+BOUNCE = 1.4  # speed of the puck after a stroke, in that of the gripper
+RUN_UP = 0.11  # metres behind the puck from which a stroke begins
 
 
 def reach(obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N 4"]:
@@ -70,12 +74,6 @@ def slide(obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N 4"]:
     stroke[:, 2] = GAIN * (TABLE - 0.005 - gripper[:, 2])
     action[:, :3] = np.where(ready[:, None], np.where(sent[:, None], 0.0, stroke), action[:, :3])
     return np.clip(action, -1, 1)
-
-
-BRAKE = 0.00157  # metres a step, each step: how a sliding puck slows down
-FULL_SPEED = 0.031  # metres a step: of the gripper at an action of 1
-BOUNCE = 1.4  # speed of the puck after a stroke, in that of the gripper
-RUN_UP = 0.11
 
 
 def _launch(offset: Points) -> Points:
