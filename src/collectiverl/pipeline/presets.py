@@ -190,12 +190,12 @@ def fetch() -> RunConfig:
         online=replace(
             base.online,
             expert_episodes=40,
-            learner_rounds=12,
+            learner_rounds=8,
             learner_episodes=40,
             horizon=None,
             after_success=None,
-            first_updates=200,
-            round_updates=200,
+            first_updates=130,
+            round_updates=130,
             num_envs=160,
         ),
         collective=replace(
@@ -203,7 +203,7 @@ def fetch() -> RunConfig:
             segment=50,
             encoder=replace(base.collective.encoder, z_dim=16),
             sac=replace(base.collective.sac, width=256, reward_scale=reward_scale),
-            updates=2_000,
+            updates=800,
         ),
         evaluate=EvaluateConfig(goal_seeds=2),
     )
@@ -215,7 +215,10 @@ def fetch_hidden() -> RunConfig:
     return replace(
         base,
         goals_hidden=True,
-        collective=replace(base.collective, probing=hidden.probing, unrewarded=hidden.unrewarded),
+        online=replace(base.online, learner_rounds=14, first_updates=200, round_updates=200),
+        collective=replace(
+            base.collective, probing=hidden.probing, unrewarded=hidden.unrewarded, updates=1_200
+        ),
     )
 
 
