@@ -17,7 +17,8 @@ TABLE = 0.425  # height of an object's centre on the table
 CLEAR = 0.08  # height above the object at which the gripper passes over it
 BRAKE = 0.00157  # metres a step, each step: how a sliding puck slows down
 FULL_SPEED = 0.031  # metres a step: of the gripper at an action of 1
-BOUNCE = 1.4  # speed of the puck after a stroke, in that of the gripper
+BOUNCE = 1.5  # speed of the puck after a stroke, in that of the gripper
+LEVEL = 0.03  # metres beside the goal at which a puck may come to rest
 RUN_UP = 0.11  # metres behind the puck from which a stroke begins
 
 
@@ -57,15 +58,25 @@ def pick_and_place(obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N 4"]:
 
 
 def slide(obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N 4"]:
-    """Behind the puck, then a stroke that sends it off as fast as its way needs; if it was weak, another."""
+    """A stroke across the table, until the puck lies level with the goal, then one along it.
+
+    Each sends the puck off as fast as its way needs. The closed fingers have flat sides, along the axes of the table:
+    whatever way they come, they send the puck along one of these.
+    """
     gripper, at, goal = obs[:, GRIPPER], obs[:, OBJECT], obs[:, GOAL]
-    way, needed = _direction(_launch(goal - at))
-    behind, beside = _relative(gripper - at, way)
-    speed = np.einsum("ij,ij->i", obs[:, OBJECT_SPEED] + obs[:, GRIPPER_SPEED], way)
+    velocity = (obs[:, OBJECT_SPEED] + obs[:, GRIPPER_SPEED]) * np.array([1.0, 1.0, 0.0])
+    rest = at + velocity * np.abs(velocity) / (2 * BRAKE)
+    level = np.abs(goal - rest)[:, 1] < LEVEL
+    axis = np.where(level[:, None], np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]))
+    way = axis * np.sign(goal - at)
+    needed = np.sqrt(2 * BRAKE * np.sum(np.abs(goal - at) * axis, axis=1))
+    aim = np.where(axis > 0, at, rest)
+    behind, beside = _relative(gripper - aim, way)
     low = gripper[:, 2] < TABLE + 0.03
-    ready = (behind < -0.01) & (np.abs(beside) < 0.03) & low
-    sent = (speed > 0.97 * needed) | (np.linalg.norm((goal - at)[:, :2], axis=1) < 0.03)
-    start = at - RUN_UP * way
+    resting = ~level | (np.abs(velocity[:, 1]) < 0.002)
+    ready = (behind < -0.01) & (np.abs(beside) < 0.03) & low & resting
+    sent = np.sum(velocity * way, axis=1) > 0.97 * needed
+    start = aim - RUN_UP * way
     near_start = np.linalg.norm((gripper - start)[:, :2], axis=1) < 0.02
     target = np.where((low & ~near_start)[:, None], gripper, start)
     target[:, 2] = np.where(near_start, TABLE - 0.005, TABLE + CLEAR)
@@ -74,21 +85,6 @@ def slide(obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N 4"]:
     stroke[:, 2] = GAIN * (TABLE - 0.005 - gripper[:, 2])
     action[:, :3] = np.where(ready[:, None], np.where(sent[:, None], 0.0, stroke), action[:, :3])
     return np.clip(action, -1, 1)
-
-
-def _launch(offset: Points) -> Points:
-    """The speed, in metres a step, with which a puck comes to rest at this offset.
-
-    MuJoCo's friction cone is a pyramid: a puck is slowed along the axis of its larger speed alone until both are
-    equal, then by half as much along each. With speeds v1 >= v2 along the two axes it comes to rest at
-    ((v1^2 + v2^2) / 2b, v1 v2 / b), where b is `BRAKE`. So (v1 + v2)^2 and (v1 - v2)^2 follow from the offset.
-    """
-    size = np.abs(offset[:, :2])
-    both, apart = np.sqrt(2 * BRAKE * size.sum(1)), np.sqrt(2 * BRAKE * np.abs(size[:, 0] - size[:, 1]))
-    larger, smaller = (both + apart) / 2, (both - apart) / 2
-    along_x = size[:, 0] >= size[:, 1]
-    speeds = np.stack([np.where(along_x, larger, smaller), np.where(along_x, smaller, larger)], axis=1)
-    return np.column_stack([np.sign(offset[:, :2]) * speeds, np.zeros(len(offset))])
 
 
 SCRIPTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
