@@ -1,5 +1,8 @@
 """What masked reconstruction hides cannot be read off beside it, and is judged beside copying."""
 
+from functools import cache
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +21,15 @@ LENGTH, BATCH = 20, 64
 def raw(seed=0) -> Window:
     rng = np.random.default_rng(seed)
     columns = [rng.normal(size=(BATCH, LENGTH, *more)).astype(np.float32) for more in ((4,), (2,), ())]
-    return Window(*map(jnp.asarray, columns), jnp.ones((BATCH, LENGTH), bool))
+    return Window(*columns, np.ones((BATCH, LENGTH), bool))
+
+
+@cache
+def standardised():
+    return eqx.filter_jit(any_encoder(SMALL).scales)
+
+
+corrupt = jax.jit(losses.corrupt)
 
 
 def runs(places) -> list[int]:
@@ -42,15 +53,16 @@ def test_parts_are_hidden_in_spans_and_as_often_as_said():
 
 def test_what_is_hidden_does_not_show_in_any_other_entry():
     """Of windows that differ in their hidden parts alone, the encoder reads the same."""
-    encoder = any_encoder(SMALL)
-    windows = encoder.scales(raw())
-    others = jax.tree.map(jnp.zeros_like, windows)
-    _, places = losses.corrupt(windows, others, jax.random.key(1))
+    windows = standardised()(raw())
+    others = jax.tree.map(lambda column: jnp.asarray(np.zeros_like(column)), windows)
+    _, places = corrupt(windows, others, jax.random.key(1))
     how = jax.random.uniform(jax.random.split(jax.random.key(1))[1], (3, 1, BATCH))
-    zeroed = np.asarray(how[2, 0] < losses.ZEROED)
-    moved = jnp.moveaxis(jnp.where(places[2][..., None], 9.0, 0.0), 0, 1) + raw().state
+    zeroed = np.asarray(how)[2, 0] < losses.ZEROED
+    moved = 9 * np.moveaxis(np.asarray(places)[2][..., None], 0, 1).astype(np.float32) + raw().state
     shown, also = (
-        losses.corrupt(encoder.scales(raw()._replace(state=state)), others, jax.random.key(1))[0]
+        jax.tree.map(
+            np.asarray, corrupt(standardised()(raw()._replace(state=state)), others, jax.random.key(1))[0]
+        )
         for state in (raw().state, moved)
     )
     for one, two in zip(jax.tree.leaves(shown), jax.tree.leaves(also), strict=True):
@@ -58,26 +70,28 @@ def test_what_is_hidden_does_not_show_in_any_other_entry():
 
 
 def test_the_last_state_shows_nowhere_when_it_is_to_be_filled_in():
-    encoder = any_encoder(SMALL)
-    other = raw()._replace(state=raw().state.at[:, -1].add(5.0))
-    assert not np.allclose(encoder.scales(raw()).change[-1], encoder.scales(other).change[-1])
-    for one, two in zip(
-        *(jax.tree.leaves(without_last_state(encoder.scales(w))) for w in (raw(), other)), strict=True
-    ):
+    other = raw()._replace(
+        state=raw().state + 5 * (np.arange(LENGTH) == LENGTH - 1)[:, None].astype(np.float32)
+    )
+    windows = [standardised()(window) for window in (raw(), other)]
+    assert not np.allclose(*(np.asarray(window.change)[-1] for window in windows))
+    without = jax.jit(without_last_state)
+    for one, two in zip(*(jax.tree.leaves(without(window)) for window in windows), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
 def test_copying_takes_the_last_step_that_is_shown():
     encoder = any_encoder(SMALL)
-    windows = encoder.scales(raw())
+    windows = standardised()(raw())
     places = np.zeros((3, LENGTH, BATCH), bool)
     places[2, 5:9], places[2, 0] = True, True
     truth = parts_of(windows, rewards=True)
-    found = losses.copied(truth, windows, jnp.asarray(places))
+    found = [np.asarray(part) for part in jax.jit(losses.copied)(truth, windows, places)]
     for step in range(5, 9):
         np.testing.assert_array_equal(found[2][step], truth[2][4])
     assert not np.asarray(found[2][0]).any()
-    metrics = reconstruction(encoder, windows, truth, jnp.asarray(places))
+    metrics = eqx.filter_jit(reconstruction)(encoder, windows, truth, jnp.asarray(places))
+    truth = [np.asarray(part) for part in truth]
     assert metrics["reconstruction/state"] == 0
     by_hand = [((truth[2][4] - truth[2][t]) ** 2).mean() for t in range(5, 9)] + [(truth[2][0] ** 2).mean()]
     assert float(metrics["copied/state"]) == pytest.approx(float(np.mean(by_hand)), rel=1e-4)

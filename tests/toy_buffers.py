@@ -7,10 +7,9 @@ from functools import cache
 from pathlib import Path
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+import drawn
 from collectiverl.collective.conditioning import ConditioningName
 from collectiverl.collective.critic import CriticConfig
 from collectiverl.collective.policy import Collective
@@ -75,8 +74,7 @@ def any_encoder(config: EncoderConfig, state_dim: int = len(STATE_INDEX), action
     """Weights and statistics drawn at random: initialising takes seconds to compile, and these will do."""
     rng = np.random.default_rng(0)
     points = SPEC.points if state_dim == len(STATE_INDEX) else ()
-    like = eqx.filter_eval_shape(init_encoder, config, state_dim, action_dim, jax.random.key(0), points)
-    encoder = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.4, leaf.shape), leaf.dtype), like)
+    encoder = drawn.module(init_encoder, config, state_dim, action_dim, points=points)
     states, rewards = rng.normal(2, 3, (50, state_dim)), rng.normal(2, 3, 50)
     columns = (states, rewards, np.diff(states, axis=0), np.diff(rewards))
     scales = Scales.fit(*(column.astype(np.float32) for column in columns), points)
