@@ -11,6 +11,7 @@ from jaxtyping import Float
 Points = Float[np.ndarray, "N 3"]
 GRIPPER, OBJECT, FINGERS, GOAL = slice(0, 3), slice(3, 6), slice(9, 11), slice(25, 28)
 OBJECT_SPEED, GRIPPER_SPEED = slice(14, 17), slice(20, 23)  # a step; the object's is relative to the gripper
+FLAT = np.array([1.0, 1.0, 0.0])
 GAIN = 12.0  # of the position controller: a tenth of a metre saturates it
 OPEN, CLOSED = 1.0, -1.0
 TABLE = 0.425  # height of an object's centre on the table
@@ -18,7 +19,10 @@ CLEAR = 0.08  # height above the object at which the gripper passes over it
 BRAKE = 0.00157  # metres a step, each step: how a sliding puck slows down
 FULL_SPEED = 0.031  # metres a step: of the gripper at an action of 1
 BOUNCE = 1.5  # speed of the puck after a stroke, in that of the gripper
-LEVEL = 0.03  # metres beside the goal at which a puck may come to rest
+LEVEL = 0.04  # metres beside the goal at which a puck may come to rest
+TAIL = 0.027  # metres that a puck slides further than with `BRAKE` alone, since that is weaker at low speeds
+SLOW = 0.0045  # metres a step
+DIAGONAL = 0.5  # ratio of the speeds along the two axes, from which on a corner of the fingers strikes
 RUN_UP = 0.11  # metres behind the puck from which a stroke begins
 
 
@@ -58,24 +62,23 @@ def pick_and_place(obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N 4"]:
 
 
 def slide(obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N 4"]:
-    """A stroke across the table, until the puck lies level with the goal, then one along it.
+    """Strokes that send the puck off as fast as its way to the goal needs.
 
-    Each sends the puck off as fast as its way needs. The closed fingers have flat sides, along the axes of the table:
-    whatever way they come, they send the puck along one of these.
+    The closed fingers are a box along the axes of the table. A corner of it sends the puck where it is going itself, a
+    side only along an axis. So there is one stroke where the way is nearly diagonal, and otherwise one across the
+    table, until the puck is level with the goal, and one along it.
     """
-    gripper, at, goal = obs[:, GRIPPER], obs[:, OBJECT], obs[:, GOAL]
-    velocity = (obs[:, OBJECT_SPEED] + obs[:, GRIPPER_SPEED]) * np.array([1.0, 1.0, 0.0])
+    gripper, at = obs[:, GRIPPER], obs[:, OBJECT]
+    velocity = (obs[:, OBJECT_SPEED] + obs[:, GRIPPER_SPEED]) * FLAT
+    left = (obs[:, GOAL] - at) * FLAT
     rest = at + velocity * np.abs(velocity) / (2 * BRAKE)
-    level = np.abs(goal - rest)[:, 1] < LEVEL
-    axis = np.where(level[:, None], np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]))
-    way = axis * np.sign(goal - at)
-    needed = np.sqrt(2 * BRAKE * np.sum(np.abs(goal - at) * axis, axis=1))
-    aim = np.where(axis > 0, at, rest)
+    way, needed, level = _stroke(left, (obs[:, GOAL] - rest)[:, 1])
+    aim = np.where(level[:, None], np.column_stack([at[:, 0], rest[:, 1], at[:, 2]]), at)
     behind, beside = _relative(gripper - aim, way)
     low = gripper[:, 2] < TABLE + 0.03
-    resting = ~level | (np.abs(velocity[:, 1]) < 0.002)
+    resting = ~level | (np.abs(velocity[:, 1]) < SLOW)
     ready = (behind < -0.01) & (np.abs(beside) < 0.03) & low & resting
-    sent = np.sum(velocity * way, axis=1) > 0.97 * needed
+    sent = np.einsum("ij,ij->i", velocity, way) > 0.97 * needed
     start = aim - RUN_UP * way
     near_start = np.linalg.norm((gripper - start)[:, :2], axis=1) < 0.02
     target = np.where((low & ~near_start)[:, None], gripper, start)
@@ -85,6 +88,40 @@ def slide(obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N 4"]:
     stroke[:, 2] = GAIN * (TABLE - 0.005 - gripper[:, 2])
     action[:, :3] = np.where(ready[:, None], np.where(sent[:, None], 0.0, stroke), action[:, :3])
     return np.clip(action, -1, 1)
+
+
+def _stroke(left: Points, beside: Float[np.ndarray, "N"]) -> tuple[Points, np.ndarray, np.ndarray]:
+    """Direction and speed of the next stroke of a puck, and whether that is one along an axis, level with the goal.
+
+    Args:
+        left: from the puck to the goal.
+        beside: how far from the goal, across the table, it will come to rest.
+    """
+    distance = np.linalg.norm(left, axis=1)
+    launch = _launch(left * np.maximum(1 - TAIL / np.maximum(distance, 1e-6), 0)[:, None])
+    speeds = np.abs(launch[:, :2])
+    diagonal = speeds.min(1) > DIAGONAL * speeds.max(1)
+    level = ~diagonal & (np.abs(beside) < LEVEL)
+    axis = np.where(level[:, None], np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]))
+    straight = np.sqrt(2 * BRAKE * np.maximum(np.sum(np.abs(left) * axis, axis=1) - TAIL, 0))
+    direction, speed = _direction(launch)
+    way = np.where(diagonal[:, None], direction, axis * np.sign(left))
+    return way, np.where(diagonal, speed, straight), level
+
+
+def _launch(offset: Points) -> Points:
+    """The speed, in metres a step, with which a puck comes to rest at this offset.
+
+    MuJoCo's friction cone is a pyramid: a puck is slowed along the axis of its larger speed alone until both are
+    equal, then by half as much along each. With speeds v1 >= v2 along the two axes it comes to rest at
+    ((v1^2 + v2^2) / 2b, v1 v2 / b), where b is `BRAKE`. So (v1 + v2)^2 and (v1 - v2)^2 follow from the offset.
+    """
+    size = np.abs(offset[:, :2])
+    both, apart = np.sqrt(2 * BRAKE * size.sum(1)), np.sqrt(2 * BRAKE * np.abs(size[:, 0] - size[:, 1]))
+    larger, smaller = (both + apart) / 2, (both - apart) / 2
+    along_x = size[:, 0] >= size[:, 1]
+    speeds = np.stack([np.where(along_x, larger, smaller), np.where(along_x, smaller, larger)], axis=1)
+    return np.column_stack([np.sign(offset[:, :2]) * speeds, np.zeros(len(offset))])
 
 
 SCRIPTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -102,7 +139,7 @@ def _towards(obs: np.ndarray, target: Points, fingers) -> Float[np.ndarray, "N 4
 
 def _direction(between: Points) -> tuple[Points, Float[np.ndarray, "N"]]:
     """The unit vector along the table, and how far."""
-    flat = between * np.array([1.0, 1.0, 0.0])
+    flat = between * FLAT
     distance = np.linalg.norm(flat, axis=1)
     return flat / np.maximum(distance, 1e-6)[:, None], distance
 
