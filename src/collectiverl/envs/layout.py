@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from collectiverl.envs.core import StepResult, VectorEnv
 from collectiverl.types import ABSENT, EnvSpec, Labels, TeachingPolicy, UserError
@@ -102,10 +102,15 @@ class OwnEntries:
 
     def __init__(self, teacher: TeachingPolicy, spec: EnvSpec, layout: EnvSpec):
         self._teacher, self._index = teacher, own_entries(spec, layout)
-        self.reset, self.observe = teacher.reset, teacher.observe
 
     def eval_action(self, observations: Float[np.ndarray, "N L"]) -> Float[np.ndarray, "N A"]:
         return self._teacher.eval_action(observations[:, self._index])
+
+    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
+        self._teacher.reset(env_mask)
+
+    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+        self._teacher.observe(rewards)
 
     def label(self, obs: Float[np.ndarray, "T L"], action: Float[np.ndarray, "T A"]) -> Labels:
         return self._teacher.label(obs[:, self._index], action)
