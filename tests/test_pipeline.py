@@ -165,7 +165,7 @@ def test_a_collective_that_knows_nothing_of_the_task_leaves_plain_sac_bit_for_bi
 
 
 def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished, tmp_path, capsys):
-    strategies = ["zero-shot", "cloning", "none", "prior-data+imitation", "finetune-encoder"]
+    strategies = ["zero-shot", "cloning", "none", "prior-data+imitation"]
     options = ["--preset", "smoke", "--root", str(tmp_path), "--run", "students", "--cores", "1"]
     sizes = ["--seeds", "1", "--steps", "1200", "--eval-every", "200", "--eval-episodes", "8"]
     args = ["compare-students", *options, *sizes, "--collective", str(finished), "--tasks", "toy-mirror"]
@@ -175,12 +175,12 @@ def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished
     rows = {row["strategy"]: row for row in found["rows"]}
     assert set(rows) == set(strategies)
     assert rows["none"]["ratio"]["value"] == 1
-    for name in ("none", "prior-data+imitation", "finetune-encoder"):
+    for name in ("none", "prior-data+imitation"):
         assert rows[name]["curves"][0]["steps"][-1] <= 1250
     assert (folder / "curves.png").is_file()
     capsys.readouterr()
     assert main.dispatch([*args, "--strategies", *strategies]) == 0
-    assert "all 6 stages are done" in capsys.readouterr().out
+    assert "all 5 stages are done" in capsys.readouterr().out
     result = folder / "comparison.json"
     assert main.dispatch([*args, "--strategies", "none"]) == 0  # a smaller question forgets no answer
     assert json.loads(result.read_text())["rows"] == found["rows"]
@@ -353,10 +353,4 @@ def killed_until_done(root: Path, kills: int, seed: int) -> int:
 def test_killed_at_ten_random_moments_a_run_ends_with_the_same_figures(finished, tmp_path):
     shutil.copy(finished.parent / "small.yaml", tmp_path)
     assert killed_until_done(tmp_path, kills=10, seed=0) >= 3
-    assert figures(tmp_path / "smoke") == figures(finished)
-
-
-def test_killed_twice_a_run_ends_with_the_same_figures(finished, tmp_path):
-    shutil.copy(finished.parent / "small.yaml", tmp_path)
-    assert killed_until_done(tmp_path, kills=2, seed=1)
     assert figures(tmp_path / "smoke") == figures(finished)

@@ -39,7 +39,7 @@ def collective():
     """Fresh networks told the task: what they do is arbitrary, and enough."""
     config = SACConfig(width=16, log_std_min=-5.0, log_std_max=2.0)
     seen = len(TASKS) + Scales.identity(SPEC.state_dim).feature_dim
-    agent = drawn.module(init_agent, seen, SPEC.action_dim, config, scale=0.15)
+    agent = drawn.module(init_agent, seen, SPEC.action_dim, config, scale=0.05)
     agent = replace(agent, normalizer=Normalizer.identity(seen))
     scales = Scales.identity(SPEC.state_dim)
     return Collective(agent=agent, conditioning=TaskId(TASKS), scales=scales, tasks=TASKS, spec=SPEC)
@@ -120,13 +120,13 @@ def test_the_bonus_is_the_collectives_likelihood_of_each_action(collective, floo
     for step, output, _ in guided_steps(help, TRAIN.num_envs, 3):
         bonus = help.bonus(step, output)
         assert bonus.shape == (TRAIN.num_envs,)
-        assert np.all((bonus > 0) & (bonus <= 1))
+        assert ((bonus > 0) & (bonus <= 1)).all()
         for i, (gaussian, value) in enumerate(seen_by_hand(collective, step.obs, before)):
             gaussian = jax.tree.map(np.asarray, gaussian)
             std = np.maximum(np.exp(gaussian.log_std), floor)
             by_hand = np.exp(-0.5 * np.sum(((step.action[i] - np.tanh(gaussian.mean)) / std) ** 2))
             assert bonus[i] == pytest.approx(by_hand, rel=1e-4, abs=1e-7)
-            assert output.value[i] == pytest.approx(value, rel=1e-4, abs=1e-6)
+            assert output.value[i] == pytest.approx(float(value), rel=1e-4, abs=1e-6)
             assert np.allclose(output.mean[i], np.tanh(gaussian.mean), atol=1e-5)
         before = step.obs
 
