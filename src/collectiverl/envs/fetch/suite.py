@@ -25,11 +25,14 @@ ORIGINAL = {  # names in Gymnasium-Robotics and in EnvPool; rewards are minus th
     "fetch-pick-and-place": "FetchPickAndPlaceDense-v4",
     "fetch-slide": "FetchSlideDense-v4",
 }
+DIFFERS = {
+    "fetch-slide": "EnvPool's robot stands 39 cm nearer to the table's far edge, where pucks fall down"
+}
 SUCCESS = "is_success"  # the goal is within 5 cm
 
 
 class FetchSuite(Suite):
-    """Simulated by Gymnasium-Robotics itself, or by EnvPool's copy of it.
+    """Simulated by Gymnasium-Robotics itself, or by EnvPool's copy of it where that agrees.
 
     A goal is the seed of a reset, which draws the places of object and goal.
     """
@@ -51,7 +54,7 @@ class FetchSuite(Suite):
         return fetch_spec(task)
 
     def make(self, task: str, num_envs: int, options: EnvOptions) -> VectorEnv:
-        if uses_envpool(options.backend, options.goals, fits=True):
+        if uses_envpool(options.backend, options.goals, fits=task not in DIFFERS):
             spec = limited(fetch_spec(task), options.horizon)
             return EnvpoolFetch(spec, ORIGINAL[task], num_envs, options.num_threads, success=SUCCESS)
         _library()
