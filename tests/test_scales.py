@@ -1,7 +1,7 @@
 """Laws of the scales: what is fitted, and what a network reads of a raw window."""
 
+import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -36,18 +36,23 @@ def fitted(points=()):
 def a_window(state=None, reward=None, mask=None):
     rng = np.random.default_rng(0)
     return Window(
-        jnp.asarray(rng.normal(size=(L, S)) if state is None else state, jnp.float32),
-        jnp.asarray(rng.normal(size=(L, A)), jnp.float32),
-        jnp.asarray(rng.normal(size=L) if reward is None else reward, jnp.float32),
-        jnp.ones(L, bool) if mask is None else jnp.asarray(mask),
+        np.float32(rng.normal(size=(L, S)) if state is None else state),
+        np.float32(rng.normal(size=(L, A))),
+        np.float32(rng.normal(size=L) if reward is None else reward),
+        np.ones(L, bool) if mask is None else np.asarray(mask),
     )
+
+
+@eqx.filter_jit
+def read(scales, window):
+    return scales(window)
 
 
 def test_the_fitted_statistics_by_hand():
     scales = fitted()
-    state = jnp.array([[9.0] * 4, [2, 4, 6, 5.05], [3, 4, 6, 5.05]])
-    mask = jnp.array([False, True, True])
-    standard = scales(Window(state, jnp.zeros((3, A)), jnp.array([9.0, 1, 3]), mask))
+    state = np.float32([[9.0] * 4, [2, 4, 6, 5.05], [3, 4, 6, 5.05]])
+    mask = np.array([False, True, True])
+    standard = read(scales, Window(state, np.zeros((3, A), np.float32), np.float32([9, 1, 3]), mask))
     np.testing.assert_allclose(standard.state, [[0] * 4, [1, 1, 1, 1], [2, 1, 1, 1]], atol=1e-4)  # floor 0.05
     np.testing.assert_allclose(standard.reward[:, 0], [0, -1, 1], atol=1e-6)
     np.testing.assert_allclose(standard.change, [[0] * 4, [0] * 4, [1, 0, 0, 0]], atol=1e-6)
@@ -77,18 +82,19 @@ def test_rewards_that_never_change_break_nothing():
         obs=obs, action=action, reward=reward, success=reward > 1, task="toy-reach", phase="random"
     )
     scales = fit_scales(pack([EpisodeTable([Shard.of([episode])])], STATE_INDEX))
-    found = scales(a_window(reward=np.ones(L)))
-    assert all(jnp.isfinite(jnp.asarray(part, jnp.float32)).all() for part in found)
+    found = read(scales, a_window(reward=np.ones(L)))
+    assert all(np.isfinite(np.asarray(part, np.float32)).all() for part in found)
 
 
 def test_padding_is_zero_whatever_stands_there():
     mask = np.arange(L) >= 2
-    clean = fitted(SPEC.points)(a_window(mask=mask))
+    clean = read(fitted(SPEC.points), a_window(mask=mask))
     for garbage in (1e6, np.nan):
         dirty = [
-            jnp.where(mask.reshape(-1, *[1] * (c.ndim - 1)), c, garbage) for c in a_window(mask=mask)[:3]
+            np.where(mask.reshape(-1, *[1] * (c.ndim - 1)), c, np.float32(garbage))
+            for c in a_window(mask=mask)[:3]
         ]
-        found = fitted(SPEC.points)(Window(*dirty, jnp.asarray(mask)))
+        found = read(fitted(SPEC.points), Window(*dirty, mask))
         for name, one, other in zip(Standard._fields, found, clean, strict=True):
             np.testing.assert_array_equal(one, other, err_msg=name)
             assert not np.asarray(one)[:2].any()
@@ -98,7 +104,7 @@ def test_padding_is_zero_whatever_stands_there():
 
 def test_a_change_needs_both_rewards():
     unknown = np.array([np.nan, 1, np.nan, 2, 3])
-    standard = fitted()(a_window(reward=unknown))
+    standard = read(fitted(), a_window(reward=unknown))
     np.testing.assert_array_equal(standard.known[:, 0], [0, 1, 0, 1, 1])
     changed = np.asarray(standard.reward_change)
     logit, changes = changed[:, 0], changed[:, 1:]
@@ -110,7 +116,7 @@ def test_a_change_needs_both_rewards():
 def test_a_reward_of_zero_is_not_an_unknown_one():
     scales = fitted()
     zero, unknown = (
-        inputs_of(scales(a_window(reward=np.full(L, r))), rewards=True)[1] for r in (0.0, np.nan)
+        inputs_of(read(scales, a_window(reward=np.full(L, r))), rewards=True)[1] for r in (0.0, np.nan)
     )
     assert zero.shape == (L, REWARD_INPUTS)
     assert not np.asarray(unknown).any()
@@ -121,19 +127,19 @@ def test_small_changes_of_reward_are_told_apart_on_finer_scales():
     """On the scale of its deviation a change of a hundredth of it is lost; ten times finer it is not."""
     scales = fitted()
     near, nearer = (
-        np.asarray(scales(a_window(reward=2 + step * np.arange(L))).reward_change)[1:, 1:]
+        np.asarray(read(scales, a_window(reward=2 + step * np.arange(L))).reward_change)[1:, 1:]
         for step in (0.01, 0.02)
     )
     assert np.abs(near[:, 0]).max() < 0.02
     np.testing.assert_allclose(near[:, 2], 0.1, rtol=1e-2)  # in tenths of the typical change, which is 1
     np.testing.assert_allclose(nearer[:, 2], 0.2, rtol=1e-2)
-    large = np.asarray(scales(a_window(reward=1 + 0.5 * np.arange(L))).reward_change)
+    large = np.asarray(read(scales, a_window(reward=1 + 0.5 * np.arange(L))).reward_change)
     assert np.abs(large[:, 1:-1]).max() == LARGEST_CHANGE
 
 
 def test_the_logit_spreads_out_rewards_near_the_best():
     """The same step counts more near the end of the range than in its middle."""
-    logits = np.asarray(fitted()(a_window(reward=[2.0, 2.1, 2.9, 3.0, 30.0])).reward_change)[:, 0]
+    logits = np.asarray(read(fitted(), a_window(reward=[2.0, 2.1, 2.9, 3.0, 30.0])).reward_change)[:, 0]
     assert logits[0] == pytest.approx(0, abs=1e-6)
     assert logits[3] - logits[2] > 3 * (logits[1] - logits[0])
     assert np.isfinite(logits[4])
@@ -145,7 +151,7 @@ def test_differences_are_those_of_every_two_points_near_and_clipped():
     state = np.zeros((L, S))
     state[1] = [0.0, 0.01, 0.02, -0.01]
     state[2] = [0.0, 0.0, 5.0, 0.0]
-    found = np.asarray(scales(a_window(state=state)).difference) * NEAR
+    found = np.asarray(read(scales, a_window(state=state)).difference) * NEAR
     assert found.shape == (L, 6) == (L, scales.difference_dim)
     np.testing.assert_allclose(found[1], [0.02, -0.02, 0.01, 0.01, -0.01, 0.03], atol=1e-6)
     np.testing.assert_allclose(found[2, :2], [FARTHEST * NEAR, 0], atol=1e-6)
@@ -153,15 +159,15 @@ def test_differences_are_those_of_every_two_points_near_and_clipped():
 
 
 def test_features_are_state_change_and_difference():
-    standard = fitted(SPEC.points)(a_window())
+    standard = read(fitted(SPEC.points), a_window())
     assert standard.features.shape == (L, fitted(SPEC.points).feature_dim)
     parts = standard.state, standard.change, standard.difference
-    np.testing.assert_array_equal(standard.features, jnp.concatenate(parts, axis=-1))
+    np.testing.assert_array_equal(standard.features, np.concatenate(parts, axis=-1))
 
 
 def test_no_gradient_changes_the_statistics():
     def total(scales):
         return sum(part.sum() for part in scales(a_window())[:-1])
 
-    grads = jax.grad(total)(fitted(SPEC.points))
+    grads = jax.jit(jax.grad(total))(fitted(SPEC.points))
     assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(grads))

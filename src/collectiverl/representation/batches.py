@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.representation.scales import Point, Scales
-from collectiverl.types import ABSENT, Episode, UserError, Window
+from collectiverl.types import ABSENT, AnyArray, Episode, UserError, Window
 
 Positives = Literal["views", "episode", "buffer"]
 
@@ -18,9 +19,9 @@ Positives = Literal["views", "episode", "buffer"]
 class Rows(NamedTuple):
     """Every state of every episode, one behind the other, with the action and reward that led to it."""
 
-    state: Float[Array, "rows S"]
-    action: Float[Array, "rows A"]  # zero at an episode's first state
-    reward: Float[Array, "rows"]  # nan at an episode's first state
+    state: Float[AnyArray, "rows S"]
+    action: Float[AnyArray, "rows A"]  # zero at an episode's first state
+    reward: Float[AnyArray, "rows"]  # nan at an episode's first state
 
 
 @dataclass(frozen=True)
@@ -112,15 +113,16 @@ def _places(length: np.ndarray, rng: np.random.Generator, window: int, prefix_fr
 
 def gather(
     rows: Rows,
-    first: Int[Array, "*batch"],
-    end: Int[Array, "*batch"],
-    context: Int[Array, "*batch"],
+    first: Int[AnyArray, "*batch"],
+    end: Int[AnyArray, "*batch"],
+    context: Int[AnyArray, "*batch"],
     size: int,
 ) -> Window:
-    """Windows by row numbers; the same as `EpisodeTable.windows` gives."""
-    age = jnp.arange(size)[::-1]
+    """Windows by row numbers; the same as `EpisodeTable.windows` gives. Of NumPy's arrays, or of JAX's."""
+    xp = jnp if isinstance(end, jax.Array) else np
+    age = xp.arange(size)[::-1]
     at = end[..., None] - age
     mask = (at >= first[..., None]) & (age < context[..., None])
-    state, action, reward = (column[jnp.maximum(at, 0)] for column in rows)
+    state, action, reward = (column[xp.clip(at, 0, len(column) - 1)] for column in rows)
     across = mask[..., None]
-    return Window(jnp.where(across, state, 0), jnp.where(across, action, 0), jnp.where(mask, reward, 0), mask)
+    return Window(xp.where(across, state, 0), xp.where(across, action, 0), xp.where(mask, reward, 0), mask)

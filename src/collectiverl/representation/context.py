@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.representation.batches import Rows, gather, pack
@@ -43,19 +43,12 @@ def push(windows: Window, latest: Window, begins: Bool[Array, "N"]) -> Window:
 
 
 # -- recorded episodes -------------------------------------------------------------------------------------
+# Windows are cut out on the host: one program then serves buffers of all lengths.
 
 
 @eqx.filter_jit
-def embed_rows(
-    encoder: Encoder,
-    rows: Rows,
-    first: Int[Array, "B"],
-    end: Int[Array, "B"],
-    context: Int[Array, "B"],
-    readout: Readout = "cls",
-) -> Float[Array, "B Z"]:
-    """The embeddings of windows given by row numbers."""
-    return reading(encoder, readout)(gather(rows, first, end, context, encoder.window))
+def _embed(encoder: Encoder, windows: Window, readout: Readout) -> Float[Array, "B Z"]:
+    return reading(encoder, readout)(windows)
 
 
 def encode(
@@ -77,25 +70,29 @@ def embed_all(
     encoder: Encoder, rows: Rows, first, end, context, batch: int = 256, readout: Readout = "cls"
 ) -> Float[np.ndarray, "B Z"]:
     """The embeddings of any number of windows, by row numbers."""
-    return in_batches(partial(embed_rows, encoder, rows, readout=readout), first, end, context, batch)
+    embed = partial(_embed, encoder, readout=readout)
+    return in_batches(embed, rows, first, end, context, encoder.window, batch)
 
 
 def in_batches(
-    function: Callable[..., Array], first, end, context, batch: int = 512
+    function: Callable[[Window], Array], rows: Rows, first, end, context, size: int, batch: int = 512
 ) -> Float[np.ndarray, "B ..."]:
     """`function` of windows by row numbers, `batch` at a time, the last ones filled up to be compiled once."""
+    rows = Rows(*map(np.asarray, rows))
     places = np.stack([first, end, context]).astype(np.int32)
     chunks = (places[:, i : i + batch] for i in range(0, places.shape[1], batch))
     filled = (np.pad(chunk, ((0, 0), (0, batch - chunk.shape[1])), mode="edge") for chunk in chunks)
-    done = [np.asarray(function(*map(jnp.asarray, chunk))) for chunk in filled]
+    done = [np.asarray(function(_on_device(gather(rows, *chunk, size)))) for chunk in filled]
     return np.concatenate(done)[: places.shape[1]]
 
 
+def _on_device(windows: Window) -> Window:
+    return Window(*map(jnp.asarray, windows))
+
+
 @eqx.filter_jit
-def _embed_episodes(encoder: Encoder, rows: Rows, first: Int[Array, "B"], size: int) -> Float[Array, "B L Z"]:
-    """From the first row of each on; what lies behind an episode's end is another's, and is not used."""
-    end = jnp.minimum(first + size - 1, len(rows.reward) - 1)
-    return encoder.every(gather(rows, first, end, jnp.full_like(first, size), size))
+def _embed_every(encoder: Encoder, windows: Window) -> Float[Array, "B L Z"]:
+    return encoder.every(windows)
 
 
 def embed_every(
@@ -103,13 +100,15 @@ def embed_every(
 ) -> Float[np.ndarray, "steps Z"]:
     """The embedding at each state that has an action, of all that lies behind it, one pass an episode."""
     data = pack([table], state_index)
+    rows = Rows(*map(np.asarray, data.rows))
     size = int(data.length.max())
-    rows = Rows(*(jnp.pad(column, ((0, size), *[(0, 0)] * (column.ndim - 1))) for column in data.rows))
     count = max(1, AT_ONCE // size**2)
     found: list[np.ndarray] = []
     for i in range(0, len(data.first), count):
         first, length = data.first[i : i + count], data.length[i : i + count]
         filled = np.pad(first, (0, count - len(first)), mode="edge")
-        z = np.asarray(_embed_episodes(encoder, rows, jnp.asarray(filled, jnp.int32), size))
+        # what lies behind an episode's end is another's, and its embeddings are not used
+        windows = gather(rows, filled, filled + size - 1, np.full_like(filled, size), size)
+        z = np.asarray(_embed_every(encoder, _on_device(windows)))
         found += [part[:n] for part, n in zip(z, length, strict=False)]
     return np.concatenate(found)

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from collectiverl.data.episodes import EpisodeTable
-from collectiverl.representation.batches import Pack, Rows, gather, pack
+from collectiverl.representation.batches import Pack, pack
 from collectiverl.representation.context import embed_all, in_batches
 from collectiverl.representation.encoder import Encoder
 from collectiverl.representation.tokens import inputs_of
+from collectiverl.types import Window
 
 MOST = 1_500  # windows, of each side of the split and each context
 
@@ -70,16 +71,12 @@ def last_states(encoder: Encoder, data: Pack, sample: Sample) -> Float[np.ndarra
 
 def whole_windows(encoder: Encoder, data: Pack, sample: Sample) -> Float[np.ndarray, "B CX"]:
     """The steps of windows that are all as long, C, one behind the other."""
-    read = in_batches(partial(_read, encoder, data.rows), *sample[:3])
+    read = in_batches(partial(_read, encoder), data.rows, *sample[:3], encoder.window)
     return read[:, -sample.context[0] :].reshape(len(read), -1)
 
 
 @eqx.filter_jit
-def _read(
-    encoder: Encoder, rows: Rows, first: Int[Array, "B"], end: Int[Array, "B"], context: Int[Array, "B"]
-) -> Float[Array, "B L X"]:
+def _read(encoder: Encoder, windows: Window) -> Float[Array, "B L X"]:
     """All that the encoder reads of a step, standardised as it reads it."""
-
-    standard = encoder.scales(gather(rows, first, end, context, encoder.window))
-    seen = jnp.concatenate(inputs_of(standard, encoder.rewards), axis=-1)
+    seen = jnp.concatenate(inputs_of(encoder.scales(windows), encoder.rewards), axis=-1)
     return jnp.moveaxis(seen, 0, 1)  # standardised windows have their steps in front

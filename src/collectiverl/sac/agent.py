@@ -151,14 +151,28 @@ def expert_count(batch: Any) -> int:
     return jax.tree.leaves(eqx.filter(batch, eqx.is_array))[0].shape[0]
 
 
+# One program each, not one for every shape among the leaves, which would take a second or two to compile.
+
+
 def expert_of(batch: T, index: int) -> T:
     """One agent or learning state of a batch, without the leading axis."""
+    return _taken(batch, jnp.asarray(index))
+
+
+@eqx.filter_jit
+def _taken(batch: T, index: Int[Array, ""]) -> T:
     return jax.tree.map(lambda leaf: leaf[index] if eqx.is_array(leaf) else leaf, batch)
 
 
+@eqx.filter_jit
 def batch_of_one(tree: T) -> T:
     """An agent or a learning state as a batch of one expert: every array gets a leading axis of 1."""
     return jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, tree)
+
+
+@eqx.filter_jit
+def _stacked(states: list[SACState]) -> SACState:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
 @eqx.filter_jit
@@ -169,4 +183,4 @@ def _init_one(obs_dim: int, action_dim: int, config: SACConfig, key: PRNGKeyArra
 def init(obs_dim: int, action_dim: int, config: SACConfig, keys: Key[Array, "E"]) -> SACState:
     """E fresh learning states, one a key; one by one, since random draws under `vmap` compile for seconds."""
     states = [_init_one(obs_dim, action_dim, config, key) for key in keys]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    return _stacked(states)
