@@ -72,7 +72,7 @@ def test_without_gymnasium_robotics_it_says_what_to_install(monkeypatch):
 def test_a_script_solves_its_task(task):
     """On a few of its fixed goals."""
     result = evaluate(ScriptedPolicy((task,)), task, EvaluateConfig(goals=(0, 1, 2, 3), num_envs=1))
-    assert result.rate_any >= (0.5 if task == "fetch-slide" else 1)
+    assert result.rate_any >= (0.25 if task == "fetch-slide" else 1)
 
 
 @pytest.mark.parametrize("task", FETCH.tasks)
