@@ -21,8 +21,10 @@ FULL_SPEED = 0.031  # metres a step: of the gripper at an action of 1
 BOUNCE = 1.5  # speed of the puck after a stroke, in that of the gripper
 LEVEL = 0.04  # metres beside the goal at which a puck may come to rest
 TAIL = 0.027  # metres that a puck slides further than with `BRAKE` alone, since that is weaker at low speeds
-SLOW = 0.0045  # metres a step
-DIAGONAL = 0.5  # ratio of the speeds along the two axes, from which on a corner of the fingers strikes
+SHORT = (
+    0.7  # share of its way that a stroke across sends a puck: it still drifts during the one along the table
+)
+DIAGONAL = 0.6  # ratio of the speeds along the two axes, from which on a corner of the fingers strikes
 RUN_UP = 0.11  # metres behind the puck from which a stroke begins
 
 
@@ -66,47 +68,49 @@ def slide(obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N 4"]:
 
     The closed fingers are a box along the axes of the table. A corner of it sends the puck where it is going itself, a
     side only along an axis. So there is one stroke where the way is nearly diagonal, and otherwise one across the
-    table, until the puck is level with the goal, and one along it.
+    table, and one along it as soon as that brings the puck level with the goal.
     """
     gripper, at = obs[:, GRIPPER], obs[:, OBJECT]
     velocity = (obs[:, OBJECT_SPEED] + obs[:, GRIPPER_SPEED]) * FLAT
-    left = (obs[:, GOAL] - at) * FLAT
     rest = at + velocity * np.abs(velocity) / (2 * BRAKE)
-    way, needed, level = _stroke(left, (obs[:, GOAL] - rest)[:, 1])
+    way, needed, level, now = _stroke((obs[:, GOAL] - at) * FLAT, velocity)
     aim = np.where(level[:, None], np.column_stack([at[:, 0], rest[:, 1], at[:, 2]]), at)
     behind, beside = _relative(gripper - aim, way)
     low = gripper[:, 2] < TABLE + 0.03
-    resting = ~level | (np.abs(velocity[:, 1]) < SLOW)
-    ready = (behind < -0.01) & (np.abs(beside) < 0.03) & low & resting
-    sent = np.einsum("ij,ij->i", velocity, way) > 0.97 * needed
+    ready = (behind < -0.01) & (np.abs(beside) < 0.03) & low & (now | ~level)
+    speed = np.einsum("ij,ij->i", velocity, way)
     start = aim - RUN_UP * way
     near_start = np.linalg.norm((gripper - start)[:, :2], axis=1) < 0.02
     target = np.where((low & ~near_start)[:, None], gripper, start)
     target[:, 2] = np.where(near_start, TABLE - 0.005, TABLE + CLEAR)
     action = _towards(obs, target, CLOSED)
-    stroke = np.minimum(needed / (BOUNCE * FULL_SPEED), 1)[:, None] * way - 8.0 * _side(way) * beside[:, None]
+    faster = np.clip((speed + (needed - speed) / BOUNCE) / FULL_SPEED, 0.2, 1)
+    stroke = faster[:, None] * way - 8.0 * _side(way) * beside[:, None]
     stroke[:, 2] = GAIN * (TABLE - 0.005 - gripper[:, 2])
-    action[:, :3] = np.where(ready[:, None], np.where(sent[:, None], 0.0, stroke), action[:, :3])
+    sent = (speed > 0.97 * needed)[:, None]
+    action[:, :3] = np.where(ready[:, None], np.where(sent, 0.0, stroke), action[:, :3])
     return np.clip(action, -1, 1)
 
 
-def _stroke(left: Points, beside: Float[np.ndarray, "N"]) -> tuple[Points, np.ndarray, np.ndarray]:
-    """Direction and speed of the next stroke of a puck, and whether that is one along an axis, level with the goal.
+def _stroke(left: Points, velocity: Points) -> tuple[Points, np.ndarray, np.ndarray, np.ndarray]:
+    """Direction and speed of the next stroke of a puck; whether it is one along the table, and whether to do it now.
 
     Args:
         left: from the puck to the goal.
-        beside: how far from the goal, across the table, it will come to rest.
     """
     distance = np.linalg.norm(left, axis=1)
     launch = _launch(left * np.maximum(1 - TAIL / np.maximum(distance, 1e-6), 0)[:, None])
     speeds = np.abs(launch[:, :2])
     diagonal = speeds.min(1) > DIAGONAL * speeds.max(1)
-    level = ~diagonal & (np.abs(beside) < LEVEL)
+    along = np.sqrt(2 * BRAKE * np.maximum(np.abs(left[:, 0]) - TAIL, 0))
+    across = np.sqrt(2 * BRAKE * np.maximum(SHORT * np.abs(left[:, 1]) - TAIL, 0))
+    beside = left[:, 1] - velocity[:, 1] * along / BRAKE  # of the goal, after a stroke along the table now
+    on_its_way = (velocity[:, 1] * left[:, 1] > 0) & (np.sign(left[:, 1]) * beside < LEVEL)
+    level = ~diagonal & ((np.abs(left[:, 1]) < LEVEL) | on_its_way)
     axis = np.where(level[:, None], np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]))
-    straight = np.sqrt(2 * BRAKE * np.maximum(np.sum(np.abs(left) * axis, axis=1) - TAIL, 0))
     direction, speed = _direction(launch)
     way = np.where(diagonal[:, None], direction, axis * np.sign(left))
-    return way, np.where(diagonal, speed, straight), level
+    return way, np.where(diagonal, speed, np.where(level, along, across)), level, np.abs(beside) < LEVEL
 
 
 def _launch(offset: Points) -> Points:
