@@ -1,5 +1,7 @@
 """The Fetch suite of Gymnasium-Robotics: four tasks of another robot arm, with Meta-World's four actions."""
 
+import contextlib
+import io
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -104,7 +106,8 @@ def make_fetch(task: str, render_mode: str | None = None) -> gym.Env:
 
 def _library() -> Any:
     try:
-        import gymnasium_robotics
+        with contextlib.redirect_stderr(io.StringIO()):  # news of other environments, at every import
+            import gymnasium_robotics
     except ImportError as error:
         raise UserError(
             "Gymnasium-Robotics, which simulates the Fetch tasks, is not installed: pip install 'collectiverl[fetch]'"
