@@ -209,7 +209,7 @@ def test_vectors_of_different_shape_do_not_concatenate():
 
 
 def test_envpool_refuses_goals_it_cannot_play():
-    with pytest.raises(UserError, match="--goals fresh, or --backend metaworld"):
+    with pytest.raises(UserError, match="--goals fresh, or --backend reference"):
         make_envs(TASK, 1, backend="envpool", goals="all")
 
 

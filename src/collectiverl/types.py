@@ -17,6 +17,8 @@ else:
     AnyArray = Array | np.ndarray  # what compiled functions take: on the device, or still on the host
 
 Metrics = dict[str, float]
+# An entry of an observation that the task does not have, beside others that do. Not `nan`: that is a defect.
+ABSENT = float(np.finfo(np.float32).min)
 PHASES = ("training", "random", "learner", "expert", "scripted", "mixed", "logged")
 
 

@@ -13,7 +13,10 @@ from typing import Any
 
 import jax
 
-PACKAGES = ("collectiverl", "metaworld", "mujoco", "envpool", "jax", "jaxlib", "equinox", "optax", "numpy")
+PACKAGES = (
+    *("collectiverl", "metaworld", "gymnasium-robotics", "mujoco", "envpool"),
+    *("jax", "jaxlib", "equinox", "optax", "numpy"),
+)
 THREADS = re.compile(r"intra_op_parallelism_threads=(\d+)")
 DEFAULT = "default"  # precision of matrix products as JAX has it on the device
 _OWN = jax.config.jax_default_matmul_precision or DEFAULT  # type: ignore[attr-defined]  # of this process

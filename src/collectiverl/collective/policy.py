@@ -17,6 +17,7 @@ from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.modules import load_module
 from collectiverl.collective.conditioning import CONDITIONINGS, Conditioning
 from collectiverl.collective.probing import ProbingConfig, probe
+from collectiverl.envs.layout import fits, lay_out
 from collectiverl.envs.policy import CheckedPolicy, check_computed
 from collectiverl.nn import padding
 from collectiverl.representation.encoder import Encoder, EncoderConfig, init_encoder
@@ -71,8 +72,8 @@ class Collective(eqx.Module):
         return self.agent.normalizer.feature_dim - self.scales.feature_dim
 
     def state_of(self, obs: Float[np.ndarray, "*batch O"]) -> Float[np.ndarray, "*batch S"]:
-        """The state that it sees in observations."""
-        return visible_state(obs, self.spec, self.goals_hidden)
+        """The state that it sees in observations, which may be a task's own or laid out already."""
+        return visible_state(lay_out(np.asarray(obs, np.float32), self.spec), self.spec, self.goals_hidden)
 
     def begin(self, num_envs: int, tasks: Sequence[str] = ()) -> Running:
         """`num_envs` trajectories that have not begun; only `task_id` conditioning reads `tasks`."""
@@ -289,7 +290,8 @@ def _hashable(value: Any) -> Any:
 def check_shapes(collective: Collective, spec: EnvSpec) -> None:
     """Raises if the collective cannot play in environments of these shapes."""
     own = collective.spec
-    if (own.state_index, own.action_dim) != (spec.state_index, spec.action_dim):
+    alike = (own.state_index, own.action_dim) == (spec.state_index, spec.action_dim)
+    if not alike and not fits(spec, own):
         raise UserError(
             f"this collective was trained on states of {own.state_dim} entries and {own.action_dim} actions, "
             f"{spec.task} has {spec.state_dim} and {spec.action_dim}"

@@ -1,6 +1,7 @@
 """Several vectors of environments as one, so that several tasks are played side by side."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,7 +12,10 @@ from collectiverl.types import EnvSpec
 
 
 class Concatenated:
-    """The environments of all `members`, in their order. Their tasks may differ, their shapes must not."""
+    """The environments of all `members`, in their order. Their tasks may differ, their shapes must not.
+
+    The time limit of `spec` is the longest of theirs.
+    """
 
     def __init__(self, members: Sequence[VectorEnv]):
         first, *others = [member.spec for member in members]
@@ -20,7 +24,7 @@ class Concatenated:
                 raise ValueError(f"{other.task} and {first.task} differ in shape: {other} and {first}")
         self._members = list(members)
         self._bounds = np.cumsum([member.num_envs for member in members])[:-1]
-        self.spec = first
+        self.spec = replace(first, horizon=max(member.spec.horizon for member in members))
         self.num_envs = sum(member.num_envs for member in members)
         self.tasks = tuple(task for member in members for task in member.tasks)
 
@@ -42,4 +46,4 @@ class Concatenated:
 
 
 def _shape(spec: EnvSpec) -> tuple:
-    return spec.obs_dim, spec.action_dim, spec.horizon, spec.state_index, spec.goal_index
+    return spec.obs_dim, spec.action_dim, spec.state_index, spec.goal_index

@@ -15,7 +15,8 @@ from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.goals import Goals, Order
 from collectiverl.types import EnvSpec, UserError
 
-Backend = Literal["auto", "metaworld", "envpool"]
+# auto: the fastest that plays alike; reference: the suite's own simulator, which `metaworld` also means
+Backend = Literal["auto", "reference", "metaworld", "envpool"]
 Frame = UInt8[np.ndarray, "H W 3"]
 Script = Callable[[np.ndarray], np.ndarray]  # observations [N, O] -> actions [N, A], maybe out of range
 
@@ -24,12 +25,13 @@ Script = Callable[[np.ndarray], np.ndarray]  # observations [N, O] -> actions [N
 class EnvOptions:
     """How environments are to be played. A suite ignores an option for which it has no alternatives."""
 
-    backend: Backend = "auto"  # auto: the fastest that plays alike; metaworld: the reference simulator
+    backend: Backend = "auto"
     goals: Goals = "all"
     order: Order = "random"  # of fixed goals
     num_threads: int = 1  # of EnvPool
     processes: bool = False  # a process for each environment of the reference simulator
     horizon: int | None = None  # steps after which episodes end, if that is sooner than the task's own limit
+    drawn: bool = False  # `Suite.scene` will draw them
 
 
 @runtime_checkable

@@ -98,7 +98,7 @@ def evaluation_envs(task: str, config: EvaluateConfig) -> VectorEnv:
         config.envs_used,
         goals=config.goal_indices,
         order="sequential",
-        backend="metaworld",
+        backend="reference",
         goals_hidden=config.goals_hidden,
     )
 

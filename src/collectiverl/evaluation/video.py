@@ -58,7 +58,7 @@ def record_video(
         UserError: the suite cannot be drawn, or this machine cannot draw it.
     """
     config = config or VideoConfig()
-    envs = make.make_envs(task, 1, goals=config.goals, order="sequential", backend="metaworld")
+    envs = make.make_envs(task, 1, goals=config.goals, order="sequential", backend="reference", drawn=True)
     with closing(envs), filming(envs, path, config) as camera:
         for step in steps(envs, policy, seed):
             camera(step)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import threadpoolctl
 
 from collectiverl.artifacts import paths
+from collectiverl.envs import registry
 from collectiverl.stages.base import Stage, execute, threads_of
 from collectiverl.types import StageFailed, UserError
 
@@ -115,7 +116,8 @@ def run_in_processes(
     """All of `todo`, as many at once as there are cores; earlier ones first where several are ready.
 
     Raises:
-        UserError: a stage has one; those that run beside it are ended and go on with the next run.
+        UserError: a registered task cannot be given to other processes; or a stage has one, and those that run
+            beside it are ended and go on with the next run.
         StageFailed: a stage has a defect.
     """
     workers = _Workers(run, overwrite)
@@ -171,6 +173,7 @@ class _Workers:
         self.run, self.overwrite = run, overwrite
         self.context = multiprocessing.get_context("spawn")
         self.channel = self.context.Queue()
+        self.registered = registry.for_workers()
         self.idle: list[_Worker] = []
         self.busy: dict[Future, _Worker] = {}
 
@@ -186,7 +189,7 @@ class _Workers:
         return future
 
     def _pool(self, threads: int) -> ProcessPoolExecutor:
-        arguments = (self.channel, os.getpid(), threads)
+        arguments = (self.channel, os.getpid(), threads, self.registered)
         return ProcessPoolExecutor(1, mp_context=self.context, initializer=_start_worker, initargs=arguments)
 
     def release(self, future: Future) -> None:
@@ -233,7 +236,7 @@ def _drain(channel: Any, watch: Watch) -> None:
 # -- in a worker -------------------------------------------------------------------------------------------
 
 
-def _start_worker(channel: Any, parent: int, threads: int) -> None:
+def _start_worker(channel: Any, parent: int, threads: int, registered: bytes) -> None:
     """Ends when the parent process ends."""
     global _progress
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -242,6 +245,7 @@ def _start_worker(channel: Any, parent: int, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
     _progress = channel
     use_threads(threads)
+    registry.restore(registered)
 
 
 def _work(run: Path, overwrite: bool, stage: Stage) -> dict[str, Any]:

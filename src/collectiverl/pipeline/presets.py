@@ -8,8 +8,8 @@ from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.pipeline.config import RunConfig
+from collectiverl.pipeline.reference import reference
 from collectiverl.representation.encoder import EncoderConfig
-from collectiverl.representation.objective import ObjectiveConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.agent import AgentConfig, SACConfig
 from collectiverl.sac.settings import ExpertConfig, SamplingConfig
@@ -178,101 +178,47 @@ def ml10() -> RunConfig:
     )
 
 
-def reference() -> RunConfig:
-    """The settings of the thesis's code in all stages, without its defects.
-
-    docs/from-the-original.md has each value with the file that it is from, and what of a stage could not be carried
-    over: among others, the experts' labels are those of the expert and not of a script, and the learner plays after
-    the teachers.
-
-    Source: https://github.com/argator18/A-transformer-based-collective-learning-framework-for-scalable-knowledge-accumulation-and-transfer
-    """
-    sac = SACConfig(
-        gamma=0.99,
-        tau=0.005,
-        learning_rate=3e-4,
-        layer_norm=False,
-        normalize_obs=False,
-        log_std_min=-20.0,
-        log_std_max=2.0,
-        n_step=1,
-        batch_size=512,
-        reward_scale=1.0,
-        temperature_learning_rate=1e-4,
-        initial_temperature=0.01,
-    )
-    expert = ExpertConfig(
-        steps=1_000_000,
-        num_envs=1,
-        noise_hold=1,
-        updates_per_step=1,
-        horizon=400,
-        warmup=1,
-        capacity=140_000,
-        eval_every=4_000,
-        stop_success=1.0,
-        stop_evaluations=5,  # of 20 episodes
-        checkpoint_every=20_000,
-        sampling=SamplingConfig(period=10_000, warmup=8_000, episodes=2),
-        sac=sac,
-    )
-    student = replace(
-        expert.without_sampling(),
-        steps=50_000,
-        warmup=4_000,
-        stop_evaluations=0,
-        sac=replace(sac, initial_temperature=1.0, temperature_learning_rate=3e-4),
-    )
-    shaping = LikelihoodConfig(weight=1.0, constant_steps=8_000, decay_steps=42_000, sigma_floor=1e-4)
-    return RunConfig(
-        tasks=("MT10",),
-        student_tasks=("reach",),
-        expert=expert,
-        student=student,
-        strategy=StrategyConfig(use=("likelihood",), likelihood=shaping),
-        transformer=_reference_transformer(),
-        online=OnlineConfig(
-            random_episodes=20,
-            expert_episodes=50,
-            noisy=0.0,
-            learner_rounds=20,
-            learner_episodes=4,
-            taught=0.0,
-            horizon=400,
-            first_updates=8_000,
-            round_updates=800,
+def fetch() -> RunConfig:
+    """The four Fetch tasks of Gymnasium-Robotics, taught by scripts of our own: another robot, and minutes."""
+    base, reward_scale = mt50(), 5.0  # rewards are metres, a fifth of one at first
+    sac = replace(base.expert.sac, reward_scale=reward_scale)
+    return replace(
+        base,
+        tasks=("FETCH",),
+        expert=replace(base.expert, sac=sac),
+        student=replace(base.student, sac=sac),
+        online=replace(
+            base.online,
+            expert_episodes=40,
+            learner_rounds=8,
+            learner_episodes=40,
+            horizon=None,
+            after_success=None,
+            first_updates=130,
+            round_updates=130,
+            num_envs=160,
         ),
-        collective=_reference_collective(),
+        collective=replace(
+            base.collective,
+            segment=50,
+            encoder=replace(base.collective.encoder, z_dim=16),
+            sac=replace(base.collective.sac, width=256, reward_scale=reward_scale),
+            updates=800,
+        ),
+        evaluate=EvaluateConfig(goal_seeds=2),
     )
 
 
-def _reference_transformer() -> TransformerConfig:
-    return TransformerConfig(
-        batch_size=256,  # 128 windows in two views
-        learning_rate=2e-4,
-        warmup=0,
-        weight_decay=0.0,
-        clip=1e6,
-        encoder=EncoderConfig(layout="interleaved"),
-        objective=ObjectiveConfig(
-            reconstruction=6.0, positives="views"
-        ),  # a sum over three parts and two views
-    )
-
-
-def _reference_collective() -> CollectiveConfig:
-    return CollectiveConfig(
-        conditioning="cls",
-        absolute=0.0,
-        labels=512,
-        unrewarded=0.0,
-        learning_rate=2e-4,
-        warmup=1,
-        average=0.0,
-        updates=50_000,
-        validation_every=1_000,
-        critic=CriticConfig(updates=10_000, learning_rate=2e-4),
-        sac=AgentConfig(width=300, layer_norm=False, log_std_min=-20.0, gamma=0.99, reward_scale=1.0),
+def fetch_hidden() -> RunConfig:
+    """The same with goals hidden: rewards, which are minus the distance to the goal, tell where to go."""
+    base, hidden = fetch(), mt10_hidden().collective
+    return replace(
+        base,
+        goals_hidden=True,
+        online=replace(base.online, learner_rounds=14, first_updates=200, round_updates=200),
+        collective=replace(
+            base.collective, probing=hidden.probing, unrewarded=hidden.unrewarded, updates=1_200
+        ),
     )
 
 
@@ -284,5 +230,7 @@ PRESETS = {
     "mt50": mt50,
     "ml10": ml10,
     "ml45": ml45,
+    "fetch": fetch,
+    "fetch-hidden": fetch_hidden,
     "reference": reference,
 }

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.representation.scales import Point, Scales
-from collectiverl.types import AnyArray, Episode, UserError, Window
+from collectiverl.types import ABSENT, AnyArray, Episode, UserError, Window
 
 Positives = Literal["views", "episode", "buffer"]
 
@@ -68,6 +68,7 @@ def _episode_rows(episode: Episode, state_index: Sequence[int]) -> tuple[np.ndar
 def fit_scales(data: Pack, points: Sequence[Point] = ()) -> Scales:
     """The statistics of these episodes."""
     state, reward = np.asarray(data.rows.state), np.asarray(data.rows.reward)
+    state = np.where(state == ABSENT, np.float32(np.nan), state)
     between = data.first[1:] - 1  # from one episode's last state to the next one's first
     change, reward_change = (np.delete(np.diff(x, axis=0), between, axis=0) for x in (state, reward))
     known = reward_change[~np.isnan(reward_change)]

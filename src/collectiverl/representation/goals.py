@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from collectiverl.data.episodes import EpisodeTable
-from collectiverl.types import EnvSpec
+from collectiverl.types import ABSENT, EnvSpec
 
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200)  # seen, at most those that most episodes have
 MOST = 150  # episodes of a task, on each side of the split
@@ -89,7 +89,8 @@ def _sides(
         for table in pair:
             obs = [episode.obs for episode in table]
             goal = np.asarray([seen[0, list(spec.goal_index)] for seen in obs])
-            sides.append(_Side([next(z) for _ in obs], goal, [seen[:-1, hand] for seen in obs]))
+            places = [np.where(seen == ABSENT, np.nan, seen)[:-1, hand] for seen in obs]
+            sides.append(_Side([next(z) for _ in obs], goal, places))
         yield pair[0].tasks[0], *sides
 
 

@@ -66,7 +66,7 @@ def embeddings(encoder: Encoder, data: Pack, sample: Sample) -> Float[np.ndarray
 
 def last_states(encoder: Encoder, data: Pack, sample: Sample) -> Float[np.ndarray, "B S"]:
     """Raw, but standardised."""
-    return np.asarray(encoder.scales.state(data.rows.state[sample.end]))
+    return np.asarray(encoder.scales.states(data.rows.state[sample.end]))
 
 
 def whole_windows(encoder: Encoder, data: Pack, sample: Sample) -> Float[np.ndarray, "B CX"]:

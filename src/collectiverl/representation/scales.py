@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from collectiverl.nn.normalizer import STD_FLOOR, Normalizer
-from collectiverl.types import Window
+from collectiverl.types import ABSENT, AnyArray, Window
 
 CHANGE_FLOOR = 0.002  # metres: a step moves the hand by at most 1 cm
 REWARD_FLOOR = 1e-3
@@ -82,7 +82,7 @@ class Scales(eqx.Module):
         reward_changes: Float[np.ndarray, "known_changes"],
         points: Sequence[Point] = (),
     ) -> "Scales":
-        """Changes are not centred: a state that rests must read as zero."""
+        """Entries that are nan are left out. Changes are not centred: a state that rests must read as zero."""
         sizes = np.abs(reward_changes)
         some = sizes[sizes > NO_CHANGE]
         return cls(
@@ -112,14 +112,16 @@ class Scales(eqx.Module):
     def __call__(self, window: Window) -> Standard:
         """Standardised windows; padding is zero."""
         scale = jax.lax.stop_gradient(self)
-        state, action = jnp.moveaxis(window.state, -2, 0), jnp.moveaxis(window.action, -2, 0)
+        raw, action = jnp.moveaxis(window.state, -2, 0), jnp.moveaxis(window.action, -2, 0)
         reward, mask = jnp.moveaxis(window.reward, -1, 0)[..., None], jnp.moveaxis(window.mask, -1, 0)
         shown = mask[..., None]
         known = shown & ~jnp.isnan(reward)
-        followed, compared = shown & _before(shown), known & _before(known)
+        has = shown & (raw != ABSENT)
+        followed, compared = has & _before(has), known & _before(known)
+        state = jnp.where(has, raw, 0)
         reward = jnp.where(known, reward, 0)
         return Standard(
-            state=jnp.where(shown, scale.state(state), 0),
+            state=jnp.where(has, scale.state(state), 0),
             change=jnp.where(followed, scale.change(state - _before(state)), 0),
             difference=jnp.where(shown, self._differences(state), 0),
             action=jnp.where(shown, action, 0),
@@ -128,6 +130,11 @@ class Scales(eqx.Module):
             known=known.astype(jnp.float32),
             mask=mask,
         )
+
+    def states(self, raw: Float[AnyArray, "*batch S"]) -> Float[Array, "*batch S"]:
+        """Standardised states; entries that a task does not have are zero."""
+        has = raw != ABSENT
+        return jnp.where(has, self.state(jnp.where(has, raw, 0)), 0)
 
     def _fine_rewards(self, reward: Array, known: Array, compared: Array) -> Float[Array, "L *batch C"]:
         """What a reward and its change tell on several scales.
@@ -166,8 +173,10 @@ def _before(x: Array) -> Array:
 
 def _scale(rows: Float[np.ndarray, "rows size"], floor: float, *, centred: bool = True) -> Normalizer:
     """In float64: millions of rows would cost float32 digits."""
-    centre = rows.mean(0, np.float64) if centred else np.zeros(rows.shape[1])
-    variance = np.mean((rows - centre) ** 2, axis=0)
+    known = ~np.isnan(rows)
+    count = np.maximum(known.sum(0), 1)
+    centre = np.where(known, rows, 0).sum(0, np.float64) / count if centred else np.zeros(rows.shape[1])
+    variance = np.sum(np.where(known, rows - centre, 0) ** 2, axis=0) / count
     return Normalizer(
         jnp.ones(()), jnp.asarray(centre, jnp.float32), jnp.asarray(variance, jnp.float32), floor
     )

@@ -89,7 +89,7 @@ def play(collective: Collective, config: Ablation) -> list[Episode]:
             return Shuffled(collective, tasks, shift=len(tasks) // len(config.tasks))
         return CollectivePolicy(collective, tasks) if config.told else _Untold(collective, tasks)
 
-    make = partial(make_envs, backend=config.backend, goals="fresh")
+    make = partial(make_envs, backend=config.backend, goals="fresh", layout=collective.spec)
     return play_judged(make, config.tasks, config.episodes, config.online.num_envs, policy, seed=config.seed)
 
 

@@ -1,7 +1,7 @@
 """`split-buffer`, `split-online-buffer`: episodes divided into training and validation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from collectiverl.artifacts.sealed import is_sealed, verify
 from collectiverl.artifacts.validation import fraction
 from collectiverl.data.episodes import EpisodeTable, write
 from collectiverl.data.split import split
+from collectiverl.envs.layout import lay_out
 from collectiverl.stages.base import Stage, Work
-from collectiverl.types import UserError
+from collectiverl.types import EnvSpec, UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +79,35 @@ def buffer_inputs(kind: BufferKind, tasks: Sequence[str], seed: int) -> dict[str
 
 
 def open_buffers(
-    run: Path, kind: BufferKind, tasks: Sequence[str], seed: int
+    run: Path, kind: BufferKind, tasks: Sequence[str], seed: int, layout: EnvSpec
 ) -> tuple[list[EpisodeTable], list[EpisodeTable]]:
-    """The training and the validation episodes of these tasks, one table per buffer, after verification."""
+    """The training and the validation episodes of these tasks, one table per buffer, after verification.
+
+    Observations are laid out as `layout` says.
+
+    Raises:
+        UserError: a buffer is missing or damaged, or its observations do not fit.
+    """
     folders = [run / paths.buffer(kind, task, seed) for task in tasks]
     for folder in folders:
         verify(folder)
     training, validation = (
-        [EpisodeTable.open(f / side) for f in folders] for side in ("train", "validation")
+        [_laid_out(EpisodeTable.open(f / side), layout, f) for f in folders]
+        for side in ("train", "validation")
     )
     return training, validation
+
+
+def _laid_out(table: EpisodeTable, layout: EnvSpec, folder: Path) -> EpisodeTable:
+    width = table.shards[0].columns["obs"].shape[1]
+    if width == layout.obs_dim:
+        return table
+    if width > layout.obs_dim:
+        raise UserError(
+            f"the observations in {folder} have {width} entries and not {layout.obs_dim}: they were made together with "
+            "those of tasks with longer states; name all these tasks"
+        )
+    shards = [
+        replace(s, columns={**s.columns, "obs": lay_out(s.columns["obs"], layout)}) for s in table.shards
+    ]
+    return EpisodeTable(shards)

@@ -14,7 +14,7 @@ from collectiverl.collective.policy import ABOUT, WEIGHTS, Collective, load_coll
 from collectiverl.collective.segments import played
 from collectiverl.collective.train import CollectiveConfig, distil, fresh_collective
 from collectiverl.data.episodes import EpisodeTable
-from collectiverl.envs.make import spec
+from collectiverl.envs.make import layout_of
 from collectiverl.policies import shipped
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.buffers import buffer_inputs, open_buffers
@@ -54,8 +54,9 @@ def distill_collective_stage(config: DistillCollective, seed: int) -> Stage[Dist
 
 def distill_collective(work: Work[DistillCollective]) -> dict[str, Any]:
     config = work.config
-    hidden = spec(config.tasks[0]).goal_index if config.goals_hidden else ()
-    buffers = open_buffers(work.run, ONLINE_BUFFER, config.tasks, work.seed)
+    layout = layout_of(config.tasks)
+    hidden = layout.goal_index if config.goals_hidden else ()
+    buffers = open_buffers(work.run, ONLINE_BUFFER, config.tasks, work.seed, layout)
     training, held_out = (EpisodeTable.join(tables).hiding(hidden) for tables in buffers)
     last, error = distil(
         _begun(work, training),
@@ -88,7 +89,7 @@ def _begun(work: Work[DistillCollective], training: EpisodeTable) -> Collective:
         return fresh_collective(
             training,
             config.collective,
-            spec(config.tasks[0]),
+            layout_of(config.tasks),
             transformer=transformer,
             goals_hidden=config.goals_hidden,
             seed=work.seed,
@@ -114,7 +115,7 @@ def _asked_for(work: Work[DistillCollective]) -> dict[str, Any]:
     """The networks that the settings of the stage ask for, as JSON."""
     config = work.config.collective
     _, encoder = transformer_of(work.run, config)
-    has_points = bool(spec(work.config.tasks[0]).points)
+    has_points = bool(layout_of(work.config.tasks).points)
     return _networks(encoder, config.sac, config.probing, config.differences and has_points)
 
 

@@ -30,7 +30,7 @@ from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work, available_cores, summary
 from collectiverl.stages.flags import Flat, Task
 from collectiverl.stages.recording import first_episodes
-from collectiverl.types import ConfigError, Episode
+from collectiverl.types import ConfigError, Episode, UserError
 
 BEFORE = "played_before"  # environment steps that were played for an agent and that its metrics do not count
 
@@ -126,7 +126,12 @@ def train_agents(
     prior: Prior | None = None,
 ) -> list[Result]:
     """SAC from fresh networks, with fresh goals in every episode: one agent per task, all in one program."""
-    shapes = spec(tasks[0])
+    shapes, *others = [spec(task) for task in tasks]
+    if wider := [other.task for other in others if other.obs_dim != shapes.obs_dim]:
+        raise UserError(
+            f"{shapes.task} and {wider[0]} have observations of different length, and cannot be learned in one "
+            "program: leave out --vectorize"
+        )
     keys = jax.random.split(seeded_key(work.seed), len(tasks))
     state = sac.init(shapes.obs_dim, shapes.action_dim, train.sac, keys)
     with contextlib.ExitStack() as stack:

@@ -10,13 +10,20 @@ from collectiverl.artifacts.paths import COLLECTIVE, EPISODES, ONLINE_BUFFER
 from collectiverl.artifacts.validation import fraction
 from collectiverl.collective.extension import ExtensionConfig, Learning, extend, forgetting
 from collectiverl.collective.playing import play_judged, success_by_task
-from collectiverl.collective.policy import Collective, CollectivePolicy, load_collective, save_collective
+from collectiverl.collective.policy import (
+    Collective,
+    CollectivePolicy,
+    check_shapes,
+    load_collective,
+    save_collective,
+)
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.stages.base import Stage, Work, summary
 from collectiverl.stages.buffers import buffer_inputs, open_buffers
+from collectiverl.stages.online import seeing
 from collectiverl.stages.teachers import teacher_inputs, teachers
 from collectiverl.types import ConfigError, Policy
 
@@ -72,14 +79,17 @@ def extend_collective_stage(config: ExtendCollective, seed: int) -> Stage[Extend
 def extend_collective(work: Work[ExtendCollective]) -> dict[str, Any]:
     config = work.config
     base, sac, encoder_config = load_collective(work.run / config.base)
+    check_shapes(base, spec(config.task))
     before = _before(work, base)
     extended = extend(
         base,
-        teachers(work.run, (config.task,), config.teacher, work.seed),
-        open_buffers(work.run, ONLINE_BUFFER, config.known, work.seed),
+        seeing(teachers(work.run, (config.task,), config.teacher, work.seed), base.spec),
+        open_buffers(work.run, ONLINE_BUFFER, config.known, work.seed, base.spec),
         config.learning,
-        partial(make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon),
-        spec(config.task),
+        partial(
+            make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon, layout=base.spec
+        ),
+        base.spec,
         seed=work.seed,
         held_out=config.fraction,
         work=work.folder,
@@ -121,6 +131,6 @@ def _judged(work: Work[ExtendCollective], collective: Collective, tasks: Sequenc
     def policy(of_envs: Sequence[str], seed: int) -> Policy:
         return CollectivePolicy(collective, of_envs)
 
-    make = partial(make_envs, backend=config.backend, goals="fresh")
+    make = partial(make_envs, backend=config.backend, goals="fresh", layout=collective.spec)
     played = play_judged(make, tasks, episodes, config.online.num_envs, policy, seed=work.seed)
     return success_by_task(played, tasks)

@@ -1,7 +1,7 @@
 """`online-distill`: episodes of teachers and of a learner of all tasks, labelled by the teachers; and the learner."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,14 @@ from collectiverl.collective.policy import ABOUT, save_collective
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.data.episodes import write
-from collectiverl.envs.make import Backend, make_envs, spec
+from collectiverl.envs.layout import OwnEntries
+from collectiverl.envs.make import Backend, layout_of, make_envs, spec
 from collectiverl.envs.tasks import benchmark_of
 from collectiverl.representation.encoder import Encoder, EncoderConfig, load_encoder
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.flags import Flat, Tasks
 from collectiverl.stages.teachers import check_teacher, teacher_inputs, teachers
+from collectiverl.types import EnvSpec, TeachingPolicy
 
 LONGEST = 60  # characters of a folder's name; more tasks than fit get a digest
 
@@ -132,12 +134,15 @@ def distillation_of(work: Work[Any], *, seed: int, held_out: float = HELD_OUT) -
     """The online distillation of a stage with such settings; its teachers are those of the stage's seed."""
     config: Distills = work.config
     transformer, _ = transformer_of(work.run, config.collective)
+    layout = layout_of(config.tasks)
     return OnlineDistillation(
-        partial(make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon),
-        teachers(work.run, config.tasks, config.teacher, work.seed),
+        partial(
+            make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon, layout=layout
+        ),
+        seeing(teachers(work.run, config.tasks, config.teacher, work.seed), layout),
         config.online,
         config.collective,
-        spec(config.tasks[0]),
+        layout,
         seed=seed,
         held_out=held_out,
         transformer=transformer,
@@ -151,3 +156,12 @@ def transformer_of(run: Path, config: CollectiveConfig) -> tuple[Encoder | None,
     if config.reads:
         return load_encoder(run / TRANSFORMER)
     return None, config.encoder if config.learns else None
+
+
+def seeing(teachers: Mapping[str, TeachingPolicy], layout: EnvSpec) -> dict[str, TeachingPolicy]:
+    """The teachers, shown observations in this layout, of which each reads what is its task's own."""
+    own = {task: spec(task) for task in teachers}
+    return {
+        task: teacher if own[task].obs_dim == layout.obs_dim else OwnEntries(teacher, own[task], layout)
+        for task, teacher in teachers.items()
+    }

@@ -10,9 +10,9 @@ import numpy as np
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import COLLECTIVE, DISTILL_BUFFER, ONLINE_BUFFER, TRANSFORMER, BufferKind
 from collectiverl.collective.policy import ABOUT as COLLECTIVE_ABOUT
-from collectiverl.collective.policy import load_collective
+from collectiverl.collective.policy import Collective, load_collective
 from collectiverl.data.episodes import EpisodeTable
-from collectiverl.envs.make import spec
+from collectiverl.envs.make import layout_of
 from collectiverl.representation.context import embed_every
 from collectiverl.representation.encoder import ABOUT, Encoder, load_encoder, save_encoder
 from collectiverl.representation.train import TransformerConfig, train
@@ -44,12 +44,13 @@ def train_transformer_stage(config: TrainTransformer, seed: int) -> Stage[TrainT
 
 def train_transformer(work: Work[TrainTransformer]) -> dict[str, Any]:
     config = work.config
-    training, validation = open_buffers(work.run, DISTILL_BUFFER, config.tasks, work.seed)
+    layout = layout_of(config.tasks)
+    training, validation = open_buffers(work.run, DISTILL_BUFFER, config.tasks, work.seed, layout)
     encoder = train(
         training,
         validation,
         config.transformer,
-        state_index=spec(config.tasks[0]).state_index,
+        state_index=layout.state_index,
         seed=work.seed,
         work=work.folder,
         report=work.report,
@@ -92,16 +93,17 @@ def probe_encoder(work: Work[Probe]) -> dict[str, Any]:
     from collectiverl.representation.probe import probe
 
     config = work.config
-    encoder, hidden = _encoder_in(work.run / config.encoder)
-    buffers = open_buffers(work.run, config.buffer, config.tasks, work.seed)
+    encoder, collective = _encoder_in(work.run / config.encoder)
+    layout = collective.spec if collective else layout_of(config.tasks)
+    hidden = layout.goal_index if collective and collective.goals_hidden else ()
+    buffers = open_buffers(work.run, config.buffer, config.tasks, work.seed, layout)
     training, validation = ([table.hiding(hidden) for table in side] for side in buffers)
-    shapes = spec(config.tasks[0])
-    numbers, points = probe(encoder, training, validation, shapes.state_index, seed=work.seed)
+    numbers, points = probe(encoder, training, validation, layout.state_index, seed=work.seed)
 
     def embed(table: EpisodeTable) -> np.ndarray:
-        return embed_every(encoder, table.hiding(hidden), shapes.state_index)
+        return embed_every(encoder, table.hiding(hidden), layout.state_index)
 
-    goals, course = probe_goals(embed, *buffers, shapes)
+    goals, course = probe_goals(embed, *buffers, layout)
     if course:
         pictures.draw_goals(work.folder / GOALS_PICTURE, goals, course)
     pictures.draw_accuracy(work.folder / PICTURES["accuracy"], numbers)
@@ -110,14 +112,14 @@ def probe_encoder(work: Work[Probe]) -> dict[str, Any]:
     return {"encoder": config.encoder, "buffer": config.buffer, **numbers, "goals": goals}
 
 
-def _encoder_in(folder: Path) -> tuple[Encoder, tuple[int, ...]]:
-    """The encoder in a folder, and the entries of the observations that are hidden from it."""
+def _encoder_in(folder: Path) -> tuple[Encoder, Collective | None]:
+    """The encoder in a folder, and the collective that it belongs to, if it does."""
     if (folder / ABOUT).is_file():
-        return load_encoder(folder)[0], ()
+        return load_encoder(folder)[0], None
     collective = load_collective(folder)[0] if (folder / COLLECTIVE_ABOUT).is_file() else None
     if collective is None or collective.encoder is None:
         raise UserError(f"{folder} holds no encoder: pass --encoder with a folder that does")
-    return collective.encoder, collective.spec.goal_index if collective.goals_hidden else ()
+    return collective.encoder, collective
 
 
 def encoder_input(encoder: str) -> dict[str, str]:

@@ -19,11 +19,11 @@ from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from mujoco._structs import MjData, MjModel  # where type checkers find them
 
 from collectiverl.envs.goals import FRESH, GoalSequence, fixed_goals
+from collectiverl.envs.gym_vector import EXTRAS, widen
 from collectiverl.types import EnvSpec
 
 HAND, FIRST_OBJECT, SECOND_OBJECT = (0, 1, 2), (4, 5, 6), (11, 12, 13)  # positions in a frame
 MOVING = (0, 1, 2)  # of the action; the last entry is the gripper's
-EXTRAS = 2  # entries after Meta-World's observation: success at this step, index of the goal
 
 
 class _CopiedModel:
@@ -89,7 +89,7 @@ def sawyer_goals(task: str, seed: int) -> Float[np.ndarray, "G K"]:
 
 
 class SawyerEnv(gym.Env):
-    """Its observations are Meta-World's and `EXTRAS`, so that a vector of environments needs no info dicts."""
+    """Its observations are Meta-World's, widened by `EXTRAS`."""
 
     def __init__(self, task: str, sequence: GoalSequence, horizon: int):
         self._sequence = sequence
@@ -112,11 +112,11 @@ class SawyerEnv(gym.Env):
         self._env._last_rand_vec = self._draw() if row is None else row.copy()
         self._env._freeze_rand_vec = True
         obs, _ = self._env.reset()
-        return self._widen(obs, 0.0), {}
+        return widen(obs, 0.0, self._goal_index), {}
 
     def step(self, action: Float[np.ndarray, "A"]):
         obs, reward, terminated, truncated, info = self._env.step(action)
-        return self._widen(obs, info["success"]), reward, terminated, truncated, {}
+        return widen(obs, info["success"], self._goal_index), reward, terminated, truncated, {}
 
     def close(self) -> None:
         self._env.close()
@@ -128,6 +128,3 @@ class SawyerEnv(gym.Env):
         self._env.reset_model()
         assert self._env._last_rand_vec is not None
         return self._env._last_rand_vec
-
-    def _widen(self, obs: Float[np.ndarray, "O"], success: float) -> Float[np.ndarray, "O+2"]:
-        return np.append(obs, (success, self._goal_index))

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Collection
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,9 @@ from jaxtyping import Float
 
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.metaworld.verified import DIFFERS, VERIFIED
+from collectiverl.envs.pool import uses_envpool
 from collectiverl.envs.suite import EnvOptions, Scene, Script, Suite
-from collectiverl.types import EnvSpec, UserError
+from collectiverl.types import EnvSpec
 
 VERSION = "-v3"
 VERSIONS = ("-v1", "-v2", VERSION)
@@ -67,7 +67,7 @@ class MetaworldSuite(Suite):
         return sawyer_spec(task)
 
     def make(self, task: str, num_envs: int, options: EnvOptions) -> VectorEnv:
-        if _uses_envpool(task, options):
+        if uses_envpool(options.backend, options.goals, fits=task in VERIFIED):
             from collectiverl.envs.metaworld.envpool import EnvpoolVectorEnv
 
             return EnvpoolVectorEnv(task, num_envs, options.num_threads, options.horizon)
@@ -96,18 +96,6 @@ class MetaworldSuite(Suite):
 
 
 METAWORLD = MetaworldSuite()
-
-
-def _uses_envpool(task: str, options: EnvOptions) -> bool:
-    """Whether EnvPool plays the task; it draws a fresh goal in every episode and can play no others."""
-    fresh = options.goals == "fresh"
-    if options.backend == "envpool" and not fresh:
-        raise UserError(
-            f"EnvPool draws a fresh goal in every episode and cannot play goals {options.goals!r}: "
-            "use --goals fresh, or --backend metaworld"
-        )
-    fits = fresh and task in VERIFIED and find_spec("envpool") is not None
-    return options.backend == "envpool" or (options.backend == "auto" and fits)
 
 
 def _act(policy: Any, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
