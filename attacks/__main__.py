@@ -16,7 +16,7 @@ from rich.table import Table
 from attacks import Row
 from collectiverl.artifacts import provenance, sealed
 
-PARTS = ("files", "commands", "loops", "kills")
+PARTS = ("commands", "loops", "kills")
 Attack = Callable[[float], list[Row]]
 
 
