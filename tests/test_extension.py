@@ -13,6 +13,7 @@ from collectiverl.collective.extension import ExtensionConfig, Learning, forgett
 from collectiverl.collective.policy import load_collective
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
+from collectiverl.envs.make import spec
 from collectiverl.pipeline import plan
 from collectiverl.pipeline.config import claim
 from collectiverl.pipeline.presets import smoke
@@ -103,7 +104,7 @@ def test_statistics_stay_and_all_networks_learn(extended):
 def test_each_new_task_leaves_a_buffer_for_the_next(extended):
     for count in (3, 4):
         tasks = (*OLD, *NEW)[:count]
-        training, validation = open_buffers(extended, "online_buffer", tasks, 0)
+        training, validation = open_buffers(extended, "online_buffer", tasks, 0, spec(tasks[0]))
         assert [set(table.tasks) for table in training] == [{task} for task in tasks]
         kept = sum(map(len, training[2:])) + sum(map(len, validation[2:]))
         per_task = SMALL.expert_episodes + SMALL.learner_rounds * SMALL.learner_episodes

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import struct
+import time
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
@@ -101,7 +102,11 @@ def test_without_a_folder_there_is_no_log():
 def logged(path) -> list[float]:
     """The values of `loss` in the file of Weights & Biases, in order; a summary follows each."""
     [file] = path.rglob("*.wandb")
-    return [float(value) for value in re.findall(rb"loss[^\d]{1,4}([\d.]+)", file.read_bytes())]
+    for _ in range(50):  # its own process writes it, and may still be at work
+        if found := re.findall(rb"loss[^\d]{1,4}([\d.]+)", file.read_bytes()):
+            break
+        time.sleep(0.1)
+    return [float(value) for value in found]
 
 
 def test_weights_and_biases_shows_the_same_lines_if_asked(tmp_path, monkeypatch):

@@ -293,7 +293,8 @@ def test_a_teacher_reads_its_own_entries():
     rail, layout = ScriptedPolicy((RAIL,)), layout_of([RAIL, POINT])
     shown, obs = OwnEntries(rail, spec(RAIL), layout), np.random.default_rng(0).uniform(-1, 1, (5, 3))
     assert np.array_equal(shown.eval_action(lay_out(obs, layout)), rail.eval_action(obs))
-    assert np.array_equal(shown.label(lay_out(obs, layout), obs).mean, rail.label(obs, obs).mean)
+    action = np.zeros((5, spec(RAIL).action_dim))
+    assert np.array_equal(shown.label(lay_out(obs, layout), action).mean, rail.label(obs, action).mean)
 
 
 def test_absent_entries_read_as_zero_and_count_in_no_statistics():

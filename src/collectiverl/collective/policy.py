@@ -18,7 +18,8 @@ from collectiverl.artifacts.modules import load_module
 from collectiverl.collective.conditioning import CONDITIONINGS, Conditioning
 from collectiverl.collective.probing import ProbingConfig, probe
 from collectiverl.envs.layout import fits, lay_out
-from collectiverl.envs.policy import CheckedPolicy, check_computed
+from collectiverl.envs.make import laid_out
+from collectiverl.envs.policy import CheckedPolicy, Given, check_computed
 from collectiverl.nn import padding
 from collectiverl.representation.encoder import Encoder, EncoderConfig, init_encoder
 from collectiverl.representation.scales import Scales
@@ -27,6 +28,7 @@ from collectiverl.sac.policy import act
 from collectiverl.types import AnyArray, EnvSpec, UserError, Window
 
 WEIGHTS = "collective.safetensors"
+UNTOLD = "it sees no goals, and only rewards tell where to go: call policy.observe(rewards) after each step"
 ABOUT = "collective.json"
 
 
@@ -140,8 +142,8 @@ class CollectivePolicy(CheckedPolicy):
     uses_jax: ClassVar[bool] = True
 
     def __init__(self, collective: Collective, tasks: Sequence[str] = ()):
-        spec = collective.spec
-        super().__init__(spec.obs_dim, spec.action_dim, len(tasks) if len(tasks) > 1 else None)
+        shapes = collective.spec
+        super().__init__(shapes.obs_dim, shapes.action_dim, len(tasks) if len(tasks) > 1 else None)
         self.collective, self.tasks = collective, tuple(tasks)
         self.agents = batch_of_one(collective.agent)
         self.forget()
@@ -160,14 +162,14 @@ class CollectivePolicy(CheckedPolicy):
         check_shapes(self.collective, spec)
         super().check(spec)
 
+    def eval_action(self, observations: Given) -> Float[np.ndarray, "N A"]:
+        """Also of observations that are a task's own, where the tasks have states of different length."""
+        return super().eval_action(laid_out(observations, self.collective.spec, self.collective.tasks))
+
     def _act(self, obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         before = self._running
         if self.needs_rewards and not (self.told or self.warned or before.begins.all()):
-            warnings.warn(
-                "this collective sees no goals, and only rewards tell where to go: "
-                "call policy.observe(rewards) after each step",
-                stacklevel=3,
-            )
+            warnings.warn(UNTOLD, stacklevel=4)
             self.warned = True
         running, seen = self.collective.see(before, obs)
         check_computed(seen)
@@ -290,8 +292,7 @@ def _hashable(value: Any) -> Any:
 def check_shapes(collective: Collective, spec: EnvSpec) -> None:
     """Raises if the collective cannot play in environments of these shapes."""
     own = collective.spec
-    alike = (own.state_index, own.action_dim) == (spec.state_index, spec.action_dim)
-    if not alike and not fits(spec, own):
+    if (own.state_index, own.action_dim) != (spec.state_index, spec.action_dim) and not fits(spec, own):
         raise UserError(
             f"this collective was trained on states of {own.state_dim} entries and {own.action_dim} actions, "
             f"{spec.task} has {spec.state_dim} and {spec.action_dim}"

@@ -1,6 +1,7 @@
 """Environments, their shapes and their goals, by the canonical name of a task (see `tasks.canonical`)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -8,7 +9,7 @@ from jaxtyping import Float
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.goals import Goals, Order
 from collectiverl.envs.hidden import HiddenGoals
-from collectiverl.envs.layout import LaidOut, joint_spec
+from collectiverl.envs.layout import LaidOut, joint_spec, lay_out
 from collectiverl.envs.registry import suite_of
 from collectiverl.envs.suite import Backend, EnvOptions
 from collectiverl.types import EnvSpec
@@ -79,3 +80,13 @@ def make_envs(
     if layout and layout.obs_dim != envs.spec.obs_dim:
         envs = LaidOut(envs, layout)
     return HiddenGoals(envs) if goals_hidden else envs
+
+
+def laid_out(observations: Any, layout: EnvSpec, tasks: Sequence[str]) -> Any:
+    """Observations that are one of the tasks' own, in the layout of all; anything else as it is."""
+    if not isinstance(observations, np.ndarray) or observations.ndim != 2:
+        return observations
+    width = observations.shape[1]
+    if width == layout.obs_dim or width not in {spec(task).obs_dim for task in tasks}:
+        return observations
+    return lay_out(observations, layout)
