@@ -51,6 +51,11 @@ WITH_TASK = {
     "finetune-student": ("500",),
     "record": (),
 }
+GIVEN = {  # what else has to be named before a flag is looked at
+    "evaluate": ("mt10-hidden",),
+    "evaluate-meta": ("mt10-hidden",),
+    "import-buffer": ("toy-reach", "minari:my/push-v0"),
+}
 WITH_TASKS = ("run", "train-transformer", "distill-collective", "probe", "compare-students")
 STUDIES = ("compare-students", "ablate", "extend-collective")
 TOY = ("scripted:toy-reach", "toy-reach")
@@ -177,9 +182,7 @@ def values() -> Iterator[Line]:
     from collectiverl.cli.commands import COMMANDS
 
     for verb, command in COMMANDS.items():
-        given = (
-            ("toy-reach",) if verb in WITH_TASK else ("mt10-hidden",) if verb.startswith("evaluate") else ()
-        )
+        given = GIVEN.get(verb, ("toy-reach",) if verb in WITH_TASK else ())
         decided = getattr(command.settings, "decided", ())
         for flag, hint in _flags(command.settings):
             if any(flag == d or (d.endswith(".") and flag.startswith(d)) for d in decided):

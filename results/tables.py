@@ -239,6 +239,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "mt10": lambda: collective("mt10"),
     "mt10-hidden": lambda: collective("mt10-hidden"),
     "mt50": lambda: collective("mt50", "scripted"),
+    "fetch": lambda: collective("fetch", "scripted"),
+    "fetch-hidden": lambda: collective("fetch-hidden", "scripted"),
     "ml10": lambda: meta("ml10"),
     "ml45": lambda: meta("ml45"),
     **{f"speed-{name.replace('_', '-')}": partial(speed, name) for name in SPEEDS},
