@@ -69,6 +69,33 @@ def test_the_shapes_are_those_of_the_task():
         load_policy(FOREIGN / "td3.zip", task="reach")
 
 
+def acting(obs):
+    return np.clip(obs[:, :2], -1, 1)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [NetworkPolicy(read_zip(FOREIGN / "td3.zip")), ObjectPolicy(acting, "mine", spec("toy-reach"))],
+    ids=["network", "object"],
+)
+def test_what_a_loop_gives_to_a_policy_from_elsewhere_is_checked_too(policy):
+    """As promised of every policy: a refused call changes nothing."""
+    before = policy.eval_action(OBS)
+    odd = np.where(np.eye(*OBS.shape, dtype=bool), np.nan, OBS)
+    for call in (
+        lambda: policy.eval_action(odd),
+        lambda: policy.eval_action(OBS[:, 1:]),
+        lambda: policy.eval_action(OBS[0]),
+        lambda: policy.label(odd, ACTIONS),
+        lambda: policy.label(OBS, ACTIONS[1:]),
+        lambda: policy.observe(np.full(len(OBS), np.inf)),
+        lambda: policy.reset(np.arange(len(OBS))),
+    ):
+        with pytest.raises(UserError):
+            call()
+    assert np.array_equal(policy.eval_action(OBS), before)
+
+
 # -- files that are refused --------------------------------------------------------------------------------
 
 

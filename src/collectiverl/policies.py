@@ -48,12 +48,12 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     """
     task = canonical(task) if task else None
     policy = _load(path_or_name, task)
-    if task and isinstance(policy, CheckedPolicy):
+    if task:
         policy.check(spec(task))
     return policy
 
 
-def _load(path_or_name: str | Path, task: str | None) -> Policy:
+def _load(path_or_name: str | Path, task: str | None) -> CheckedPolicy:
     if named := _named(path_or_name):
         kind, name = named
         shapes = spec(name)
@@ -71,7 +71,7 @@ def _load(path_or_name: str | Path, task: str | None) -> Policy:
     if (folder / expert.ABOUT).is_file():
         return expert.load_expert(folder)
     if (folder / networks.ABOUT).is_file():
-        return _checked(NetworkPolicy(networks.load_network(folder)), spec(task) if task else None)
+        return NetworkPolicy(networks.load_network(folder))
     raise UserError(
         f"{folder} holds no policy: name a folder below {EXPERTS}/, {COLLECTIVE}/ or {STUDENTS}/ of a run"
     )
@@ -105,13 +105,7 @@ def _foreign(name: str, shapes: EnvSpec | None) -> NetworkPolicy | ObjectPolicy:
         return ObjectPolicy(unpickled(Path(name.removeprefix(UNPICKLE))), name, shapes)
     if is_object(name):
         return object_policy(name, shapes)
-    return _checked(NetworkPolicy(read_zip(Path(name))), shapes)
-
-
-def _checked(policy: NetworkPolicy, shapes: EnvSpec | None) -> NetworkPolicy:
-    if shapes:
-        networks.check_shapes(policy.network, shapes)
-    return policy
+    return NetworkPolicy(read_zip(Path(name)))
 
 
 def load_collective(path_or_name: str | Path) -> Collective:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.envs.policy import CheckedPolicy
 from collectiverl.envs.scripted import SIGMA
 from collectiverl.types import EnvSpec, Labels, UserError, ValueUnit
 
@@ -106,22 +107,21 @@ class Network:
         return np.min(found, axis=0)
 
 
-class NetworkPolicy:
+class NetworkPolicy(CheckedPolicy):
     """Plays, and labels what anybody played."""
 
     def __init__(self, network: Network):
+        super().__init__(network.obs_dim, network.action_dim)
         self.network = network
 
-    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        return self.network.action(self.network.features(observations)).astype(np.float32)
+    def _act(self, obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        return self.network.action(self.network.features(obs))
 
-    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
-        """Nothing to forget."""
-
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
-        """Reads no rewards."""
+    def check(self, spec: EnvSpec) -> None:
+        check_shapes(self.network, spec)
 
     def label(self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]) -> Labels:
+        obs, action = self.check_steps(obs, action)
         n = self.network
         features = n.features(obs)
         mean = n.action(features).astype(np.float32)

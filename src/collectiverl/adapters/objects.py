@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from collectiverl.envs.policy import CheckedPolicy
 from collectiverl.envs.scripted import SIGMA
 from collectiverl.imports import calling, load_object
 from collectiverl.types import EnvSpec, Labels, UserError, ValueUnit
@@ -24,8 +25,8 @@ ACTS = ("eval_action", "predict")
 LEAST_LOG_STD, LARGEST_LOG_STD = -20.0, 2.0
 
 
-class ObjectPolicy:
-    """A user's object as a `types.TeachingPolicy`. What it gives is checked.
+class ObjectPolicy(CheckedPolicy):
+    """A user's object as a `types.TeachingPolicy`. What it gives is checked, too.
 
     Args:
         name: for messages.
@@ -36,22 +37,23 @@ class ObjectPolicy:
     """
 
     def __init__(self, acting: Any, name: str, spec: EnvSpec | None = None):
+        super().__init__(spec.obs_dim if spec else None, spec.action_dim if spec else None)
         self.acting, self.name, self.spec = acting, name, spec
         self.act = _how(acting, name)
 
-    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+    def _act(self, obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         with calling(self.name, "act"):
-            found = self.act(observations)
-        action = self._checked(found, "action", len(observations))
-        return np.clip(action, -1, 1)
+            found = self.act(obs)
+        return np.clip(self._checked(found, "action", len(obs)), -1, 1)
 
-    def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
+    def _reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         self._tell("reset", env_mask)
 
-    def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
+    def _observe(self, rewards: Float[np.ndarray, "N"]) -> None:
         self._tell("observe", rewards)
 
     def label(self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]) -> Labels:
+        obs, action = self.check_steps(obs, action)
         if not hasattr(self.acting, "label"):
             self.reset(np.ones(len(obs), bool))
             mean = self.eval_action(obs)

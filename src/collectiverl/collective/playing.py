@@ -31,13 +31,14 @@ class PerTaskPolicy(CheckedPolicy):
 
     def __init__(self, policies: Mapping[str, Policy], tasks: Sequence[str], spec: EnvSpec):
         super().__init__(spec.obs_dim, spec.action_dim, len(tasks))
+        self.spec = spec
         if missing := sorted(set(tasks) - set(policies)):
             raise UserError(f"no policy plays {missing[0]}: there are policies for {', '.join(policies)}")
         shares = [(np.asarray([t == task for t in tasks]), policy) for task, policy in policies.items()]
         self.members = [(mine, policy) for mine, policy in shares if mine.any()]
 
     def _act(self, obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        action = np.empty((len(obs), self.action_dim), np.float32)
+        action = np.empty((len(obs), self.spec.action_dim), np.float32)
         for mine, policy in self.members:
             action[mine] = policy.eval_action(obs[mine])
         return action

@@ -23,14 +23,14 @@ class CheckedPolicy(ABC):
 
     Args:
         obs_dim: entries of an observation; None: any number.
-        action_dim: entries of an action.
+        action_dim: entries of an action; None: any number.
         places: environments that it is made for; None: any number.
     """
 
     remembers: ClassVar[bool] = False  # something of each environment, from step to step
     uses_jax: ClassVar[bool] = False
 
-    def __init__(self, obs_dim: int | None, action_dim: int, places: int | None = None):
+    def __init__(self, obs_dim: int | None, action_dim: int | None, places: int | None = None):
         self.obs_dim, self.action_dim, self.places = obs_dim, action_dim, places
         self.num_envs: int | None = None  # that it plays; None: it has not begun
 
@@ -67,9 +67,10 @@ class CheckedPolicy(ABC):
             self.reset(np.ones(len(obs), bool))
         self.num_envs = len(obs)
         action = np.array(self._act(obs), np.float32)
-        if action.shape != (len(obs), self.action_dim):
+        if action.ndim != 2 or action.shape != (len(obs), self.action_dim or action.shape[1]):
             raise UserError(
-                f"this policy gave actions of shape {list(action.shape)}, not {[len(obs), self.action_dim]}"
+                f"this policy gave actions of shape {list(action.shape)}, not "
+                f"[{len(obs)}, {self.action_dim or 'A'}]"
             )
         check_computed(action)
         return action
@@ -119,10 +120,11 @@ class CheckedPolicy(ABC):
         Raises:
             UserError: it cannot.
         """
-        if (self.obs_dim or spec.obs_dim, self.action_dim) != (spec.obs_dim, spec.action_dim):
+        made_for = self.obs_dim or spec.obs_dim, self.action_dim or spec.action_dim
+        if made_for != (spec.obs_dim, spec.action_dim):
             raise UserError(
-                f"this policy was made for observations of {self.obs_dim} entries and actions of "
-                f"{self.action_dim} entries, {spec.task} has {spec.obs_dim} and {spec.action_dim}"
+                f"this policy was made for observations of {made_for[0]} entries and actions of "
+                f"{made_for[1]} entries, {spec.task} has {spec.obs_dim} and {spec.action_dim}"
             )
 
     def check_steps(

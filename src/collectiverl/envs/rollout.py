@@ -173,7 +173,7 @@ class RandomPolicy(CheckedPolicy):
 
     def __init__(self, action_dim: int, seed: int, obs_dim: int | None = None):
         super().__init__(obs_dim, action_dim)
-        self.rng = np.random.default_rng(seed)
+        self.entries, self.rng = action_dim, np.random.default_rng(seed)
 
     def _act(self, obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
-        return self.rng.uniform(-1, 1, (len(obs), self.action_dim)).astype(np.float32)
+        return self.rng.uniform(-1, 1, (len(obs), self.entries)).astype(np.float32)
