@@ -36,7 +36,7 @@ TINY = RunConfig(
     student_tasks=("toy-mirror",),
     expert=EXPERT,
     student=replace(EXPERT.without_sampling(), steps=500),
-    strategy=StrategyConfig(prior_data=PriorDataConfig(rounds=1, most_rounds=1, updates=20)),
+    strategy=StrategyConfig(prior_data=PriorDataConfig(episodes=5, updates=20)),
     transformer=TransformerConfig(
         updates=20, batch_size=8, validation_every=20, validation_batches=1, warmup=5, encoder=SMALL
     ),

@@ -13,9 +13,9 @@ from rich.progress import Progress
 from collectiverl.cli import main
 from collectiverl.cli.progress import columns
 from collectiverl.reporting.probe import probe_tables
+from collectiverl.reporting.students import comparison_table
 from collectiverl.reporting.tables import (
     ablation_table,
-    comparison_table,
     extensions_table,
     places,
     policies_table,
