@@ -65,6 +65,7 @@ SIZES = {
     "extend-collective": "--expert-episodes 4 --learner-rounds 1 --learner-episodes 4 --learner-updates 10 "
     "--updates 10 --critic-updates 50 --episodes 2",
     "record": "--episodes 4",
+    "transfer": "--goals 0 1",
 }
 
 
@@ -94,6 +95,8 @@ def on_toys(line: str, config: Path) -> list[str]:
     args = [TOYS.get(word, word) for word in words]
     if verb == "take-collective":
         args[0] = "runs/demo"
+    if verb == "transfer":
+        args[0] = "runs/mt10"
     if verb == "compare-students" and "--collective" not in args:
         args += ["--collective", "runs/demo"]
     args += SIZES.get(verb, "").split()

@@ -194,7 +194,7 @@ _TABLE = (
         settings.Transfer,
         actions.map_transfer,
         show.show_transfer,
-        "mt10 --tasks faucet-open door-close --run students",
+        "mt10 --run students",
     ),
     Command(
         "ablate",
