@@ -16,7 +16,7 @@ import tyro
 
 from benchmarks.measure import ChildFailed, console
 from collectiverl.artifacts import provenance
-from collectiverl.artifacts.checkpoints import write_json
+from collectiverl.artifacts.files import write_json
 from collectiverl.artifacts.sealed import to_jsonable
 from collectiverl.cli.main import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USER
 from collectiverl.types import UserError

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import outputs, paths, provenance, sealed
+from collectiverl.artifacts import locks, outputs, paths, provenance, sealed
 from collectiverl.artifacts.metrics import Report
 from collectiverl.artifacts.paths import LOGS
 from collectiverl.cli import seeds
@@ -92,7 +92,7 @@ def run_study(study: Study) -> Callable[[StudySettings], Found]:
 
 def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     """The lock of a run. A finished run that cannot be written needs none: its table is only read."""
-    return contextlib.nullcontext() if outputs.is_readonly(folder) else sealed.lock(folder)
+    return contextlib.nullcontext() if outputs.is_readonly(folder) else locks.lock(folder)
 
 
 def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
@@ -102,7 +102,7 @@ def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
     if not todo:
         tell(f"all {len(every)} stages are done: nothing to do")
         return
-    sealed.make_writable(folder)
+    locks.make_writable(folder)
     done = len(every) - len(todo)
     tell(f"{done} of {len(every)} stages are done, {len(todo)} to do; logs in {folder / LOGS}")
     cores = settings.cores or available_cores()

@@ -15,8 +15,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints
 from collectiverl.artifacts.checkpoints import Checkpoints
+from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.metrics import MetricsLog, Report, silent
 from collectiverl.artifacts.validation import MOST_ROWS, at_least, at_most, positive
 from collectiverl.collective import losses
@@ -188,17 +189,17 @@ class Training:
 
     def save(self, folder: Path) -> None:
         checkpoints.save_tree(folder / STATE, (self.state, self.best))
-        checkpoints.write_json(folder / PROGRESS, vars(self.progress))
+        write_json(folder / PROGRESS, vars(self.progress))
 
     def restore(self, folder: Path) -> None:
         self.state, self.best = checkpoints.load_tree(folder / STATE, (self.state, self.best))
-        self.progress = Progress(**sealed.read_json(folder / PROGRESS))
+        self.progress = Progress(**read_json(folder / PROGRESS))
 
 
 def updates_in(folder: Path | None) -> int:
     """Updates of the critic that a checkpoint holds; 0 if its training had not begun."""
     began = folder is not None and (folder / PROGRESS).is_file()
-    return sealed.read_json(folder / PROGRESS)["updates"] if folder and began else 0
+    return read_json(folder / PROGRESS)["updates"] if folder and began else 0
 
 
 def distil(

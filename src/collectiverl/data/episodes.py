@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts.files import write_atomically
 from collectiverl.types import Episode, Labels, UserError, ValueUnit, Window
 
 SHARD_SIZE = 50  # episodes
@@ -67,7 +67,7 @@ def _write_shard(path: Path, episodes: Sequence[Episode], policy_hash: str) -> N
         file.create_dataset("length", data=shard.length)
         file.attrs["episodes"] = json.dumps(shard.about)
         file.attrs["policy_hash"] = policy_hash
-    sealed.write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
 
 
 def paths(folder: Path) -> list[Path]:

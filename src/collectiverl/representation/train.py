@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints
 from collectiverl.artifacts.checkpoints import Checkpoints
+from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.metrics import MetricsLog, Report, silent
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.nn.keys import seeded_key
@@ -120,12 +121,12 @@ class Trainer:
     def _save(self, folder: Path) -> None:
         checkpoints.save_tree(folder / "state.safetensors", self.state)
         checkpoints.save_tree(folder / "best.safetensors", self.best)
-        checkpoints.write_json(folder / "progress.json", vars(self.progress))
+        write_json(folder / "progress.json", vars(self.progress))
 
     def _restore(self, folder: Path) -> None:
         self.state = checkpoints.load_tree(folder / "state.safetensors", self.state)
         self.best = checkpoints.load_tree(folder / "best.safetensors", self.best)
-        self.progress = Progress(**sealed.read_json(folder / "progress.json"))
+        self.progress = Progress(**read_json(folder / "progress.json"))
 
 
 def train(

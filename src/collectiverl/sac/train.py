@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints
 from collectiverl.artifacts.checkpoints import Checkpoints
+from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
+from collectiverl.artifacts.tensors import load_arrays
 from collectiverl.data.replay import Replay
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import Step, steps
@@ -260,13 +262,13 @@ class Trainer:
         checkpoints.save_tree(folder / "replay.safetensors", self.replay.state())
         checkpoints.save_tree(folder / "actions.safetensors", {"actions": np.array(self.actions)})
         self.sampler.save(folder)
-        checkpoints.write_json(folder / "progress.json", asdict(self.progress) | {"seconds": self._seconds()})
+        write_json(folder / "progress.json", asdict(self.progress) | {"seconds": self._seconds()})
 
     def restore(self, folder: Path) -> None:
         self.state = checkpoints.load_tree(folder / "state.safetensors", self.state)
         self.best = checkpoints.load_tree(folder / "best.safetensors", self.best)
-        self.replay.restore(checkpoints.load_arrays(folder / "replay.safetensors"))
-        self.actions = list(checkpoints.load_arrays(folder / "actions.safetensors")["actions"])
+        self.replay.restore(load_arrays(folder / "replay.safetensors"))
+        self.actions = list(load_arrays(folder / "actions.safetensors")["actions"])
         self.sampler.restore(folder)
-        saved = sealed.read_json(folder / "progress.json")
+        saved = read_json(folder / "progress.json")
         self.progress = Progress([ExpertProgress(**e) for e in saved.pop("experts")], **saved)

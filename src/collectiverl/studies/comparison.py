@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts.files import read_json
 from collectiverl.artifacts.metrics import read_metrics
 from collectiverl.artifacts.paths import COLLECTIVE, COMPARISON
 from collectiverl.artifacts.validation import MOST_EPISODES, MOST_TRAININGS, at_least, at_most, renamed
@@ -190,7 +191,7 @@ def _with_earlier(run: Path, config: RunConfig, comparison: ComparisonConfig) ->
     path = result_path(run, comparison)
     mine = ("tasks", "strategies")
     try:
-        before = sealed.read_json(path)["settings"]
+        before = read_json(path)["settings"]
         if any(
             before[name] != value
             for name, value in sealed.to_jsonable(comparison).items()
