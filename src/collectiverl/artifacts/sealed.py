@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +124,13 @@ def holds(out: Path, name: str) -> bool:
     return is_sealed(out) and name in manifest(out)["files"]
 
 
-def listed(folder: Path, found: Iterator[Path]) -> list[Path]:
+def listed(folder: Path, found: Iterable[Path]) -> list[Path]:
     """Those of the files below `folder` that may be read: in a sealed folder, those that its manifest lists."""
     out = next((parent for parent in (folder, *folder.parents) if is_sealed(parent)), None)
     if out is None:
-        return sorted(found)
+        return list(found)
     names = manifest(out)["files"]
-    return sorted(path for path in found if path.relative_to(out).as_posix() in names)
+    return [path for path in found if path.relative_to(out).as_posix() in names]
 
 
 def differences(expected: Any, found: Any, prefix: str = "") -> list[str]:
