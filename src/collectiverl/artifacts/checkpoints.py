@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,11 +10,12 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from collectiverl.artifacts import notices
 from collectiverl.artifacts.contents import Damaged, check_file, check_list, files_in, hashes
 from collectiverl.artifacts.files import read_object, write_json
 from collectiverl.artifacts.paths import METRICS
 from collectiverl.artifacts.tensors import load_arrays, not_finite, save_arrays
-from collectiverl.types import Notice, UserError
+from collectiverl.types import UserError
 
 T = TypeVar("T")
 SECONDS = 30.0  # from one checkpoint to the next
@@ -139,7 +139,7 @@ def latest_checkpoint(work: Path) -> Path | None:
             continue
         for damaged, why in wrong:
             shutil.rmtree(damaged)
-            warnings.warn(Notice(f"{damaged} is damaged ({why}): going on from the one before"), stacklevel=2)
+            notices.tell(f"{damaged} is damaged ({why}): going on from the one before")
         if (folder / METRICS).is_file():
             shutil.copy(folder / METRICS, work / METRICS)
         return folder

@@ -4,12 +4,12 @@ import contextlib
 import errno
 import fcntl
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from collectiverl.types import Notice, UserError
+from collectiverl.artifacts import notices
+from collectiverl.types import UserError
 
 LOCK = ".lock"
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS)  # of the file system
@@ -43,10 +43,7 @@ def lock(folder: Path) -> Iterator[None]:
         if error.errno not in NO_LOCKS:
             file.close()
             raise UserError(_not_locked(folder, error)) from error
-        warnings.warn(
-            Notice(f"the file system of {folder} has no locks: work on this run from one process at a time"),
-            stacklevel=3,
-        )
+        notices.tell(f"the file system of {folder} has no locks: work on this run from one process at a time")
     try:
         yield
     finally:

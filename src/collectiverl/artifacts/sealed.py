@@ -11,12 +11,11 @@ import json
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import provenance, tensors
+from collectiverl.artifacts import notices, provenance, tensors
 from collectiverl.artifacts.contents import Damaged, check_file, files_in, hashes
 from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.locks import LOCK, lock
@@ -38,7 +37,7 @@ from collectiverl.artifacts.paths import (
     METRICS,
     SUMMARY,
 )
-from collectiverl.types import Notice, UserError
+from collectiverl.types import UserError
 
 INTENT = ".intent.json"  # what a stage said when it began
 RESUMABLE = (
@@ -104,11 +103,8 @@ def _checked(out: Path, known: Any) -> dict[str, Any]:
     except Damaged as error:
         raise UserError(f"{error}: {again(out)}") from error
     for name in unlisted(out, record):
-        warnings.warn(
-            Notice(
-                f"{out / name} is no part of this result, whose manifest does not list it, and is not read"
-            ),
-            stacklevel=3,
+        notices.tell(
+            f"{out / name} is no part of this result, whose manifest does not list it, and is not read"
         )
     return record
 

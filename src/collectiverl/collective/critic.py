@@ -178,7 +178,12 @@ class Training:
         )
         self.state = State(critic, state.target, opt_state)
         self.progress.updates += updates
+        checkpoints.check_finite({"critic/loss": loss}, self._when)
         return float(loss)
+
+    @property
+    def _when(self) -> str:
+        return f"after {self.progress.updates} updates of the critic"
 
     def judge(self, held_out: Rows) -> float:
         """The error on held-out steps; the critic of the least error is kept, the latest of equals."""
@@ -188,6 +193,8 @@ class Training:
         return error
 
     def save(self, folder: Path) -> None:
+        """What a resumed training needs; raises FloatingPointError if it diverged."""
+        checkpoints.check_finite((self.state, self.best), self._when)
         checkpoints.save_tree(folder / STATE, (self.state, self.best))
         write_json(folder / PROGRESS, vars(self.progress))
 

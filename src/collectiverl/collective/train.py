@@ -168,7 +168,13 @@ class Training:
             )
             losses.append(loss)
         self.progress.updates += len(rates)
-        return float(np.mean(losses))
+        loss = float(np.mean(losses))
+        checkpoints.check_finite({"actor/loss": loss}, self._when)
+        return loss
+
+    @property
+    def _when(self) -> str:
+        return f"after {self.progress.updates} updates"
 
     def error(self, segments: Segments) -> float:
         """The error of the averaged weights, on batches that are always the same."""
@@ -197,6 +203,8 @@ class Training:
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
+        """What a resumed training needs; raises FloatingPointError if it diverged."""
+        checkpoints.check_finite((self.state, self.best), self._when)
         checkpoints.save_tree(folder / "learner.safetensors", self.state)
         checkpoints.save_tree(folder / "best.safetensors", self.best)
         write_json(folder / "training.json", vars(self.progress))

@@ -142,6 +142,11 @@ def explained(what: str) -> Iterator[None]:
             f"{what} does not fit in this machine's memory: {error}; choose smaller numbers, "
             "of environments, units or batches"
         ) from error
+    except FloatingPointError as error:
+        raise UserError(
+            f"{what} has diverged: {error}. The checkpoint before is kept; choose a lower learning rate or a "
+            "smaller reward scale, and pass --overwrite to begin anew"
+        ) from error
     except ConfigError as error:
         raise UserError(f"{what}: {error}") from error
 

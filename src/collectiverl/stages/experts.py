@@ -150,6 +150,7 @@ def train_agents(
             seed=work.seed,
             help=help,
             prior=prior,
+            spent=work.spent,
             report=work.report,
         )
         return trainer.measured_anew(trainer.run(work.folder))

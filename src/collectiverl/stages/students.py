@@ -147,7 +147,14 @@ def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
     reference = ReferencePolicy(agent, tuning.imitation, networks.value_unit)
     with contextlib.closing(envs), contextlib.closing(eval_envs):
         trainer = Trainer(
-            state, learning, envs, eval_envs, seed=work.seed, help=reference, report=work.report
+            state,
+            learning,
+            envs,
+            eval_envs,
+            seed=work.seed,
+            help=reference,
+            spent=work.spent,
+            report=work.report,
         )
         [result] = trainer.measured_anew(trainer.run(work.folder))
     save_collective(work.folder, with_agent(collective, result.agent), networks, encoder)
