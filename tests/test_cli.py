@@ -113,9 +113,18 @@ def test_a_missing_task_is_asked_for(capsys, tmp_path):
             "--until: scripted experts are neither trained nor copied",
         ),
         ("ablate --only weather", "--only: weather: choose some of"),
-        ("train-student toy-reach 410 --preset smoke --strategy.prior-data.episodes 20", "STEPS: 410 leave nothing to learn in"),
-        ("train-student toy-reach --steps 410 --preset smoke --strategy.prior-data.episodes 20", "--steps: 410 leave nothing to learn in"),
-        ("run --student.steps 410 --preset smoke --strategy.prior-data.episodes 20", "--student.steps: 410 leave nothing to learn in"),
+        (
+            "train-student toy-reach 410 --preset smoke --strategy.prior-data.episodes 20",
+            "STEPS: 410 leave nothing to learn in",
+        ),
+        (
+            "train-student toy-reach --steps 410 --preset smoke --strategy.prior-data.episodes 20",
+            "--steps: 410 leave nothing to learn in",
+        ),
+        (
+            "run --student.steps 410 --preset smoke --strategy.prior-data.episodes 20",
+            "--student.steps: 410 leave nothing to learn in",
+        ),
     ],
 )
 def test_a_setting_is_refused_under_the_name_that_was_typed(capsys, tmp_path, line, message):
