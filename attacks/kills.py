@@ -63,9 +63,8 @@ def settings() -> RunConfig:
         first_updates=50,
         round_updates=50,
     )
-    strategy = replace(base.strategy, prior_data=replace(base.strategy.prior_data, most_rounds=2))
     parts = {"expert": expert, "student": student, "collective": collective, "online": online}
-    return replace(base, strategy=strategy, **parts).resolved()
+    return replace(base, **parts).resolved()
 
 
 # -- a life ------------------------------------------------------------------------------------------------

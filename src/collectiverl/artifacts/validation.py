@@ -43,7 +43,11 @@ def at_most(config: Any, bound: int | float, *fields: str) -> None:
 
 def seed(config: Any, field: str = "seed") -> None:
     """The field is a seed: two seeds that pass give two sequences of random numbers."""
-    value = getattr(config, field)
+    check_seed(getattr(config, field), field)
+
+
+def check_seed(value: int, field: str = "seed") -> None:
+    """The number is a seed that JAX uses whole."""
     if not 0 <= value < SEEDS:
         raise ConfigError(field, f"{value} is not from 0 to {SEEDS - 1}")
 

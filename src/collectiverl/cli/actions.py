@@ -19,6 +19,7 @@ from collectiverl.cli.settings import (
     Run,
     StudySettings,
     Table,
+    Transfer,
     Verify,
 )
 from collectiverl.cli.stage_settings import StageSettings
@@ -33,8 +34,9 @@ from collectiverl.reporting import evaluations
 from collectiverl.stages.base import Stage, available_cores, summary, threads_of
 from collectiverl.stages.evaluation import detailed_row, evaluation_report
 from collectiverl.stages.verification import Verified, verify_all
+from collectiverl.studies import transfer
 from collectiverl.studies.table import Study
-from collectiverl.types import UserError
+from collectiverl.types import StageFailed, UserError
 
 Found = Mapping[str, Any]
 
@@ -94,7 +96,10 @@ def _tabled(runs: Sequence[Path]) -> list[evaluations.Seeds]:
 
 
 def run_study(study: Study) -> Callable[[StudySettings], Found]:
-    """The stages of a study that are not done yet; returns the table."""
+    """The stages of a study that are not done yet; returns the table.
+
+    The function raises `Incomplete` if it is stopped, and what is done makes a table already.
+    """
 
     def action(settings: StudySettings) -> Found:
         folder = settings.options.folder
@@ -102,10 +107,40 @@ def run_study(study: Study) -> Callable[[StudySettings], Found]:
             config = settings.options.base().resolved()
             every = study.stages(folder, config, settings.study)
         with _locked(folder):
-            _run_unfinished(every, settings)
+            try:
+                _run_unfinished(every, settings)
+            except (KeyboardInterrupt, StageFailed) as cause:
+                with contextlib.suppress(UserError):  # a study may need all its stages
+                    raise Incomplete(study.summarize(folder, config, settings.study), cause) from cause
+                raise
             return study.summarize(folder, config, settings.study)
 
     return action
+
+
+def map_transfer(settings: Transfer) -> Found:
+    """The map of a collective, also written to the file of --json, whole or not.
+
+    Raises:
+        UserError: the file cannot be written, which is tried before the work.
+        Incomplete: it was stopped, after some tasks were played.
+    """
+    if settings.json is not None:
+        outputs.check_file("--json", settings.json)
+
+    def write(found: Found) -> None:
+        if settings.json is not None:
+            named = {"policies" if name == "rows" else name: value for name, value in found.items()}
+            data = json.dumps(named | ({"incomplete": True} if found["missing"] else {}), indent=1)
+            outputs.write_file("--json", settings.json, data.encode())
+
+    try:
+        found = run_study(transfer)(settings)
+    except Incomplete as stopped:
+        write(stopped.found)
+        raise
+    write(found)
+    return found
 
 
 def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:

@@ -189,6 +189,14 @@ _TABLE = (
         "--tasks faucet-open door-close --run students",
     ),
     Command(
+        "transfer",
+        "what a collective does, without training, in tasks that it never saw",
+        settings.Transfer,
+        actions.map_transfer,
+        show.show_transfer,
+        "mt10 --run students",
+    ),
+    Command(
         "ablate",
         "what each choice of encoder and collective is worth",
         settings.Ablate,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from collectiverl.artifacts.extras import extra
 from collectiverl.artifacts.files import sha256
 from collectiverl.types import EnvSpec, Episode, UserError
 
@@ -29,12 +30,7 @@ def dataset_of(source: str) -> Any:
     """
     check_source(source)
     name = source.removeprefix(MINARI)
-    try:
-        import minari
-    except ImportError as error:
-        raise UserError(
-            f"{source} is read by Minari, which is not installed: pip install 'collectiverl[minari]'"
-        ) from error
+    minari = extra("minari", "minari")
     try:
         return minari.load_dataset(name)
     except (FileNotFoundError, ValueError, KeyError, OSError) as error:

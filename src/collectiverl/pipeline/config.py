@@ -16,7 +16,7 @@ from collectiverl.envs.make import Backend
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.representation.train import TransformerConfig
-from collectiverl.sac.settings import ExpertConfig, TrainConfig
+from collectiverl.sac.settings import ExpertConfig, TrainConfig, student_training
 from collectiverl.stages.experts import demo_count
 from collectiverl.stages.recording import Record
 from collectiverl.stages.teachers import check_teacher, in_run
@@ -49,7 +49,7 @@ class RunConfig:
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     collective: CollectiveConfig = field(default_factory=CollectiveConfig)
-    student: TrainConfig = field(default_factory=TrainConfig)
+    student: TrainConfig = field(default_factory=student_training)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 

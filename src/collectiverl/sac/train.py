@@ -33,7 +33,7 @@ from collectiverl.sac.policy import explore
 from collectiverl.sac.progress import ExpertProgress, Progress, Result
 from collectiverl.sac.sampling import EpisodeSampler
 from collectiverl.sac.settings import TrainConfig
-from collectiverl.sac.updates import update, update_statistics
+from collectiverl.sac.updates import Imitation, update, update_statistics
 
 OWN, PRIOR = 1, 3  # streams of random numbers
 UPDATES_PER_CALL = 20  # of those on a prior
@@ -63,7 +63,7 @@ class Trainer:
         spent: float = 0.0,
         report: Report = silent,
     ):
-        self.state, self.best = state, state.agent
+        self.state, self.best = state, state.playing
         self.config, self.envs, self.seed, self.report = config, envs, seed, report
         self.experts = expert_count(state)
         self.key = seeded_key(seed)
@@ -73,7 +73,7 @@ class Trainer:
         self.help: Help[Any] = help or NoHelp()
         self.context = self.help.begin(envs.tasks)
         self.output: MentorOutput  # at the observations that are being acted on
-        self.evaluator = Evaluator(eval_envs, config.eval_episodes, seed)
+        self.evaluator = Evaluator(eval_envs, config.eval_episodes, seed, config.eval_first, config.promising)
         self.sampler = EpisodeSampler(envs, self.experts, config.sampled, seed)
         played = prior.env_steps if prior else 0
         self.progress = Progress([ExpertProgress()] * self.experts, env_steps=played)
@@ -99,8 +99,8 @@ class Trainer:
 
     def measured_anew(self, results: Sequence[Result]) -> list[Result]:
         """The results with the success on goals that no evaluation which chose an agent or ended training had."""
-        success, _ = self.evaluator.play(self.best, self.progress.env_steps, AFTERWARDS)
-        return [replace(result, success=float(s)) for result, s in zip(results, success, strict=True)]
+        found = self.evaluator.play(self.best, self.progress.env_steps, AFTERWARDS)
+        return [replace(r, success=float(s)) for r, s in zip(results, found.success, strict=True)]
 
     def _segment(self, log: MetricsLog | None, kept: Checkpoints) -> None:
         """One reset, then whole episodes."""
@@ -223,15 +223,15 @@ class Trainer:
 
     def _update(self, share: float, updates: int, stream: int, step: int) -> dict[str, jax.Array]:
         """Updates on batches of which a share is the prior's; a function of stream and step."""
-        weights, rng = (
-            self.help.weights(self.progress.env_steps),
-            np.random.default_rng([self.seed, stream, step]),
-        )
+        weights = self.help.weights(self.progress.env_steps, acting=stream == OWN)
+        rng = np.random.default_rng([self.seed, stream, step])
         batches = sample_batches(self.replay, self.prior, share, updates, rng, weights, self.config.sac)
         key = jax.random.fold_in(self.key, 2 * step + 1)
         if stream == PRIOR:
             key = jax.random.fold_in(key, PRIOR)
-        imitation = jnp.float32(weights.imitation) if weights.imitation else None
+        imitation = None
+        if weights.advised:
+            imitation = Imitation(jnp.float32(weights.imitation), jnp.float32(weights.anchor))
         self.state, metrics = update(self.state, batches, key, self.config.sac, imitation)
         return metrics
 
@@ -244,15 +244,16 @@ class Trainer:
             return
         checkpoints.check_finite(metrics, self._when)
         p.next_evaluation = p.env_steps + config.eval_every
-        success, returns = self.evaluator.play(self.state.agent, p.env_steps)
-        judged = [e.after(s, p.env_steps, config) for e, s in zip(p.experts, success, strict=True)]
+        found = self.evaluator.play(self.state.playing, p.env_steps)
+        judged = [e.after(s, p.env_steps, config) for e, s in zip(p.experts, found.success, strict=True)]
         p.experts = [expert for expert, _ in judged]
-        self.best = choose(np.array([is_best for _, is_best in judged]), self.state.agent, self.best)
+        self.best = choose(np.array([is_best for _, is_best in judged]), self.state.playing, self.best)
         if log:
             tasks = self.envs.tasks[:: config.num_envs]
-            values = by_task(tasks, metrics | {"eval/success": success, "eval/return_to_success": returns})
-            log.write(p.env_steps, values | {"seconds": self._seconds()})
-        self.report(p.env_steps, config.steps, f"success {success.mean():.2f}")
+            measured = {"eval/success": found.success, "eval/return_to_success": found.returns}
+            about = {"eval/episodes": found.episodes, "seconds": self._seconds()}
+            log.write(p.env_steps, by_task(tasks, metrics | measured) | about)
+        self.report(p.env_steps, config.steps, f"success {found.success.mean():.2f}")
 
     def _result(self, i: int) -> Result:
         checkpoints.check_finite(self.best, self._when)

@@ -1,6 +1,6 @@
 """`distill-collective`: from the `online_buffer` of all tasks to one policy for all tasks.
 
-And `take-collective`, which copies a collective that was made elsewhere.
+And `take-collective`, which copies a collective that was made elsewhere, and `random-collective`, a control.
 """
 
 import shutil
@@ -15,7 +15,9 @@ from collectiverl.collective.segments import played
 from collectiverl.collective.train import CollectiveConfig, distil, fresh_collective
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import layout_of
+from collectiverl.nn.keys import seeded_key
 from collectiverl.policies import shipped, summary_of
+from collectiverl.sac.agent import init_agent
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.buffers import buffer_inputs, open_buffers
 from collectiverl.stages.flags import Flat
@@ -163,3 +165,33 @@ def take_collective(work: Work[TakeCollective]) -> dict[str, Any]:
     for name in (WEIGHTS, ABOUT):
         shutil.copy(folder / name, work.folder / name)
     return summary_of(folder) | {"tasks": list(collective.tasks)}
+
+
+# -- a control ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomCollective:
+    """A collective whose actor and critics are fresh networks, behind the trained encoder: it knows nothing."""
+
+
+def random_collective_stage(collective: str) -> Stage[RandomCollective]:
+    """`collective`: the folder in the run of the collective whose networks are drawn anew."""
+    return Stage(
+        kind="random-collective",
+        subject=collective,
+        out=f"{collective}-random",
+        function=random_collective,
+        config=RandomCollective(),
+        inputs={collective: ""},
+    )
+
+
+def random_collective(work: Work[RandomCollective]) -> dict[str, Any]:
+    [folder] = work.inputs
+    collective, networks, encoder = load_collective(work.run / folder)
+    sizes = collective.agent.normalizer.feature_dim, collective.agent.actor.action_dim
+    fresh = init_agent(*sizes, networks, seeded_key(work.seed))
+    agent = replace(fresh, normalizer=collective.agent.normalizer)
+    save_collective(work.folder, replace(collective, agent=agent), networks, encoder)
+    return {"tasks": list(collective.tasks)}

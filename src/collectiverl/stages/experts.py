@@ -139,7 +139,7 @@ def train_agents(
             stack.enter_context(contextlib.closing(_side_by_side(tasks, backend, n, horizon)))
             for n, horizon in (
                 (train.num_envs, train.horizon),
-                (min(train.eval_envs, train.eval_episodes), None),
+                (train.eval_at_once, None),
             )
         )
         trainer = Trainer(
