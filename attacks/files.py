@@ -96,6 +96,7 @@ def harmed(path: Path, content: bytes, *, keeps_time: bool = False) -> Iterator[
     try:
         yield
     finally:
+        path.parent.mkdir(parents=True, exist_ok=True)  # a damaged checkpoint is removed
         path.write_bytes(before)
         os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
@@ -274,7 +275,7 @@ def prepared() -> Iterator[Run]:
     """A small finished run, with an interrupted stage in it."""
     with tempfile.TemporaryDirectory() as root:
         folder, config = Path(root) / "run", kills.settings()
-        if wrong := kills.Lives().whole(folder):
+        if wrong := kills.Lives().whole(folder, keep=True):
             raise RuntimeError(f"the run that is to be damaged {wrong}")
         [out, *_] = sorted(path.parent for path in (folder / "model").rglob(MANIFEST))
         with (

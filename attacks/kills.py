@@ -31,6 +31,7 @@ from collectiverl.artifacts.paths import CONFIG, MANIFEST, METRICS
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import RunConfig, claim
 from collectiverl.pipeline.presets import smoke
+from collectiverl.stages.base import Stage
 from collectiverl.types import UserError
 
 KILLS, FULL_DISKS = 100, 20  # at scale 1
@@ -72,7 +73,13 @@ def settings() -> RunConfig:
 
 
 def live(
-    run: str, stage: str, changes: Any, kill_at: int | None = None, fill_at: int | None = None, size: int = 0
+    run: str,
+    stage: str,
+    changes: Any,
+    kill_at: int | None = None,
+    fill_at: int | None = None,
+    size: int = 0,
+    keep: bool = False,
 ) -> None:
     """Does a stage; all that are left, if it is "".
 
@@ -81,6 +88,7 @@ def live(
         changes: counts the changes of the run's folder.
         kill_at: number of the change right before which the process is killed.
         fill_at: number of the change from which on no file may grow beyond `size` bytes.
+        keep: compiled programs.
     """
     folder = os.path.realpath(run)
 
@@ -94,7 +102,7 @@ def live(
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     executor.use_threads(1)
-    _write_no_programs()
+    _keep_programs(keep)
     checkpoints.SECONDS = CHECKPOINT_EVERY
     sys.addaudithook(watch)
     with (
@@ -121,29 +129,32 @@ def _changes(folder: str, event: str, args: tuple[Any, ...]) -> bool:
     return isinstance(path, str) and (inside_a_tree or path.startswith(folder))
 
 
-def _write_no_programs() -> None:
-    """Compiled programs are read from the cache, not written: half of one would stay there."""
+def _keep_programs(keep: bool) -> None:
+    """Compiling is most of a short stage: the lives that prepare the run keep all programs, the others only read them.
+
+    Of one that is killed while it writes a program, half would stay in the cache.
+    """
     import jax
 
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0 if keep else 1e9)
 
 
 def _do(run: Path, stage: str) -> None:
-    config = settings()
     with locks.lock(run):
-        claim(run, config)
-        left = [one for one in plan.stages(config) if stage in ("", one.out)]
-        for one in left if stage else plan.unfinished(run, left):
+        claim(run, settings())
+        for one in in_order():
+            if stage not in ("", one.out):
+                continue
             executor.run_here(run, one, watch=lambda progress: None)
 
 
-def in_order() -> list[str]:
-    """The folders of all stages, each behind those that it reads."""
-    left, found = plan.stages(settings()), list[str]()
+def in_order() -> list[Stage]:
+    """All stages of the run, each behind those that it reads."""
+    left, found = list(plan.stages(settings())), list[Stage]()
     while left:
-        ready = next(one for one in left if all(name in found for name in one.inputs))
-        left.remove(ready)
-        found.append(ready.out)
+        done = {one.out for one in found}
+        found.append(next(one for one in left if done.issuperset(one.inputs)))
+        left.remove(found[-1])
     return found
 
 
@@ -161,9 +172,9 @@ class Lives:
         process.start()
         return process
 
-    def whole(self, run: Path, stage: str = "") -> str | None:
+    def whole(self, run: Path, stage: str = "", keep: bool = False) -> str | None:
         """A life to its end, undisturbed; what went wrong."""
-        process = self.start(run, stage)
+        process = self.start(run, stage, keep=keep)
         process.join(LIFE)
         if process.exitcode is None:
             process.kill()
@@ -232,9 +243,9 @@ class Undisturbed:
 def undisturbed(lives: Lives, run: Path) -> Undisturbed:
     """Does every stage in a life of its own."""
     found = []
-    for stage in in_order():
+    for stage in (one.out for one in in_order()):
         began = time.monotonic()
-        if wrong := lives.whole(run, stage):
+        if wrong := lives.whole(run, stage, keep=True):
             raise RuntimeError(f"{stage}, which nobody disturbed, {wrong}")
         found.append(Life(stage, time.monotonic() - began, lives.changes.value))
     return Undisturbed(run, content(run), tuple(found))
