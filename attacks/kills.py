@@ -7,6 +7,7 @@ random moment, the other half right before a random change of the run's folder: 
 rename, a removal. A disk is filled up the same way: from a random change on, no file may grow beyond a random size.
 """
 
+import atexit
 import contextlib
 import json
 import multiprocessing
@@ -18,9 +19,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -309,18 +309,20 @@ def full_disks(lives: Lives, root: Path, reference: Undisturbed, count: int, rng
     )
 
 
-@contextlib.contextmanager
-def prepared() -> Iterator[tuple[Lives, Path, Undisturbed]]:
-    """What a disturbance needs; the folder of all runs is removed afterwards."""
-    with tempfile.TemporaryDirectory() as root:
-        lives = Lives()
-        yield lives, Path(root), undisturbed(lives, Path(root) / "undisturbed")
+@cache
+def prepared() -> tuple[Lives, Undisturbed]:
+    """What a disturbance needs, made once for all attacks of this process; the run is removed when that ends."""
+    root = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    lives = Lives()
+    return lives, undisturbed(lives, Path(root) / "undisturbed")
 
 
 def attack(scale: float) -> list[Row]:
     """Kills and full disks, at moments that a seed determines."""
-    with prepared() as (lives, root, reference):
+    lives, reference = prepared()
+    with tempfile.TemporaryDirectory() as root:
         return [
-            kills(lives, root, reference, round(KILLS * scale), random.Random(0)),
-            full_disks(lives, root, reference, round(FULL_DISKS * scale), random.Random(1)),
+            kills(lives, Path(root), reference, round(KILLS * scale), random.Random(0)),
+            full_disks(lives, Path(root), reference, round(FULL_DISKS * scale), random.Random(1)),
         ]
