@@ -67,6 +67,11 @@ class TrainConfig:
                 "warmup", f"{self.warmup} must be below steps={self.steps}, or nothing is learned"
             )
 
+    def segment(self, horizon: int) -> int:
+        """Vector steps from one reset to the next, in whole episodes; the step between two is no transition."""
+        episodes = max(1, round(self.checkpoint_every / (horizon * self.num_envs)))
+        return episodes * (horizon + 1) - 1
+
     @property
     def sampled(self) -> SamplingConfig:
         """Which training episodes are kept: none."""
