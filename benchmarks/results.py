@@ -16,7 +16,7 @@ import tyro
 
 from benchmarks.measure import ChildFailed, console
 from collectiverl.artifacts import provenance
-from collectiverl.artifacts.checkpoints import write_json
+from collectiverl.artifacts.files import write_json
 from collectiverl.artifacts.sealed import to_jsonable
 from collectiverl.cli import exits
 from collectiverl.types import UserError

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from collectiverl.artifacts import checkpoints
+from collectiverl.artifacts.tensors import load_arrays
 from collectiverl.types import UserError
 
 DTYPES = st.sampled_from([np.float32, np.float64, np.int32, np.int64, np.uint8, np.bool_])
@@ -83,13 +84,13 @@ def test_another_structure_is_refused_by_name(tmp_path, like, message):
 def test_a_missing_or_truncated_file_is_named(tmp_path):
     path = tmp_path / "t.safetensors"
     with pytest.raises(UserError, match=r"t\.safetensors is missing or corrupt.*run its stage again"):
-        checkpoints.load_arrays(path)
+        load_arrays(path)
     checkpoints.save_tree(path, {"w": np.zeros(100)})
     whole = path.read_bytes()
     for size in (0, 4, 20, len(whole) - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(UserError, match="missing or corrupt"):
-            checkpoints.load_arrays(path)
+            load_arrays(path)
 
 
 def write(work, content):

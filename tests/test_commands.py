@@ -35,7 +35,7 @@ TINY = RunConfig(
     student_tasks=("toy-mirror",),
     expert=EXPERT,
     student=replace(EXPERT.without_sampling(), steps=500),
-    strategy=StrategyConfig(prior_data=PriorDataConfig(rounds=1, most_rounds=1, updates=20)),
+    strategy=StrategyConfig(prior_data=PriorDataConfig(episodes=5, updates=20)),
     transformer=TransformerConfig(
         updates=20, batch_size=8, validation_every=20, validation_batches=1, warmup=5, encoder=SMALL
     ),
@@ -64,6 +64,7 @@ SIZES = {
     "extend-collective": "--expert-episodes 4 --learner-rounds 1 --learner-episodes 4 --learner-updates 10 "
     "--updates 10 --critic-updates 50 --episodes 2",
     "record": "--episodes 4",
+    "transfer": "--goals 0 1",
 }
 
 
@@ -96,6 +97,8 @@ def on_toys(line: str, config: Path) -> list[str]:
     args = [TOYS.get(word, word) for word in words]
     if verb == "take-collective":
         args[0] = "runs/demo"
+    if verb == "transfer":
+        args[0] = "runs/mt10"
     if verb == "compare-students" and "--collective" not in args:
         args += ["--collective", "runs/demo"]
     args += SIZES.get(verb, "").split()

@@ -9,6 +9,7 @@ import pytest
 import threadpoolctl
 
 from collectiverl.artifacts import provenance, sealed
+from collectiverl.artifacts.files import read_json
 from collectiverl.cli import main
 from collectiverl.pipeline import executor
 from collectiverl.stages.base import Stage, execute, is_done, threads_of
@@ -39,7 +40,7 @@ def test_a_stage_made_anew_with_the_same_result_is_accepted_by_its_followers(tmp
     execute(tmp_path, stage_of(timed(1)))
     execute(tmp_path, follower)
     execute(tmp_path, stage_of(timed(2)), overwrite=True)
-    assert sealed.read_json(tmp_path / "first" / "summary.json")["seconds"] == 2
+    assert read_json(tmp_path / "first" / "summary.json")["seconds"] == 2
     assert is_done(tmp_path, follower)
 
     def other(work):
@@ -52,7 +53,7 @@ def test_a_stage_made_anew_with_the_same_result_is_accepted_by_its_followers(tmp
 
 def test_folders_sealed_before_formats_were_numbered_keep_their_identity(tmp_path):
     execute(tmp_path, stage_of(timed(1)))
-    record = sealed.read_json(tmp_path / "first" / "manifest.json")
+    record = read_json(tmp_path / "first" / "manifest.json")
     now = sealed.identity(tmp_path / "first")
     del record["format"]
     (tmp_path / "first" / "manifest.json").write_text(json.dumps(record))

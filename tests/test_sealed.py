@@ -6,6 +6,7 @@ import multiprocessing
 import pytest
 
 from collectiverl.artifacts import sealed
+from collectiverl.artifacts.files import read_json, write_atomically
 from collectiverl.types import UserError
 
 CONFIG = {"steps": 10, "sac": {"gamma": 0.9}, "tasks": ("toy-reach",)}
@@ -142,14 +143,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
-    sealed.write_atomically(path, b"old")
+    write_atomically(path, b"old")
 
     def fail(_):
         raise OSError("disk full")
 
     monkeypatch.setattr(sealed.os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
-        sealed.write_atomically(path, b"new")
+        write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
 
 
@@ -159,9 +160,9 @@ def test_unreadable_json_is_the_users_to_mend(tmp_path):
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(UserError, match=r"summary\.json is not readable"):
-            sealed.read_json(path)
+            read_json(path)
     path.write_text(json.dumps([1]))
-    assert sealed.read_json(path) == [1]
+    assert read_json(path) == [1]
 
 
 def test_differences_name_nested_settings():

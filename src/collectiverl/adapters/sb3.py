@@ -6,7 +6,6 @@ weights. Weights that do not belong to a multilayer perceptron are refused.
 """
 
 import importlib
-import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -16,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from collectiverl.adapters import sbx
-from collectiverl.adapters.networks import ACTIVATIONS, Layer, Network
+from collectiverl.adapters.networks import ACTIVATIONS, Layer, Network, arrays_of
 from collectiverl.adapters.pickles import NotData, member, state_dict
+from collectiverl.artifacts.files import parse_json
+from collectiverl.artifacts.tensors import check_finite
 from collectiverl.imports import calling
 from collectiverl.types import UserError, ValueUnit
 
@@ -40,13 +41,16 @@ def read_zip(path: Path) -> Network:
             about = _settings(archive)
             library, algorithm = made_by(about)
             if library == "sbx":
-                return sbx.network(about, algorithm)
-            return _network(about, algorithm, state_dict(member(archive, "policy.pth")))
-    except (ValueError, zipfile.BadZipFile) as error:
+                network = sbx.network(about, algorithm)
+            else:
+                network = _network(about, algorithm, state_dict(member(archive, "policy.pth")))
+    except (ValueError, zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError) as error:
         raise UserError(
             f"{path} cannot be read as data: {error}. Write a function that loads it, and name that function "
             f"(package.module:function); or name {UNPICKLE}{path}: {RISK}"
         ) from error
+    check_finite(arrays_of(network), path)
+    return network
 
 
 def _check_file(path: Path) -> None:
@@ -56,8 +60,8 @@ def _check_file(path: Path) -> None:
 
 def _settings(archive: zipfile.ZipFile) -> Mapping[str, Any]:
     try:
-        about = json.loads(member(archive, "data"))
-    except (ValueError, RecursionError) as error:
+        about = parse_json(member(archive, "data"))
+    except ValueError as error:
         raise NotData(f"its settings are not readable ({error})") from error
     if not isinstance(about, dict):
         raise NotData("its settings are no JSON object")

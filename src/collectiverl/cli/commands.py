@@ -189,6 +189,14 @@ _TABLE = (
         "--tasks faucet-open door-close --run students",
     ),
     Command(
+        "transfer",
+        "what a collective does, without training, in tasks that it never saw",
+        settings.Transfer,
+        actions.map_transfer,
+        show.show_transfer,
+        "mt10 --run students",
+    ),
+    Command(
         "ablate",
         "what each choice in the design of the collective is worth",
         settings.Ablate,
@@ -203,6 +211,14 @@ _TABLE = (
         actions.table,
         show.show_table,
         "runs/quickstart --format csv",
+    ),
+    Command(
+        "verify",
+        "every file of a run, compared with its checksum",
+        settings.Verify,
+        actions.verify,
+        show.show_verified,
+        "runs/demo",
     ),
     Command(
         "export",

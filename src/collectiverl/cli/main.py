@@ -107,6 +107,7 @@ def _overview() -> str:
 
 
 def _command(name: str, args: list[str], at_work: Callable[[], None]) -> int:
+    from collectiverl.artifacts import notices
     from collectiverl.artifacts.wandb_log import use_wandb
     from collectiverl.cli.actions import Incomplete
     from collectiverl.cli.commands import ALIASES, COMMANDS
@@ -123,7 +124,7 @@ def _command(name: str, args: list[str], at_work: Callable[[], None]) -> int:
         raise UserError(f"there is no command {name!r}: {hint}")
     warnings.filterwarnings("ignore", module="(envpool|gymnasium|metaworld|glfw).*")
     command = COMMANDS[name]
-    with explained(name):
+    with explained(name), notices.told_to(_say):
         args = without_overrides(args)
         settings = parse(command.settings, args, prog=f"collectiverl {name}", essential=command.essential)
         if isinstance(settings, RunSettings):

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from collectiverl.artifacts import sealed
 from collectiverl.artifacts.extras import extra
+from collectiverl.artifacts.files import sha256
 from collectiverl.types import EnvSpec, Episode, UserError
 
 MINARI = "minari:"
@@ -43,7 +43,7 @@ def dataset_of(source: str) -> Any:
 def identity(dataset: Any) -> str:
     """A hash of the dataset's files."""
     folder = Path(dataset.storage.data_path)
-    return "+".join(sealed.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file())
+    return "+".join(sha256(path) for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def episodes_of(dataset: Any, spec: EnvSpec, source: str, *, seed: int) -> list[Episode]:

@@ -114,9 +114,9 @@ def probe_encoder(work: Work[Probe]) -> dict[str, Any]:
 
 def _encoder_in(folder: Path) -> tuple[Encoder, Collective | None]:
     """The encoder in a folder, and the collective that it belongs to, if it does."""
-    if (folder / ABOUT).is_file():
+    if sealed.holds(folder, ABOUT):
         return load_encoder(folder)[0], None
-    collective = load_collective(folder)[0] if (folder / COLLECTIVE_ABOUT).is_file() else None
+    collective = load_collective(folder)[0] if sealed.holds(folder, COLLECTIVE_ABOUT) else None
     if collective is None or collective.encoder is None:
         raise UserError(f"{folder} holds no encoder: pass --encoder with a folder that does")
     return collective.encoder, collective
