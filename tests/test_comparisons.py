@@ -154,7 +154,7 @@ def test_a_collective_may_be_another_one_for_each_task(tmp_path):
         (["--strategies", "none+prior-data"], "--strategies: none+prior-data"),
         (["--strategies", "cloning+imitation"], "--strategies: cloning+imitation"),
         (["--strategies", "none", "none"], "each row once"),
-        (["--strategies", "prior-data", "--steps", "250"], "--steps: 250 leave nothing to learn in"),
+        (["--strategies", "prior-data", "--steps", "250"], "warmup: 400 must be below steps=250"),
         (["--seeds", "0"], "--seeds: 0"),
         (["--success", "2"], "--success: 2"),
         (["--collective", "nowhere"], "there is no collective at nowhere"),

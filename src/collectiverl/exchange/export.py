@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from collectiverl.artifacts import configs, locks, paths, sealed
 from collectiverl.artifacts.files import write_json
+from collectiverl.artifacts.manifests import write_manifest
 from collectiverl.artifacts.paths import (
     CARD,
     COLLECTIVE,

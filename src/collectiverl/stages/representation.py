@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from collectiverl.artifacts import paths
+from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.paths import COLLECTIVE, DISTILL_BUFFER, ONLINE_BUFFER, TRANSFORMER, BufferKind
 from collectiverl.collective.policy import ABOUT as COLLECTIVE_ABOUT
 from collectiverl.collective.policy import Collective, load_collective
