@@ -104,9 +104,10 @@ class StudySettings(ManyStages, Generic[S]):
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate(StudySettings[AblationConfig]):
-    """Measure what each choice of the collective is worth, taught by the experts of a run.
+    """Measure what each choice in the design of the collective is worth, with the experts of a run as teachers.
 
-    Every row collects its own episodes. What is done already is not done again.
+    Each row of the table is a collective with one choice changed. It is trained on episodes of its own. What is done
+    already is not done again.
     """
 
     study: Flat[AblationConfig] = field(default_factory=AblationConfig)
@@ -135,10 +136,10 @@ class CompareStudents(StudySettings[ComparisonConfig]):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtendCollective(StudySettings[LifelongConfig]):
-    """Teach the run's collective one task after another, each from one more expert, and rehearse the old tasks.
+    """Add tasks to the run's collective, one after another; each has a teacher, and old tasks are rehearsed.
 
-    The experts are trained, shipped or scripted, as in the run. Name the whole sequence of tasks: those that were
-    added before are not added again.
+    The teachers are of the kind that the run's settings name (--teacher). Name the whole sequence of tasks: those that
+    were added before are not added again.
     """
 
     study: Flat[LifelongConfig]
@@ -172,20 +173,22 @@ class Transfer(StudySettings[TransferConfig]):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Settings):
-    """Play a policy on Meta-World's protocol: deterministic actions, each goal once, up to the time limit.
+    """Play a policy on the fixed goals of each task, whatever its suite, by Meta-World's protocol.
 
-    POLICY is a folder (runs/demo for its collective, runs/demo/model/reach-v3/seed_0 for an expert), a name (mt10,
-    mt10/push, scripted:push, random:push), a .zip of Stable-Baselines3 or SBX, or package.module:name, your own policy
-    or a function that makes it. It acts as Meta-World's Agent does. Without a TASK it plays the tasks that it was made
-    for. With --compare nothing is played: results that were written with --json are compared.
+    Actions are deterministic, and each goal is played once, up to the time limit. POLICY is a folder (runs/demo for
+    its collective, runs/demo/model/reach-v3/seed_0 for an expert), a name (mt10, mt10/push, scripted:push,
+    random:push, hf:owner/name), a .zip of Stable-Baselines3 or SBX, or package.module:name: your own policy, with the
+    methods of Meta-World's Agent, or a function that makes it. Without a TASK it plays the tasks that it was made for.
+    With --compare nothing is played: files that were written with --json are compared.
     """
 
+    # a folder, a name, a .zip, or package.module:name
     policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[POLICY]")] = ""
-    tasks: Tasks = ()  # tasks or benchmarks; none: those that the policy was made for
+    tasks: Tasks = ()  # tasks, benchmarks or your own tasks; none: those that the policy was made for
     json: str | None = None  # file for the results
-    # files of --json or runs, the first beside each other one; 'a_seed_*.json' in quotes: several training seeds
+    # files of --json, or runs; the first is compared with each other one. 'a_seed_*.json', quoted: training seeds
     compare: tuple[str, ...] = ()
-    video: str | None = None  # folder for a film of each task: the first goal that is evaluated
+    video: str | None = None  # folder for videos: one of each task, of the first goal that is evaluated
     settings: Flat[EvaluateConfig] = field(default_factory=EvaluateConfig)
 
     @classmethod
@@ -214,6 +217,7 @@ class EvaluateMeta(Settings):
     count. `evaluate POLICY ML10 ML10-test --goals-hidden` plays the same tasks in single episodes, rewards told.
     """
 
+    # a run's folder, the name of a collective, or package.module:name
     policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
     json: str | None = None  # file for the results
     settings: Flat[MetaConfig] = field(default_factory=MetaConfig)
@@ -232,7 +236,7 @@ class Verify(Settings):
     something is damaged.
     """
 
-    folders: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    folders: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]  # one or more
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
@@ -245,16 +249,15 @@ class Verify(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Settings):
-    """Print the success of every policy on every task as text: of several runs, their training seeds together.
+    """Print a table of several runs as text: the success of every policy on every task.
 
-    RUN is a run's folder, or a file of `evaluate --json`. Names that differ in their seed alone, such as mt10_seed_0
-    and mt10_seed_1, are training seeds of one run.
+    RUN is a run's folder, or a file of `evaluate --json`. Runs whose names differ only in the seed, such as mt10_seed_0
+    and mt10_seed_1, are averaged as training seeds of one run.
     """
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    format: Format = (
-        "md"  # Markdown, CSV (a line for each policy and task), or LaTeX for the package booktabs
-    )
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]  # one or more
+    # md: Markdown; csv: a line for each policy and task; latex: for the package booktabs
+    format: Format = "md"
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:

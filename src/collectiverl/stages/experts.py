@@ -39,11 +39,11 @@ BEFORE = "played_before"  # environment steps that were played for an agent and 
 class TrainTask:
     """One SAC expert for one task."""
 
-    task: Task
-    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    task: Task  # a name such as push, or your own as package.module:name
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
     # demonstrations, such as scripted:20, which make half of each batch; "": none; None: as in the run's settings
     demos: str | None = None
-    train: Flat[ExpertConfig] = field(default_factory=ExpertConfig)
+    train: Flat[ExpertConfig] = field(default_factory=ExpertConfig)  # how it is trained
 
     def __post_init__(self) -> None:
         demo_count(self.demos)

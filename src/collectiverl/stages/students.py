@@ -31,8 +31,8 @@ MAKES_COLLECTIVE = "distill-collective (or take-collective mt10)"
 class TrainStudent:
     """A student helped by the collective; without strategies it is plain SAC and needs no collective."""
 
-    task: Task
-    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    task: Task  # a name such as push, or your own as package.module:name
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
     train: Flat[TrainConfig] = field(default_factory=student_training)
     strategy: OrNone[StrategyConfig] = field(default_factory=StrategyConfig)  # None: plain SAC
 
@@ -111,8 +111,8 @@ def played_first(config: TrainStudent, settings: PriorDataConfig, help: Guidance
 class FinetuneStudent:
     """SAC continued on the collective's own networks, whose sizes and scales it keeps."""
 
-    task: Task
-    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    task: Task  # a name such as push, or your own as package.module:name
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
     train: Flat[TrainConfig] = field(default_factory=student_training)
     finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
 
