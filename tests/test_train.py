@@ -456,7 +456,7 @@ def harmed_actor(state, metrics):
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (harmed_actor, r"action is not finite after \d+ environment steps"),
+        (harmed_actor, r"is not finite after \d+ environment steps"),
         (lambda state, metrics: (state, metrics | {"critic/loss": np.array([np.inf])}), "critic/loss is not"),
     ],
 )

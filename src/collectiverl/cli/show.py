@@ -133,6 +133,9 @@ def show_extensions(settings: ExtendCollective, found: Found) -> None:
 
 def show_verified(settings: Verify, found: Found) -> None:
     console.print(verified_table(found["verified"]))
+    for one in found["verified"]:
+        for wrong in one.wrong:
+            _show_text(wrong)
 
 
 def show_table(settings: Table, found: Found) -> None:
