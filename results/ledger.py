@@ -23,6 +23,7 @@ import tyro
 from benchmarks.results import facts
 
 from collectiverl.artifacts import paths, provenance, sealed
+from collectiverl.artifacts.files import read_json
 from collectiverl.stages.base import seconds
 from collectiverl.stages.base import summary as stage_summary
 from collectiverl.stages.evaluation import KINDS
@@ -95,13 +96,13 @@ def _summarized(run: Path, until: str) -> dict[str, Any]:
     alone = until == EVALUATED
     folder = run / (paths.COLLECTIVE if alone else paths.summary(until))
     record = sealed.verify(folder)
-    found = one_at_a_time(run, record["seed"]) if alone else sealed.read_json(folder / paths.SUMMARY)
+    found = one_at_a_time(run, record["seed"]) if alone else read_json(folder / paths.SUMMARY)
     kept = {name: found[name] for name in ("seed", "policies", "mean", "stage_seconds")}
     return {"made": record["created"], "versions": record["versions"], **kept}
 
 
 def _evaluated(path: Path) -> dict[str, Any]:
-    found = sealed.read_json(path)
+    found = read_json(path)
     if missing := {"made", "versions", "seed", "policies"} - found.keys():
         raise UserError(
             f"{path} does not say {', '.join(sorted(missing))}: write it with --json of a trained policy"
@@ -117,7 +118,7 @@ def one_at_a_time(run: Path, seed: int) -> dict[str, Any]:
     """
     rows = []
     for file in sorted((run / EVALUATED).glob("*.json")):
-        for row in sealed.read_json(file)["policies"]:
+        for row in read_json(file)["policies"]:
             folder = Path(row["policy"]).resolve().relative_to(run.resolve())
             kind = {paths.EXPERTS: "expert", paths.STUDENTS: "student"}.get(
                 folder.parts[0] if folder.parts else ""
@@ -147,7 +148,7 @@ def main() -> None:
     config = tyro.cli(Entry)
     for name, found in cells(config) if config.cells else [(config.name, entry(config))]:
         path = FOLDER / f"{name}.json"
-        if config.cells and path.exists() and sealed.read_json(path)["made"] == found["made"]:
+        if config.cells and path.exists() and read_json(path)["made"] == found["made"]:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_lines(found) if config.cells else json.dumps(found, indent=1) + "\n")

@@ -200,7 +200,7 @@ def original() -> str:
     """The thesis's sequence, one task a command, beside a run of the same tasks."""
     runs = [ledger.read(f"original/reach_push{suffix}_seed_") for suffix in ("", "_run")]
     if not all(runs):
-        return "(no run of this table is in the ledger yet)\n"
+        return EMPTY
     alone, together = (of[0]["policies"] for of in runs)
     rows = [["policy", "task", "environment steps", "one task a command", "last step", "`run`", "last step"]]
     for row in alone:

@@ -9,7 +9,7 @@ from benchmarks.results import RESULTS, shortcomings
 from results.ledger import FOLDER
 from results.tables import CORE_SECONDS, MARKED, PAGES, TABLES, written
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import files, sealed
 from collectiverl.types import UserError
 from results import ledger, tables
 
@@ -127,7 +127,7 @@ def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, monkeypatch):
     settings = {"config": {"train": train}, "inputs": {}, "seed": 1}
     with sealed.stage(folder, name="train-student", **settings) as work:
         found = {"task": "soccer-v3", "success": 0.98, "env_steps": 512, "seconds": 3.0}
-        checkpoints.write_json(work / "summary.json", found)
+        files.write_json(work / "summary.json", found)
         lines = [{"step": s, "eval/success": 1.0, "eval/episodes": 50} for s in (256, 512)]
         (work / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "comparison" / "none" / "soccer-v3" / "seed_2.partial").mkdir()  # not finished

@@ -17,6 +17,7 @@ from collectiverl.nn.normalizer import Normalizer
 from collectiverl.representation.scales import Scales
 from collectiverl.sac.agent import SACConfig, init_agent
 from collectiverl.sac.help import Weights
+from collectiverl.student import cloning
 from collectiverl.student.cloning import CloningConfig, clone
 from collectiverl.student.imitation import ImitationConfig
 from collectiverl.student.jump_start import JumpStartConfig
@@ -312,3 +313,12 @@ def test_cloning_killed_and_resumed_ends_as_uninterrupted(tmp_path, monkeypatch,
     report = lambda step, total, note="": done.append(step)  # noqa: E731
     assert same(clone(memory, TRAIN.sac, config, 0, work=tmp_path, report=report), whole)
     assert done == [150, 200]
+
+
+def test_a_cloning_that_diverges_stops_by_name(tmp_path, monkeypatch, collective):
+    help = help_of(collective, "imitation")
+    memory = play(make_envs("toy-reach", 5, goals="fresh"), help, PriorDataConfig(), 0).prior.memory
+    real = cloning.descend
+    monkeypatch.setattr(cloning, "descend", lambda *args: (*real(*args)[:2], np.float32(np.nan)))
+    with pytest.raises(FloatingPointError, match="loss is not finite after 50 updates"):
+        clone(memory, TRAIN.sac, CloningConfig(updates=200, batch_size=16), 0, work=tmp_path)

@@ -429,3 +429,47 @@ def test_killed_while_its_last_episodes_are_played_on_it_ends_as_uninterrupted(t
     [result] = trainer(config).run(tmp_path)
     assert_same_result(result, whole)
     assert result.episodes
+
+
+# -- numbers that are not finite -------------------------------------------------------------------------------
+
+
+def diverging(monkeypatch, after, harm):
+    """After this many calls of the update, the agents or metrics that come of it are harmed."""
+    calls, real = iter(range(10**6)), train.update
+
+    def update(*args):
+        state, metrics = real(*args)
+        return harm(state, metrics) if next(calls) >= after else (state, metrics)
+
+    monkeypatch.setattr(train, "update", update)
+
+
+def harmed_actor(state, metrics):
+    weights, rest = eqx.partition(state.agent.actor, eqx.is_inexact_array)
+    actor = eqx.combine(jax.tree.map(lambda leaf: leaf * np.nan, weights), rest)
+    return eqx.tree_at(lambda s: s.agent.actor, state, actor), metrics
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (harmed_actor, r"action is not finite after \d+ environment steps"),
+        (lambda state, metrics: (state, metrics | {"critic/loss": np.array([np.inf])}), "critic/loss is not"),
+    ],
+)
+def test_a_training_that_diverges_stops_by_name_and_keeps_its_last_good_checkpoint(
+    tmp_path, monkeypatch, harm, message
+):
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
+    diverging(monkeypatch, 60, harm)
+    with pytest.raises(FloatingPointError, match=message):
+        trainer().run(tmp_path)
+    kept = trainer()
+    kept.restore(latest_checkpoint(tmp_path))
+    assert kept.progress.env_steps > 300
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(kept.state, eqx.is_array)))
+
+
+def test_seconds_go_on_from_those_of_earlier_attempts():
+    assert 100 <= trainer(spent=100.0)._seconds() < 200

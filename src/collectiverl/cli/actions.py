@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import outputs, paths, provenance, sealed
+from collectiverl.artifacts import locks, outputs, paths, provenance, sealed
 from collectiverl.artifacts.metrics import Report
 from collectiverl.artifacts.paths import LOGS
 from collectiverl.cli import seeds
@@ -20,6 +20,7 @@ from collectiverl.cli.settings import (
     StudySettings,
     Table,
     Transfer,
+    Verify,
 )
 from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.evaluation.comparing import compare
@@ -28,10 +29,11 @@ from collectiverl.evaluation.metalearning import evaluate_meta, meta_report
 from collectiverl.evaluation.video import filming
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import claim
-from collectiverl.policies import load_policy, meta_player, origin_of, told_tasks
+from collectiverl.policies import load_policy, meta_player, origin_of, shipped, told_tasks
 from collectiverl.reporting import evaluations
 from collectiverl.stages.base import Stage, available_cores, summary, threads_of
 from collectiverl.stages.evaluation import detailed_row, evaluation_report
+from collectiverl.stages.verification import Verified, verify_all
 from collectiverl.studies import transfer
 from collectiverl.studies.table import Study
 from collectiverl.types import StageFailed, UserError
@@ -71,6 +73,22 @@ def _run_seeds(settings: Run) -> Found:
 def table(settings: Table) -> Found:
     """What several runs and evaluations found."""
     return {"seeds": _tabled([Path(run) for run in settings.runs])}
+
+
+def verify(settings: Verify) -> Found:
+    """What every folder of these was found to be; raises `Incomplete` if something is damaged."""
+    found: list[Verified] = []
+    with display([]) as watch:
+        for name in settings.folders:
+
+            def report(done: int, total: int, note: str = "", name: str = name) -> None:
+                watch(executor.Progress(name, done, total, note))
+
+            found += verify_all(shipped(name) or Path(name), report)
+    shown = {"verified": found}
+    if wrong := [one for one in found if one.wrong]:
+        raise Incomplete(shown, UserError(f"{len(wrong)} of {len(found)} are damaged: {wrong[0].wrong[0]}"))
+    return shown
 
 
 def _tabled(runs: Sequence[Path]) -> list[evaluations.Seeds]:
@@ -127,7 +145,7 @@ def map_transfer(settings: Transfer) -> Found:
 
 def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     """The lock of a run. A finished run that cannot be written needs none: its table is only read."""
-    return contextlib.nullcontext() if outputs.is_readonly(folder) else sealed.lock(folder)
+    return contextlib.nullcontext() if outputs.is_readonly(folder) else locks.lock(folder)
 
 
 def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
@@ -137,7 +155,7 @@ def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
     if not todo:
         tell(f"all {len(every)} stages are done: nothing to do")
         return
-    sealed.make_writable(folder)
+    locks.make_writable(folder)
     done = len(every) - len(todo)
     tell(f"{done} of {len(every)} stages are done, {len(todo)} to do; logs in {folder / LOGS}")
     cores = settings.cores or available_cores()
@@ -158,7 +176,7 @@ def run_stage(settings: StageSettings) -> Found:
     with display([*first, stage]) as watch, refusals(settings):
         for one in (*first, stage):
             result = executor.run_here(folder, one, watch=watch, overwrite=overwrite)
-            watch(executor.Progress(one.out, 1, 0, ""))
+            watch(executor.ended(folder, one))
     return {"out": stage.out, "summary": result}
 
 

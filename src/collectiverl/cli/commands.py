@@ -213,6 +213,14 @@ _TABLE = (
         "runs/quickstart --format csv",
     ),
     Command(
+        "verify",
+        "every file of a run, compared with its checksum",
+        settings.Verify,
+        actions.verify,
+        show.show_verified,
+        "runs/demo",
+    ),
+    Command(
         "export",
         "a run's experts or its collective, with a model card; any policy for other programs",
         exchange_settings.Export,

@@ -224,6 +224,26 @@ class EvaluateMeta(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Verify(Settings):
+    """Read every file of finished results and of checkpoints, and compare it with what was written.
+
+    FOLDER is a run's folder, that of one stage, or a policy that comes with the package, such as mt10. Other commands
+    look at size and time of a file, and read it if these have changed or if they use it. The exit code is 2 if
+    something is damaged.
+    """
+
+    folders: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(folders=tyro.MISSING)
+
+    def __post_init__(self) -> None:
+        if not self.folders:
+            raise ConfigError("folders", "name at least one FOLDER")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table(Settings):
     """Print the success of every policy on every task as text: of several runs, their training seeds together.
 

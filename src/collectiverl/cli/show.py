@@ -30,6 +30,7 @@ from collectiverl.cli.settings import (
     Run,
     Table,
     Transfer,
+    Verify,
 )
 from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.reporting import formats
@@ -43,6 +44,7 @@ from collectiverl.reporting.tables import (
     meta_table,
     places,
     policies_table,
+    verified_table,
 )
 from collectiverl.reporting.transfer import counts, draw_transfer, transfer_table
 from collectiverl.stages.representation import GOALS_PICTURE, PICTURES
@@ -127,6 +129,10 @@ def show_extensions(settings: ExtendCollective, found: Found) -> None:
     console.print(*extensions_table(found["rows"]), sep="")
     path = lifelong.result_path(settings.options.folder, settings.study)
     _show_places(path, {"collectives": EXTENDED})
+
+
+def show_verified(settings: Verify, found: Found) -> None:
+    console.print(verified_table(found["verified"]))
 
 
 def show_table(settings: Table, found: Found) -> None:

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import yaml  # type: ignore[import-untyped]
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts import files, locks, sealed
+from collectiverl.artifacts.files import write_atomically
 from collectiverl.artifacts.paths import CONFIG
 from collectiverl.artifacts.validation import MOST_EPISODES, at_least, at_most, fraction, seed
 from collectiverl.collective.rounds import OnlineConfig
@@ -102,12 +103,12 @@ def claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:
     """Makes `run` the folder of this configuration, or says what differs from the one it belongs to."""
     path, record = run / CONFIG, sealed.to_jsonable(config)
     if path.is_file() and not overwrite:
-        changed = sealed.differences(record, yaml.safe_load(path.read_text()))
+        changed = sealed.differences(record, files.read_yaml(path))
         if changed:
             raise UserError(
                 f"{run} belongs to another configuration ({'; '.join(changed[:3])}): "
                 "choose another folder with --run, or pass --overwrite"
             )
         return
-    sealed.make_writable(run)
-    sealed.write_atomically(path, yaml.safe_dump(record, sort_keys=False).encode())
+    locks.make_writable(run)
+    write_atomically(path, yaml.safe_dump(record, sort_keys=False).encode())

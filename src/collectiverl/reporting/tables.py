@@ -47,6 +47,20 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def verified_table(found: Sequence[Any]) -> Table:
+    """Folders that were read, with what is wrong in them; see `stages.verification.Verified`."""
+    table = make_table(title="every file, compared with its checksum")
+    for name in ("folder", "what"):
+        table.add_column(name, overflow="fold")
+    for name in ("files", "MB"):
+        table.add_column(name, justify="right")
+    table.add_column("found", overflow="fold")
+    for one in found:
+        state = "; ".join(one.wrong) or "whole"
+        table.add_row(str(one.folder), one.kind, str(one.files), f"{one.size / 1e6:,.1f}", state)
+    return table
+
+
 def meta_table(found: Mapping[str, Any]) -> Table:
     """A collective on each task of a benchmark of meta-learning."""
     table = make_table(

@@ -12,7 +12,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from collectiverl.artifacts.validation import MOST_ROWS, at_least, at_most, finite, fraction, positive
+from collectiverl.artifacts.validation import (
+    MOST_LAYERS,
+    MOST_ROWS,
+    MOST_UNITS,
+    at_least,
+    at_most,
+    finite,
+    fraction,
+    positive,
+)
 from collectiverl.nn.gaussian import Actor, Gaussian
 from collectiverl.nn.mlp import Critic
 from collectiverl.nn.normalizer import Normalizer
@@ -36,6 +45,8 @@ class AgentConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width", "depth")
+        at_most(self, MOST_UNITS, "width")
+        at_most(self, MOST_LAYERS, "depth")
         positive(self, "reward_scale")
         finite(self, "log_std_min", "log_std_max")
         _rate(self, "gamma")

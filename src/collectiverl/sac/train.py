@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints
 from collectiverl.artifacts.checkpoints import Checkpoints
+from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
+from collectiverl.artifacts.tensors import load_arrays
 from collectiverl.data.replay import Replay
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import Step, steps
@@ -45,6 +47,7 @@ class Trainer:
 
     Args:
         help: what a student has beyond its environment's reward.
+        spent: seconds of earlier attempts, which count as this training's.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Trainer:
         seed: int,
         help: Help[Any] | None = None,
         prior: Prior | None = None,
+        spent: float = 0.0,
         report: Report = silent,
     ):
         self.state, self.best = state, state.playing
@@ -73,7 +77,7 @@ class Trainer:
         self.sampler = EpisodeSampler(envs, self.experts, config.sampled, seed)
         played = prior.env_steps if prior else 0
         self.progress = Progress([ExpertProgress()] * self.experts, env_steps=played)
-        self.started = time.perf_counter()
+        self.spent, self.started = spent, time.perf_counter()
         self.actions: list[np.ndarray] = []  # taken since the segment's reset
         self.replayed = 0  # of these, by a resumed training
 
@@ -165,7 +169,13 @@ class Trainer:
             return rng.uniform(-1, 1, (len(observations), self.envs.spec.action_dim)).astype(np.float32)
         obs = observations.reshape(self.experts, -1, observations.shape[-1])
         key = jax.random.fold_in(self.key, 2 * (p.vector_step // self.config.noise_hold))
-        return np.asarray(explore(self.state.agent, obs, key)).reshape(len(observations), -1)
+        action = np.asarray(explore(self.state.agent, obs, key))
+        checkpoints.check_finite({"action": action}, self._when)
+        return action.reshape(len(observations), -1)
+
+    @property
+    def _when(self) -> str:
+        return f"after {self.progress.env_steps} environment steps"
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         self.context = self.help.reset(self.context, env_mask)
@@ -232,6 +242,7 @@ class Trainer:
         config, p = self.config, self.progress
         if not metrics or p.env_steps < min(p.next_evaluation, config.steps):
             return
+        checkpoints.check_finite(metrics, self._when)
         p.next_evaluation = p.env_steps + config.eval_every
         found = self.evaluator.play(self.state.playing, p.env_steps)
         judged = [e.after(s, p.env_steps, config) for e, s in zip(p.experts, found.success, strict=True)]
@@ -245,29 +256,36 @@ class Trainer:
         self.report(p.env_steps, config.steps, f"success {found.success.mean():.2f}")
 
     def _result(self, i: int) -> Result:
+        checkpoints.check_finite(self.best, self._when)
         p, expert = self.progress, self.progress.experts[i]
         agent, episodes = expert_of(self.best, i), self.sampler.experts[i].sampled
         solved_at = expert.solved_at if expert.is_solved(self.config) else None
         return Result(agent, episodes, p.env_steps, self._seconds(), expert.best, solved_at)
 
     def _seconds(self) -> float:
-        return self.progress.seconds + time.perf_counter() - self.started
+        return max(self.progress.seconds, self.spent) + time.perf_counter() - self.started
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
+        """Everything that a resumed training needs.
+
+        Raises:
+            FloatingPointError: the training diverged; the checkpoint before stays the last.
+        """
+        checkpoints.check_finite(self.state, self._when)
         checkpoints.save_tree(folder / "state.safetensors", self.state)
         checkpoints.save_tree(folder / "best.safetensors", self.best)
         checkpoints.save_tree(folder / "replay.safetensors", self.replay.state())
         checkpoints.save_tree(folder / "actions.safetensors", {"actions": np.array(self.actions)})
         self.sampler.save(folder)
-        checkpoints.write_json(folder / "progress.json", asdict(self.progress) | {"seconds": self._seconds()})
+        write_json(folder / "progress.json", asdict(self.progress) | {"seconds": self._seconds()})
 
     def restore(self, folder: Path) -> None:
         self.state = checkpoints.load_tree(folder / "state.safetensors", self.state)
         self.best = checkpoints.load_tree(folder / "best.safetensors", self.best)
-        self.replay.restore(checkpoints.load_arrays(folder / "replay.safetensors"))
-        self.actions = list(checkpoints.load_arrays(folder / "actions.safetensors")["actions"])
+        self.replay.restore(load_arrays(folder / "replay.safetensors"))
+        self.actions = list(load_arrays(folder / "actions.safetensors")["actions"])
         self.sampler.restore(folder)
-        saved = sealed.read_json(folder / "progress.json")
+        saved = read_json(folder / "progress.json")
         self.progress = Progress([ExpertProgress(**e) for e in saved.pop("experts")], **saved)

@@ -63,7 +63,7 @@ def clone_student(work: Work[CloneStudent]) -> dict[str, Any]:
         "task": student.task,
         "trained_from": "cloning",
         "env_steps": prior.env_steps,
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(work.spent + time.perf_counter() - began, 1),
         "success": float(success.mean()),
         "mentor_success": mentor_success,
     }

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from collectiverl.artifacts import sealed
-from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER, SUMMARY, TRANSFORMER
+from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER, TRANSFORMER
 from collectiverl.collective.policy import ABOUT, WEIGHTS, Collective, load_collective, save_collective
 from collectiverl.collective.segments import played
 from collectiverl.collective.train import CollectiveConfig, distil, fresh_collective
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import layout_of
 from collectiverl.nn.keys import seeded_key
-from collectiverl.policies import shipped
+from collectiverl.policies import shipped, summary_of
 from collectiverl.sac.agent import init_agent
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.buffers import buffer_inputs, open_buffers
@@ -151,7 +151,7 @@ def take_collective_stage(source: str, out: str = COLLECTIVE) -> Stage[TakeColle
 def _found(source: str) -> Path:
     folder = shipped(source) or Path(source)
     folder = folder / COLLECTIVE if sealed.is_sealed(folder / COLLECTIVE) else folder
-    if not sealed.is_sealed(folder) or not (folder / ABOUT).is_file():
+    if not sealed.holds(folder, ABOUT):
         raise UserError(
             f"there is no collective at {source}: name one that comes with the package, such as mt10, "
             "or the folder of a run that has one ('collectiverl run --until collective' makes it)"
@@ -164,8 +164,7 @@ def take_collective(work: Work[TakeCollective]) -> dict[str, Any]:
     collective, *_ = load_collective(folder)
     for name in (WEIGHTS, ABOUT):
         shutil.copy(folder / name, work.folder / name)
-    about = sealed.read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
-    return about | {"tasks": list(collective.tasks)}
+    return summary_of(folder) | {"tasks": list(collective.tasks)}
 
 
 # -- a control ---------------------------------------------------------------------------------------------

@@ -159,7 +159,15 @@ def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
     envs, eval_envs = make(learning.num_envs, learning.horizon), make(learning.eval_at_once)
     with contextlib.closing(envs), contextlib.closing(eval_envs):
         trainer = Trainer(
-            state, learning, envs, eval_envs, seed=work.seed, help=help, prior=prior, report=work.report
+            state,
+            learning,
+            envs,
+            eval_envs,
+            seed=work.seed,
+            help=help,
+            prior=prior,
+            spent=work.spent,
+            report=work.report,
         )
         [result] = trainer.measured_anew(trainer.run(work.folder))
     save_collective(work.folder, with_agent(collective, result.agent), networks, encoder)

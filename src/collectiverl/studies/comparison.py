@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts.files import read_json
 from collectiverl.artifacts.paths import COLLECTIVE, COMPARISON
 from collectiverl.artifacts.validation import (
     MOST_ENVS,
@@ -209,7 +210,7 @@ def _with_earlier(run: Path, config: RunConfig, comparison: ComparisonConfig) ->
     path = result_path(run, comparison)
     mine = ("tasks", "strategies", "seeds")
     try:
-        before = sealed.read_json(path)["settings"]
+        before = read_json(path)["settings"]
         if any(
             before[name] != value
             for name, value in sealed.to_jsonable(comparison).items()
