@@ -117,6 +117,7 @@ def test_plain_sac_and_help_have_each_their_own_replay_ratio(tmp_path):
     plain, helped = (replace(train, updates_per_step=1) for train in made.values())
     assert plain == helped  # all else is the same: warm-up, evaluations, averaged actor
     assert plain.sac.actor_average
+    assert (plain.eval_horizon, plain.eval_first, plain.eval_at_once) == (200, 10, 10)
 
 
 def test_the_control_is_helped_by_networks_that_were_not_trained(tmp_path):
