@@ -89,9 +89,10 @@ class Trainer:
                     kept.write(self.save)
         return [self._result(i) for i in range(self.experts)]
 
-    def measured_anew(self, results: Sequence[Result]) -> list[Result]:
+    def measured_anew(self, results: Sequence[Result], envs: VectorEnv) -> list[Result]:
         """The results with the success on goals that no evaluation which chose an agent or ended training had."""
-        found = self.evaluator.play(self.best, self.progress.env_steps, AFTERWARDS)
+        judge = Evaluator(envs, self.config.eval_episodes, self.seed)
+        found = judge.play(self.best, self.progress.env_steps, AFTERWARDS)
         return [replace(r, success=float(s)) for r, s in zip(results, found.success, strict=True)]
 
     def _segment(self, log: MetricsLog | None, kept: Checkpoints) -> None:
