@@ -58,7 +58,7 @@ def _mp4(path: Path, rate: Fraction, title: str, crf: int) -> Iterator[Write]:
         stream.pix_fmt = "yuv420p"
 
         def write(frame: Frame) -> None:
-            if not stream.frames:
+            if not stream.codec_context.is_open:
                 stream.height, stream.width = frame.shape[:2]
             video.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
 
