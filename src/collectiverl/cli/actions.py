@@ -8,8 +8,8 @@ from typing import Any
 
 from collectiverl.artifacts import outputs, paths, provenance, sealed
 from collectiverl.artifacts.metrics import Report
-from collectiverl.artifacts.paths import LOGS
-from collectiverl.cli import seeds
+from collectiverl.artifacts.paths import LOGS, REPORT
+from collectiverl.cli import reports, seeds
 from collectiverl.cli.parser import refusals
 from collectiverl.cli.progress import display, tell
 from collectiverl.cli.settings import (
@@ -55,7 +55,8 @@ def run_pipeline(settings: Run) -> Found:
     with _locked(folder):
         claim(folder, config, overwrite=settings.options.overwrite)
         _run_unfinished(every, settings)
-    return summary(folder / paths.summary(settings.until))
+        page = reports.page_of_run(folder, settings.until)
+    return {**summary(folder / paths.summary(settings.until)), "page": page}
 
 
 def _run_seeds(settings: Run) -> Found:
@@ -63,7 +64,10 @@ def _run_seeds(settings: Run) -> Found:
     with refusals(settings):
         plan.stages(settings.settings, settings.until)  # refused once, not by each of them
     seeds.run_each(settings)
-    return {"seeds": _tabled(seeds.folders(settings))}
+    runs, base = seeds.folders(settings), settings.options.folder
+    page = base.with_name(f"{base.name}_{REPORT}")
+    reports.write_page(runs, page, settings.until)
+    return {"seeds": _tabled(runs), "page": page}
 
 
 def table(settings: Table) -> Found:

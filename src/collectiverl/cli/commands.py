@@ -10,6 +10,7 @@ from collectiverl.cli import (
     exchange_actions,
     exchange_settings,
     policy_settings,
+    reports,
     settings,
     show,
 )
@@ -57,7 +58,7 @@ def _stage(
 
 
 ESSENTIAL = (
-    *("--run", "--root", "--preset", "--config", "--overwrite", "--cores", "--until"),
+    *("--run", "--root", "--preset", "--config", "--overwrite", "--cores", "--until", "--open"),
     *("--tasks", "--seed", "--seeds", "--teacher", "--student-tasks", "--demo-tasks", "--vectorize"),
     *("--expert.steps", "--goals-hidden", "--online.learner-rounds"),
     *("--collective.conditioning", "--collective.updates", "--student.steps", "--strategy.use"),
@@ -203,6 +204,14 @@ _TABLE = (
         actions.table,
         show.show_table,
         "runs/quickstart --format csv",
+    ),
+    Command(
+        "report",
+        "a run, or several side by side, as a page to look at",
+        settings.Report,
+        reports.report,
+        show.show_report,
+        "runs/quickstart --open",
     ),
     Command(
         "export",

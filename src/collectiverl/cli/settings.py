@@ -77,6 +77,7 @@ class Run(ManyStages):
 
     until: Until = "end"  # stop when these are trained and evaluated
     seeds: tuple[int, ...] = ()  # a run for each of these seeds, side by side
+    open: bool = False  # show the page of the run in a browser when it ends
     settings: Flat[RunConfig] = field(default_factory=RunConfig)
 
     @classmethod
@@ -222,3 +223,26 @@ class Table(Settings):
     def __post_init__(self) -> None:
         if not self.runs:
             raise ConfigError("runs", "name at least one RUN")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Settings):
+    """Write the page of a run, or one page of several runs side by side: one HTML file that needs no network.
+
+    RUN is a run's folder, finished or not: the page says what is missing. Every run ends with such a page, as
+    report.html in its folder.
+    """
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    out: str | None = None  # file for the page; None: report.html, in the folder of a single run
+    open: bool = False  # show it in a browser
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(runs=tyro.MISSING)
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ConfigError("runs", "name at least one RUN")
+        if len(set(self.runs)) < len(self.runs):
+            raise ConfigError("runs", f"{' '.join(self.runs)} names a run twice")

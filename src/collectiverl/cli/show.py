@@ -15,18 +15,21 @@ from collectiverl.artifacts.paths import (
     EXPERTS_FIGURES,
     EXTENDED,
     PORTABLE,
+    REPORT,
     STUDENTS,
     SUMMARY,
     TRANSFORMER,
 )
 from collectiverl.cli.exchange_settings import Export, Publish, Record
 from collectiverl.cli.progress import console
+from collectiverl.cli.reports import open_page
 from collectiverl.cli.settings import (
     Ablate,
     CompareStudents,
     Evaluate,
     EvaluateMeta,
     ExtendCollective,
+    Report,
     Run,
     Table,
 )
@@ -54,6 +57,8 @@ def show_run(settings: Run, summary: Found) -> None:
     """The policies of a run, and where everything lies; of several seeds, their means."""
     if settings.seeds:
         _show_text(formats.table(summary["seeds"], "md"))
+        console.print(places(summary["page"].parent, {"page": summary["page"].name}))
+        _shown_page(summary["page"], settings.open)
         return
     console.print(policies_table(summary["policies"]))
     names = {
@@ -68,8 +73,35 @@ def show_run(settings: Run, summary: Found) -> None:
         _show_collective(summary)
         names |= {"transformer": TRANSFORMER, "collective": COLLECTIVE, "students": STUDENTS}
         names |= {"pictures": summary["probe"]["folder"]} if summary["probe"] else {}
+    names["page to look at"] = REPORT
     folder = settings.options.folder
     console.print(places(folder, {what: path for what, path in names.items() if (folder / path).exists()}))
+    for line in _next(folder, settings):
+        console.print(line, soft_wrap=True, highlight=False)
+    _shown_page(summary["page"], settings.open)
+
+
+def _next(folder: Path, settings: Run) -> tuple[str, str]:
+    """What a user may want to do now, in two lines."""
+    look = "" if settings.open else f"collectiverl report {folder} --open"
+    if settings.until == "experts":
+        again = f"collectiverl run --run {folder.name} --root {settings.options.root}"
+        return f"look:  {look or folder / REPORT}", f"next:  {again}  (goes on to the collective)"
+    film = f"collectiverl evaluate {folder} --video films"
+    return (
+        f"look:  {look or film}",
+        f"next:  collectiverl compare-students --collective {folder} --run students",
+    )
+
+
+def _shown_page(page: Path | None, wanted: bool) -> None:
+    if wanted and page is not None:
+        open_page(page)
+
+
+def show_report(settings: Report, found: Found) -> None:
+    console.print(places(Path(), {"page": found["page"]}))
+    _shown_page(Path(found["page"]), settings.open)
 
 
 def _show_collective(summary: Found) -> None:

@@ -124,7 +124,13 @@ class Camera:
     """
 
     def __init__(
-        self, envs: VectorEnv, scene: Scene, write: Write, config: VideoConfig, suite: Suite, embedding: Embedding
+        self,
+        envs: VectorEnv,
+        scene: Scene,
+        write: Write,
+        config: VideoConfig,
+        suite: Suite,
+        embedding: Embedding,
     ):
         self._envs, self._scene, self._write, self._embedding = envs, scene, write, embedding
         self._config, self._stride = config, config.stride(suite.steps_per_second)

@@ -86,7 +86,8 @@ def as_numbers(points: Points, planes: Mapping[str, Plane]) -> dict[str, Any]:
     names = sorted(set(points.task.tolist()))
     return {
         "planes": {
-            name: {"xy": np.round(plane.xy, 4).tolist(), "axes": list(plane.axes)} for name, plane in planes.items()
+            name: {"xy": np.round(plane.xy, 4).tolist(), "axes": list(plane.axes)}
+            for name, plane in planes.items()
         },
         "tasks": names,
         "task": np.searchsorted(names, points.task).tolist(),

@@ -25,7 +25,9 @@ def overview(run: RunFolder) -> Section:
 def _lead(run: RunFolder) -> str:
     tasks, done = run.tasks, len(run.stages)
     preset = f" by the preset {run.origin.preset}" if run.origin.preset else ""
-    what = f"{len(tasks)} task{'s' * (len(tasks) != 1)}{preset}: {listed(map(short, tasks))}." if tasks else ""
+    what = (
+        f"{len(tasks)} task{'s' * (len(tasks) != 1)}{preset}: {listed(map(short, tasks))}." if tasks else ""
+    )
     return f"{what} {done} stages are done.".strip()
 
 
@@ -48,12 +50,18 @@ def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
     config, manifests = run.config, [stage.manifest for stage in run.stages]
     if config:
         yield "the same again", f"collectiverl run --run again --config {run.path}/config.yaml"
-        yield "teachers", {"sac": "SAC experts, trained in this run"}.get(config["teacher"], config["teacher"])
+        yield (
+            "teachers",
+            {"sac": "SAC experts, trained in this run"}.get(config["teacher"], config["teacher"]),
+        )
         yield "goals", "hidden from the collective" if config.get("goals_hidden") else "visible"
         yield "seed", str(config.get("seed", 0))
     created = [manifest["created"] for manifest in manifests if "created" in manifest]
     if created:
-        yield "finished" if not run.missing else "last stage done", created[-1].replace("T", " ").replace("Z", " UTC")
+        yield (
+            "finished" if not run.missing else "last stage done",
+            created[-1].replace("T", " ").replace("Z", " UTC"),
+        )
     yield from _machine(manifests)
 
 
@@ -61,7 +69,7 @@ def _machine(manifests: Sequence[Any]) -> Iterator[tuple[str, str]]:
     """Several of a kind are all named: a run may go on elsewhere."""
     commits = _distinct(manifest.get("commit") for manifest in manifests)
     if commits:
-        yield "commit", ", ".join(commits)
+        yield "commit", ", ".join(map(_short_commit, commits))
     runtimes = [manifest.get("runtime", {}) for manifest in manifests]
     processors = _distinct(runtime.get("processor") for runtime in runtimes)
     devices = _distinct(runtime.get("device") for runtime in runtimes)
@@ -77,6 +85,12 @@ def _machine(manifests: Sequence[Any]) -> Iterator[tuple[str, str]]:
             versions[name] += [version] if version not in versions[name] else []
     if versions:
         yield "versions", ", ".join(f"{name} {' and '.join(found)}" for name, found in versions.items())
+
+
+def _short_commit(commit: str) -> str:
+    """With `-dirty` behind it if there were changes."""
+    number, dash, state = commit.partition("-")
+    return number[:12] + dash + state
 
 
 def _distinct(values: Any) -> list[str]:

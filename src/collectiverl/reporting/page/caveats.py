@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from collectiverl.envs.registry import suite_of
 from collectiverl.reporting.page.blocks import Note, Section
-from collectiverl.reporting.page.reading import RunFolder
+from collectiverl.reporting.page.reading import Found, RunFolder
 from collectiverl.reporting.page.success import rows_of
 from collectiverl.types import UserError
 
 FEW_GOALS = 50
+LEFT_AGAIN = 0.1  # difference of success at any and at the last step
 SEVERAL_SEEDS = 3
 
 
@@ -34,26 +35,34 @@ def _of_all(runs: Sequence[RunFolder]) -> Iterator[str]:
 def _of_run(run: RunFolder) -> Iterator[str]:
     if run.missing:
         yield f"{run.name} is not finished: what is missing may change the picture."
-    rows = rows_of(run)
-    few = sorted({row["episodes"] for row in rows if row["episodes"] < FEW_GOALS})
-    if few:
-        yield f"Few goals: some success rates are over {few[0]} episodes, where one more or less is {1 / few[0]:.0%}."
-    elif rows:
-        episodes = min(row["episodes"] for row in rows)
-        yield f"{episodes} goals a task: a difference of less than {1.96 * (0.5 / episodes) ** 0.5:.0%} between two rates "\
-            "near one half may be chance."
+    yield from _of_rows(rows_of(run))
+    yield from _simulator(run)
+    kinds = {stage.kind for stage in run.stages}
+    if "train-student" in kinds:
+        yield (
+            "One student of one task beside plain SAC is an anecdote; 'collectiverl compare-students' repeats it over "
+            "tasks and seeds."
+        )
+    if "probe" in kinds:
+        yield "That a probe decodes something from z does not show that the policy uses it."
+
+
+def _of_rows(rows: Sequence[Found]) -> Iterator[str]:
+    if not rows:
+        return
+    fewest = min(row["episodes"] for row in rows)
+    if fewest < FEW_GOALS:
+        yield f"Few goals: some rates are over {fewest} episodes, where one more or less is {1 / fewest:.0%}."
+    else:
+        margin = 1.96 * (0.5 / fewest) ** 0.5  # of the difference of two rates of one half
+        yield f"{fewest} goals a task: two rates near one half may differ by {margin:.0%} by chance."
     if {row["goals"] for row in rows} == {"hidden", "visible"}:
         yield "The collective did not see the goals; the other policies did. They solve another problem."
-    if any(row["success_any"] - row["success_last"] > 0.1 for row in rows):
-        yield "Success at any step, Meta-World's measure, counts goals that were reached and left again: see the last step."
-    yield from _simulator(run)
-    if any(stage.kind == "train-student" for stage in run.stages):
+    if any(row["success_any"] - row["success_last"] > LEFT_AGAIN for row in rows):
         yield (
-            "One student of one task beside plain SAC is an anecdote; 'collectiverl compare-students' repeats it over tasks "
-            "and seeds."
+            "Success at any step, Meta-World's measure, counts goals that were reached and left again: see the last "
+            "step."
         )
-    if any(stage.kind == "probe" for stage in run.stages):
-        yield "That a probe decodes something from z does not show that the policy uses it."
 
 
 def _simulator(run: RunFolder) -> Iterator[str]:
@@ -65,6 +74,8 @@ def _simulator(run: RunFolder) -> Iterator[str]:
         yield "Toy tasks: points in a square, made for tests. Nothing here says anything about robots."
     elif suite:
         backend = run.config.get("backend", "auto")
-        trained = "" if backend in ("reference", "metaworld") else " Training may have used EnvPool's copy of it."
-        yield f"Policies were judged in {suite}'s own simulator, by its state and not by pictures.{trained} None was near a robot."
-
+        trained = (
+            "" if backend in ("reference", "metaworld") else " Training may have used EnvPool's copy of it."
+        )
+        judged = f"Policies were judged in {suite}'s own simulator and saw its state, not pictures."
+        yield f"{judged}{trained} None was near a robot."

@@ -11,7 +11,6 @@ from collectiverl.reporting.page.reading import Found, RunFolder, Sealed, short
 POINTS = "points.json"
 MOST_NUMBERED = 12  # tasks whose confusions have room for their numbers
 VALUES = {"step": "time step in the episode", "reward": "reward"}
-MOST_COLOURED = 16  # categories that colours and symbols tell apart
 
 
 def section(run: RunFolder) -> Section | None:
@@ -36,14 +35,14 @@ def _points(run: RunFolder, stage: Sealed, probe: Found) -> Iterator[Block]:
         yield from _pictures(run, stage)
         return
     drawn = {
-        f"{name}, by {by}": _scatter(points, plane, by)
+        f"{name}, by {by}": _scatter(points, plane, by, run.tasks)
         for by in ("task", *VALUES, "cluster")
         for name, plane in points["planes"].items()
     }
     found = probe["clustering"]
     text = (
-        f"{len(points['task']):,} windows of {len(points['tasks'])} tasks as points in a plane. Clusters found by k-means "
-        f"agree with the tasks with an adjusted Rand index of {found['ari']:.2f} (1: the same, 0: chance)."
+        f"{len(points['task']):,} windows of {len(points['tasks'])} tasks as points in a plane. Clusters of "
+        f"k-means agree with the tasks with an adjusted Rand index of {found['ari']:.2f} (1: the same, 0: chance)."
     )
     caption = (
         "Each point is z after one held-out window. A click on a name of the legend hides it, a double click shows it "
@@ -52,7 +51,7 @@ def _points(run: RunFolder, stage: Sealed, probe: Found) -> Iterator[Block]:
     yield Plot("Embeddings of held-out windows", text, drawn, "view", caption)
 
 
-def _scatter(points: Found, plane: Found, by: str) -> figures.Figure:
+def _scatter(points: Found, plane: Found, by: str, order: Sequence[str]) -> figures.Figure:
     x, y = zip(*plane["xy"], strict=True)
     axis = {"showgrid": False, "zeroline": False, "showticklabels": False}
     titles = [title or "" for title in plane["axes"]]
@@ -60,18 +59,37 @@ def _scatter(points: Found, plane: Found, by: str) -> figures.Figure:
     layout = {"x": axis | {"title": titles[0]}, "y": axis | {"title": titles[1]}, **settings}
     if by in VALUES:
         bar = {"title": {"text": VALUES[by], "side": "right"}, "thickness": 12, "outlinewidth": 0}
-        marker = {"color": points[by], "colorscale": "$sequential", "size": 6, "opacity": 0.85, "colorbar": bar}
+        marker = {
+            "color": points[by],
+            "colorscale": "$sequential",
+            "size": 6,
+            "opacity": 0.85,
+            "colorbar": bar,
+        }
         hover = f"{VALUES[by]}: %{{marker.color}}<extra></extra>"
-        trace = {"type": "scatter", "mode": "markers", "x": x, "y": y, "marker": marker, "hovertemplate": hover}
+        trace = {
+            "type": "scatter",
+            "mode": "markers",
+            "x": x,
+            "y": y,
+            "marker": marker,
+            "hovertemplate": hover,
+        }
         return figures.figure([trace], **layout)
-    return figures.figure(list(_categories(points, x, y, by)), **layout)
+    return figures.figure(list(_categories(points, x, y, by, order)), **layout)
 
 
-def _categories(points: Found, x: Sequence[float], y: Sequence[float], by: str) -> Iterator[figures.Trace]:
-    names = [short(task) for task in points["tasks"]] if by == "task" else None
-    for k, category in enumerate(sorted(set(points[by]))):
+def _categories(
+    points: Found, x: Sequence[float], y: Sequence[float], by: str, order: Sequence[str]
+) -> Iterator[figures.Trace]:
+    """A task has the colour that it has in the other figures."""
+    tasks = points["tasks"]
+    place = {category: k for k, category in enumerate(sorted(set(points[by])))}
+    if by == "task":
+        place = {i: order.index(task) if task in order else i for i, task in enumerate(tasks)}
+    for category, k in sorted(place.items(), key=lambda one: one[1]):
         mine = [i for i, value in enumerate(points[by]) if value == category]
-        name = names[category] if names else f"cluster {category}"
+        name = short(tasks[category]) if by == "task" else f"cluster {category}"
         symbol = figures.SYMBOLS[(k // figures.COLOURS + k) % len(figures.SYMBOLS)]
         yield {
             **{"type": "scatter", "mode": "markers", "name": name, "x": [x[i] for i in mine]},
@@ -106,12 +124,15 @@ def _accuracy(probe: Found) -> Block:
     chance = {"line": {"color": "$muted", "width": 1.5, "dash": "dot"}, "mode": "lines"}
     lines.append(figures.line("chance", steps, [probe["chance"]] * len(steps), 3, **chance))
     x = {"title": "steps seen", "type": "log", "tickvals": steps, "ticktext": lengths}
-    rows = [[name, *(f"{found['linear_probe'][length]:.2f}" for length in lengths)] for name, found in views.items()]
+    rows = [
+        [name, *(f"{found['linear_probe'][length]:.2f}" for length in lengths)]
+        for name, found in views.items()
+    ]
     first, last = (probe["linear_probe"][lengths[i]] for i in (0, -1))
     return Plot(
         "Which task is it? A linear probe",
-        f"From z, the task is told with accuracy {first:.2f} after {lengths[0]} step and {last:.2f} after {lengths[-1]} "
-        f"steps; chance is {probe['chance']:.2f}.",
+        f"From z, the task is told with accuracy {first:.2f} after {lengths[0]} step and {last:.2f} after "
+        f"{lengths[-1]} steps; chance is {probe['chance']:.2f}.",
         {"": figures.figure(lines, x=x, y=figures.share("accuracy"))},
         table=Table("Accuracy by steps seen", ["read from", *lengths], rows),
     )
@@ -120,13 +141,17 @@ def _accuracy(probe: Found) -> Block:
 def _confusions(probe: Found) -> Block:
     names = [short(task) for task in probe["task_names"]]
     drawn = {
-        "anywhere in an episode" if length == "anywhere" else f"{length} step{'s' * (length != '1')} seen": figures.matrix(
+        "anywhere in an episode"
+        if length == "anywhere"
+        else f"{length} step{'s' * (length != '1')} seen": figures.matrix(
             found, names, names, titles=("taken for", "task"), numbered=len(names) <= MOST_NUMBERED
         )
         for length, found in probe["confusion"].items()
     }
     pairs = probe["most_confused"][:3]
-    said = "; ".join(f"{short(p['task'])} is taken for {short(p['taken_for'])}: {_shares(p['share'])}" for p in pairs)
+    said = "; ".join(
+        f"{short(p['task'])} is taken for {short(p['taken_for'])}: {_shares(p['share'])}" for p in pairs
+    )
     header, rows = ["task", "taken for"], []
     if probe["most_confused"]:
         header += [f"{n} step{'s' * (n != '1')}" for n in probe["most_confused"][0]["share"]]
@@ -144,7 +169,9 @@ def _confusions(probe: Found) -> Block:
 
 
 def _shares(share: Mapping[str, float]) -> str:
-    return ", ".join(f"{value:.0%} of its windows after {n} step{'s' * (n != '1')}" for n, value in share.items())
+    return ", ".join(
+        f"{value:.0%} of its windows after {n} step{'s' * (n != '1')}" for n, value in share.items()
+    )
 
 
 # -- goals -------------------------------------------------------------------------------------------------
@@ -156,7 +183,9 @@ def _goals(probe: Found) -> Iterator[Block]:
         return
     lines, every = [], sorted({int(n) for found in goals.values() for n in found["error"]})
     for i, (task, found) in enumerate(goals.items()):
-        lines.append(figures.line(short(task), [int(n) for n in found["error"]], list(found["error"].values()), i))
+        lines.append(
+            figures.line(short(task), [int(n) for n in found["error"]], list(found["error"].values()), i)
+        )
     chance = sum(found["chance"] for found in goals.values()) / len(goals)
     look = {"line": {"color": "$muted", "width": 1.5, "dash": "dot"}, "mode": "lines"}
     lines.append(figures.line("mean goal", [every[0], every[-1]], [chance, chance], 3, **look))
@@ -168,12 +197,18 @@ def _goals(probe: Found) -> Iterator[Block]:
     ends = [list(found["error"].values())[-1] for found in goals.values()]
     yield Plot(
         "Where is the goal? Decoded from z",
-        f"Median distance of the decoded goal from the true one, after the most steps: {min(ends):.3f} to {max(ends):.3f}, "
-        f"where the mean goal is {chance:.3f} away.",
-        {"": figures.figure(lines, x=x, y={"title": "median distance (units of the observation)", "rangemode": "tozero"})},
-        caption="A linear probe for each task and number of steps, on held-out episodes. Dotted: the distance of the mean "
-        "goal, over tasks.",
-        table=Table("Distance of the decoded goal", ["task", "mean goal", *(f"{n} steps" for n in every)], rows),
+        f"Median distance of the decoded goal from the true one, after the most steps: {min(ends):.3f} to "
+        f"{max(ends):.3f}; the mean goal is {chance:.3f} away.",
+        {
+            "": figures.figure(
+                lines, x=x, y={"title": "median distance (units of the observation)", "rangemode": "tozero"}
+            )
+        },
+        caption="A linear probe for each task and number of steps, on held-out episodes. Dotted: the distance of the "
+        "mean goal, over tasks.",
+        table=Table(
+            "Distance of the decoded goal", ["task", "mean goal", *(f"{n} steps" for n in every)], rows
+        ),
     )
 
 

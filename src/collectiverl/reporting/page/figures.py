@@ -9,7 +9,13 @@ COLOURS = 8  # of categories, in the page's script
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down")
 DASHES = ("solid", "dash", "dot", "dashdot")
 POLICIES = {"scripted": "$muted", "expert": "$1", "collective": "$2", "student": "$3", "sac": "$4"}
-SYMBOL_OF = {"scripted": "diamond", "expert": "square", "collective": "circle", "student": "triangle-up", "sac": "x"}
+SYMBOL_OF = {
+    "scripted": "diamond",
+    "expert": "square",
+    "collective": "circle",
+    "student": "triangle-up",
+    "sac": "x",
+}
 NAMES = {"sac": "plain SAC"}  # of policies, for readers
 MOST_NAMED = 12  # lines that a legend names
 
@@ -58,7 +64,12 @@ def steps(title: str = "environment steps") -> dict[str, Any]:
 
 
 def matrix(
-    z: Sequence[Sequence[float]], x: Sequence[str], y: Sequence[str], *, titles: tuple[str, str], numbered: bool
+    z: Sequence[Sequence[float]],
+    x: Sequence[str],
+    y: Sequence[str],
+    *,
+    titles: tuple[str, str],
+    numbered: bool,
 ) -> Figure:
     """Shares from 0 to 1."""
     trace: Trace = {
@@ -118,7 +129,12 @@ def dots(
         if second:
             traces.append(
                 {
-                    **{"type": "scatter", "mode": "markers", "name": f"{name}, last step", "showlegend": False},
+                    **{
+                        "type": "scatter",
+                        "mode": "markers",
+                        "name": f"{name}, last step",
+                        "showlegend": False,
+                    },
                     **{"x": list(second.values()), "y": [place[row] + shift for row in second]},
                     "marker": {"color": shade, "symbol": f"{symbol}-open", "size": 9, "line": {"width": 1.5}},
                     "hovertemplate": f"{name}, last step: %{{x:.3f}}<extra></extra>",
@@ -133,5 +149,10 @@ def _rows_axis(rows: Sequence[str]) -> dict[str, Any]:
     lines = [i + 0.5 for i in range(len(rows) - 1)]
     return {
         **{"tickvals": list(range(len(rows))), "ticktext": list(rows), "range": [len(rows) - 0.45, -0.55]},
-        **{"showgrid": False, "zeroline": False, "automargin": True, "minor": {"tickvals": lines, "showgrid": True}},
+        **{
+            "showgrid": False,
+            "zeroline": False,
+            "automargin": True,
+            "minor": {"tickvals": lines, "showgrid": len(rows) > 1, "gridcolor": "$line"},
+        },
     }

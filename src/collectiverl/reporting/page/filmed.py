@@ -8,6 +8,8 @@ from collectiverl.reporting.page import figures
 from collectiverl.reporting.page.blocks import Block, Film, Films, Note, Section
 from collectiverl.reporting.page.reading import Found, RunFolder, Sealed, short
 
+STRIP = "The strip at its bottom is z: one cell an entry, orange below 0, blue above."
+
 
 def section(run: RunFolder) -> Section | None:
     films, notes, kinds = [], [], set()
@@ -21,12 +23,9 @@ def section(run: RunFolder) -> Section | None:
     blocks: list[Block] = [Note(notes, "warning")] if notes else []
     blocks += [Films(films)] if films else []
     who = " and ".join(sorted(kinds))
-    lead = (
-        f"The {who} plays: of each task a goal that it reached and, where there is one, a goal that it did not. "
-        "A film ends a second after success. The strip at its bottom is z: one cell an entry, orange below 0, blue above."
-        if "collective" in kinds
-        else f"The {who} plays: of each task a goal that it reached and, where there is one, a goal that it did not."
-    )
+    lead = f"The {who} plays: of each task a goal that it reached and, where there is one, a goal that it did not."
+    if "collective" in kinds:
+        lead += f" A film ends a second after success. {STRIP}"
     return Section("films", "Films", lead, blocks)
 
 
@@ -62,8 +61,14 @@ def _course(found: Found) -> figures.Figure:
             {
                 **{"type": "line", "x0": first, "x1": first, "yref": "paper", "y0": 0, "y1": 1},
                 "line": {"color": "$ink", "width": 1.5, "dash": "dot"},
-                "label": {"text": "success", "textposition": "end", "font": {"size": 11}},
+                "label": {
+                    **{"text": "success ", "textposition": "end", "textangle": 0, "xanchor": "right"},
+                    **{"yanchor": "bottom", "font": {"size": 12, "color": "$ink"}},
+                },
             }
         )
-    x, y = {"title": "step", "showgrid": False}, {"title": "entry of z", "showgrid": False, "dtick": max(1, len(rows) // 8)}
-    return figures.figure([trace], x=x, y=y, height=360, shapes=marks)
+    x, y = (
+        {"title": "step", "showgrid": False},
+        {"title": "entry of z", "showgrid": False, "dtick": max(1, len(rows) // 8)},
+    )
+    return figures.figure([trace], x=x, y=y, height=360, shapes=marks, margin={"t": 28})

@@ -27,7 +27,10 @@ def _experts(run: RunFolder) -> Iterator[Block]:
     trained = [one for one in trained if one[2]]
     if not trained:
         return
-    lines = [figures.line(short(s.config["task"]), *_curve(log, about), i) for i, (s, about, log) in enumerate(trained)]
+    lines = [
+        figures.line(short(s.config["task"]), *_curve(log, about), i)
+        for i, (s, about, log) in enumerate(trained)
+    ]
     drawn = figures.figure(lines, x=figures.steps(), y=figures.share("success"))
     rows = [[short(s.config["task"]), *_course(about)] for s, about, _ in trained]
     said = ", ".join(f"{row[0]}: {row[1]} after {row[2]} steps" for row in rows)
@@ -38,7 +41,9 @@ def _experts(run: RunFolder) -> Iterator[Block]:
         {"": drawn},
         table=Table("Experts", header, rows),
     )
-    yield from _returns("Experts: return of whole training episodes", [(short(s.config["task"]), a, g) for s, a, g in trained])
+    yield from _returns(
+        "Experts: return of whole training episodes", [(short(s.config["task"]), a, g) for s, a, g in trained]
+    )
 
 
 def _curve(log: Sequence[Found], about: Found, name: str = SUCCESS) -> tuple[list[int], list[float]]:
@@ -64,7 +69,9 @@ def _returns(title: str, trained: Sequence[tuple[str, Found, Sequence[Found]]]) 
     curves = {name: curve for name, curve in curves.items() if curve[0]}
     if curves:
         lines = [figures.line(name, *curve, i) for i, (name, curve) in enumerate(curves.items())]
-        said = ", ".join(f"{name} {y[0]:,.0f} at first and {y[-1]:,.0f} in the end" for name, (_, y) in curves.items())
+        said = ", ".join(
+            f"{name} {y[0]:,.0f} at first and {y[-1]:,.0f} in the end" for name, (_, y) in curves.items()
+        )
         yield Plot(
             title,
             f"A line for each. {said}.",
@@ -127,7 +134,7 @@ def _students(run: RunFolder) -> Iterator[Block]:
             f"Student of {short(task)}",
             ". ".join(f"{row[0]}: success {row[1]} after {row[2]} environment steps" for row in rows) + ".",
             {"": figures.figure(lines, x=figures.steps(), y=figures.share("success"))},
-            caption="The same settings and the same seed. Steps that the collective played for the student are counted.",
+            caption="The same settings and seed. Steps that the collective played for the student are counted.",
             table=Table(
                 f"Student of {short(task)}",
                 ["student", "success in the end", "environment steps", "solved at", "seconds"],

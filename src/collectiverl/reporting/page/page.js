@@ -24,7 +24,7 @@
 
   // A figure names its colours: $1 to $8, $ink, $muted; here they become those of the theme.
   const NAMED = {
-    $ink: (t) => t.ink, $muted: (t) => t.muted, $matrix: (t) => t.matrix, $diverging: (t) => t.diverging,
+    $ink: (t) => t.ink, $line: (t) => t.line, $muted: (t) => t.muted, $matrix: (t) => t.matrix, $diverging: (t) => t.diverging,
     $sequential: () => "Cividis",
   };
   function coloured(value, t) {
@@ -86,6 +86,23 @@
       button.textContent = play ? "Pause all" : "Play all";
       videos.forEach((video) => (play ? video.play().catch(() => {}) : video.pause()));
     });
+  }
+
+  // Of a small film, the browser's own controls would hide half: a click or a key plays it.
+  for (const video of document.querySelectorAll(".films video")) {
+    video.controls = false;
+    video.tabIndex = 0;
+    video.setAttribute("role", "button");
+    const toggle = () => (video.paused ? video.play().catch(() => {}) : video.pause());
+    video.addEventListener("click", toggle);
+    video.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      toggle();
+    });
+    const said = () => video.setAttribute("aria-pressed", String(!video.paused));
+    for (const name of ["play", "pause"]) video.addEventListener(name, said);
+    said();
   }
 
   const courses = [...document.querySelectorAll("[data-course]")].map((box) => {

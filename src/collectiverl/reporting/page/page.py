@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from collectiverl.artifacts import provenance, sealed
-from collectiverl.reporting.page import about, caveats, embedding, filmed, learning, seconds, sides, studies, success
+from collectiverl.reporting.page import (
+    about,
+    caveats,
+    embedding,
+    filmed,
+    learning,
+    seconds,
+    sides,
+    studies,
+    success,
+)
 from collectiverl.reporting.page.blocks import Films, Plot, Section
 from collectiverl.reporting.page.reading import RunFolder, short
 

@@ -16,7 +16,10 @@ def section(run: RunFolder) -> Section | None:
         kinds[one.kind] = kinds.get(one.kind, 0.0) + spent[one.name]
     longest = sorted(spent, key=lambda name: -spent[name])[:MOST_BARS]
     memory = {one.name: one.manifest.get("peak_memory") for one in run.stages}
-    rows = [[name, f"{spent[name]:,.1f}", _gigabytes(memory[name])] for name in sorted(spent, key=lambda n: -spent[n])]
+    rows = [
+        [name, f"{spent[name]:,.1f}", _gigabytes(memory[name])]
+        for name in sorted(spent, key=lambda n: -spent[n])
+    ]
     by_kind = dict(sorted(kinds.items(), key=lambda one: -one[1]))
     first = next(iter(by_kind))
     drawn = {"by kind of stage": _bars(by_kind), "by stage": _bars({name: spent[name] for name in longest})}
@@ -31,7 +34,12 @@ def section(run: RunFolder) -> Section | None:
                 f"{first} took most: {by_kind[first] / total:.0%} of {duration(total)}." if total else "",
                 drawn,
                 "bars",
-                table=Table("Seconds and memory of each stage", ["stage", "seconds", "peak memory (GB)"], rows, folded=True),
+                table=Table(
+                    "Seconds and memory of each stage",
+                    ["stage", "seconds", "peak memory (GB)"],
+                    rows,
+                    folded=True,
+                ),
             )
         ],
     )
@@ -40,7 +48,12 @@ def section(run: RunFolder) -> Section | None:
 def _bars(values: dict[str, float]) -> figures.Figure:
     trace = {
         **{"type": "bar", "orientation": "h", "x": list(values.values()), "y": list(values)},
-        **{"marker": {"color": "$1"}, "texttemplate": "%{x:,.0f}", "textposition": "auto", "cliponaxis": False},
+        **{
+            "marker": {"color": "$1"},
+            "texttemplate": "%{x:,.0f}",
+            "textposition": "auto",
+            "cliponaxis": False,
+        },
         "hovertemplate": "%{y}: %{x:,.1f} s<extra></extra>",
     }
     y = {"autorange": "reversed", "showgrid": False, "automargin": True, "ticksuffix": " "}

@@ -36,14 +36,23 @@ def _success(runs: Sequence[RunFolder], names: Sequence[str]) -> list[Block]:
         mine = [row for row in rows_of(run) if row["policy"] == _judged(run)]
         tasks += [short(row["task"]) for row in mine]
         if mine:
-            groups[name] = [(short(row["task"]), row["success_any"], interval(row, "success_any")) for row in mine]
+            groups[name] = [
+                (short(row["task"]), row["success_any"], interval(row, "success_any")) for row in mine
+            ]
     if not groups:
         return []
     means = {name: sum(value for _, value, _ in found) / len(found) for name, found in groups.items()}
     drawn = figures.dots(groups, list(dict.fromkeys(tasks)), title="success at any step (share of goals)")
     said = ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
     text = f"Dots with 95 % intervals, one row for each task. On average over each run's tasks: {said}."
-    return [Plot("Success at any step", text, {"": drawn}, caption="Of each run's collective; of its experts, where it has none.")]
+    return [
+        Plot(
+            "Success at any step",
+            text,
+            {"": drawn},
+            caption="Of each run's collective; of its experts, where it has none.",
+        )
+    ]
 
 
 def _table(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
@@ -53,7 +62,17 @@ def _table(runs: Sequence[RunFolder], names: Sequence[str]) -> Table:
         means = [_mean([row[measure] for row in mine]) for measure in ("success_any", "success_last")]
         spent = sum(one.manifest.get("seconds", 0) for one in run.stages)
         state = f"{len(run.missing)} stages missing" if run.missing else "finished"
-        rows.append([name, named(_judged(run)), *means, str(len(mine)), str(run.config.get("seed", "")), duration(spent), state])
+        rows.append(
+            [
+                name,
+                named(_judged(run)),
+                *means,
+                str(len(mine)),
+                str(run.config.get("seed", "")),
+                duration(spent),
+                state,
+            ]
+        )
     header = ["run", "policy", "any step", "last step", "tasks", "seed", "work", "state"]
     return Table("Means over tasks", header, rows, text_columns=2)
 

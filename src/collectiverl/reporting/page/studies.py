@@ -16,7 +16,9 @@ def section(run: RunFolder) -> Section | None:
     blocks: list[Block] = [*_ablation(run), *_comparison(run), *_extensions(run)]
     if not blocks:
         return None
-    return Section("studies", "Studies", "Made by commands of their own, with this run's experts or collective.", blocks)
+    return Section(
+        "studies", "Studies", "Made by commands of their own, with this run's experts or collective.", blocks
+    )
 
 
 # -- ablation ----------------------------------------------------------------------------------------------
@@ -49,8 +51,8 @@ def _ablation(run: RunFolder) -> Iterator[Block]:
         "Ablation: what each choice is worth",
         f"From {worst[0]} ({worst[1]:.2f}) to {best[0]} ({best[1]:.2f}).",
         {"": figures.dots({"": found}, ordered, title="success, mean over tasks")},
-        caption="Each row differs from the run's settings in one thing. Intervals are over seeds where there are three, "
-        "and else over episodes.",
+        caption="Each row differs from the run's settings in one thing. Intervals are over seeds where there are "
+        "three, and else over episodes.",
         table=Table("Ablation", header, cells),
     )
 
@@ -104,11 +106,16 @@ def _comparison(run: RunFolder) -> Iterator[Block]:
             )
         yield Plot(
             f"Comparison: students of {short(task)}",
-            "; ".join(f"{row[0]}: success {row[1]} after {row[2] or 0} steps (median of {row[3]} seeds)" for row in rows)
+            "; ".join(
+                f"{row[0]}: success {row[1]} after {row[2] or 0} steps (median of {row[3]} seeds)"
+                for row in rows
+            )
             + ".",
             {"": figures.figure(lines, x=figures.steps(), y=figures.share("success"))},
             caption="A line for each seed.",
-            table=Table(f"Students of {short(task)}", ["strategy", "success", "environment steps", "seeds"], rows),
+            table=Table(
+                f"Students of {short(task)}", ["strategy", "success", "environment steps", "seeds"], rows
+            ),
         )
 
 
@@ -146,5 +153,13 @@ def _extensions(run: RunFolder) -> Iterator[Block]:
         ]
         for about in found
     ]
-    header = ["added", "tasks then", "success on it", "old tasks before", "old tasks after", "forgotten", "most forgotten"]
+    header = [
+        "added",
+        "tasks then",
+        "success on it",
+        "old tasks before",
+        "old tasks after",
+        "forgotten",
+        "most forgotten",
+    ]
     yield Table("One task after another", header, rows)

@@ -31,7 +31,10 @@ def section(run: RunFolder) -> Section | None:
     rows = rows_of(run)
     if not rows:
         return None
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    played = dict.fromkeys(row["task"] for row in rows)
+    tasks = [task for task in run.tasks if task in played] + [
+        task for task in played if task not in run.tasks
+    ]
     means = {kind: _mean(rows, kind) for kind in dict.fromkeys(row["policy"] for row in rows)}
     blocks: list[Block] = [_plot(rows, tasks, means), _means(rows, means)]
     return Section("success", "Success", _lead(rows, means), blocks)
@@ -42,7 +45,9 @@ def _lead(rows: Sequence[Found], means: Mapping[str, float]) -> str:
     if shown and "expert" in means:
         shown += f", the experts, one for each task, {means['expert']:.0%}"
     first = f"On average over tasks, {shown}. " if shown else ""
-    return f"{first}Each policy played every goal of a task once, with deterministic actions, to the time limit."
+    return (
+        f"{first}Each policy played every goal of a task once, with deterministic actions, to the time limit."
+    )
 
 
 def _mean(rows: Sequence[Found], policy: str, measure: str = "success_any") -> float:
@@ -60,7 +65,11 @@ def _plot(rows: Sequence[Found], tasks: Sequence[str], means: Mapping[str, float
         for kind in means
     }
     last = {
-        named(kind): {short(row["task"]): row["success_last"] for row in rows if row["policy"] == kind}
+        named(kind): {
+            short(row["task"]): row["success_last"]
+            for row in rows
+            if row["policy"] == kind and row["success_last"] != row["success_any"]
+        }
         for kind in means
     }
     drawn = figures.dots(
@@ -71,20 +80,31 @@ def _plot(rows: Sequence[Found], tasks: Sequence[str], means: Mapping[str, float
         symbols={named(kind): symbol for kind, symbol in figures.SYMBOL_OF.items()},
         open_dots=last,
     )
-    said = "; ".join(f"{named(kind)} {mean:.2f} on average over tasks" for kind, mean in means.items())
+    said = ", ".join(f"{named(kind)} {mean:.2f}" for kind, mean in means.items())
     return Plot(
         "Success of every policy on every task",
-        f"Dots with 95 % intervals, one row for each task: {said}. The table below has all numbers.",
+        f"On average over tasks: {said}.",
         {"": drawn},
         caption="Filled: success at any step, with its 95 % interval over the goals played (Wilson). "
-        "Open: success at the last step.",
+        "Open: success at the last step, where that differs.",
         table=_table(rows),
     )
 
 
 def _table(rows: Sequence[Found]) -> Table:
-    header = ["policy", "task", "any step", "95 % interval", "last step", "95 % interval", "return", "episodes"]
-    return Table("Success of every policy on every task", header, [_line(row) for row in rows], text_columns=2)
+    header = [
+        "policy",
+        "task",
+        "any step",
+        "95 % interval",
+        "last step",
+        "95 % interval",
+        "return",
+        "episodes",
+    ]
+    return Table(
+        "Success of every policy on every task", header, [_line(row) for row in rows], text_columns=2
+    )
 
 
 def _line(row: Found) -> list[str]:
@@ -111,6 +131,4 @@ def _means(rows: Sequence[Found], means: Mapping[str, float]) -> Table:
                 " and ".join(sorted(hidden)),
             ]
         )
-    return Table(
-        "Means over tasks", ["policy", "any step", "last step", "least", "tasks", "goals"], lines
-    )
+    return Table("Means over tasks", ["policy", "any step", "last step", "least", "tasks", "goals"], lines)
