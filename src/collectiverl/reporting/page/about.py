@@ -50,10 +50,8 @@ def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
     config, manifests = run.config, [stage.manifest for stage in run.stages]
     if config:
         yield "the same again", f"collectiverl run --run again --config {run.path}/config.yaml"
-        yield (
-            "teachers",
-            {"sac": "SAC experts, trained in this run"}.get(config["teacher"], config["teacher"]),
-        )
+        teacher = str(config.get("teacher", ""))
+        yield "teachers", {"sac": "SAC experts, trained in this run"}.get(teacher, teacher)
         yield "goals", "hidden from the collective" if config.get("goals_hidden") else "visible"
         yield "seed", str(config.get("seed", 0))
     created = [manifest["created"] for manifest in manifests if "created" in manifest]

@@ -16,7 +16,7 @@ VALUES = {"step": "time step in the episode", "reward": "reward"}
 def section(run: RunFolder) -> Section | None:
     blocks: list[Block] = []
     for stage, probe in run.of_kind("probe"):
-        blocks += [*_points(run, stage, probe), _accuracy(probe), _confusions(probe), *_goals(probe)]
+        blocks += [*_points(run, stage, probe), _accuracy(probe), _confusions(probe), *_goals(run, probe)]
     if not blocks:
         return None
     lead = (
@@ -35,7 +35,7 @@ def _points(run: RunFolder, stage: Sealed, probe: Found) -> Iterator[Block]:
         yield from _pictures(run, stage)
         return
     drawn = {
-        f"{name}, by {by}": _scatter(points, plane, by, run.tasks)
+        f"{name}, by {by}": _scatter(run, points, plane, by)
         for by in ("task", *VALUES, "cluster")
         for name, plane in points["planes"].items()
     }
@@ -51,7 +51,7 @@ def _points(run: RunFolder, stage: Sealed, probe: Found) -> Iterator[Block]:
     yield Plot("Embeddings of held-out windows", text, drawn, "view", caption)
 
 
-def _scatter(points: Found, plane: Found, by: str, order: Sequence[str]) -> figures.Figure:
+def _scatter(run: RunFolder, points: Found, plane: Found, by: str) -> figures.Figure:
     x, y = zip(*plane["xy"], strict=True)
     axis = {"showgrid": False, "zeroline": False, "showticklabels": False}
     titles = [title or "" for title in plane["axes"]]
@@ -76,17 +76,17 @@ def _scatter(points: Found, plane: Found, by: str, order: Sequence[str]) -> figu
             "hovertemplate": hover,
         }
         return figures.figure([trace], **layout)
-    return figures.figure(list(_categories(points, x, y, by, order)), **layout)
+    return figures.figure(list(_categories(run, points, x, y, by)), **layout)
 
 
 def _categories(
-    points: Found, x: Sequence[float], y: Sequence[float], by: str, order: Sequence[str]
+    run: RunFolder, points: Found, x: Sequence[float], y: Sequence[float], by: str
 ) -> Iterator[figures.Trace]:
     """A task has the colour that it has in the other figures."""
     tasks = points["tasks"]
     place = {category: k for k, category in enumerate(sorted(set(points[by])))}
     if by == "task":
-        place = {i: order.index(task) if task in order else i for i, task in enumerate(tasks)}
+        place = {i: run.place(task) for i, task in enumerate(tasks)}
     for category, k in sorted(place.items(), key=lambda one: one[1]):
         mine = [i for i, value in enumerate(points[by]) if value == category]
         name = short(tasks[category]) if by == "task" else f"cluster {category}"
@@ -177,15 +177,14 @@ def _shares(share: Mapping[str, float]) -> str:
 # -- goals -------------------------------------------------------------------------------------------------
 
 
-def _goals(probe: Found) -> Iterator[Block]:
+def _goals(run: RunFolder, probe: Found) -> Iterator[Block]:
     goals = probe.get("goals")
     if not goals:
         return
     lines, every = [], sorted({int(n) for found in goals.values() for n in found["error"]})
-    for i, (task, found) in enumerate(goals.items()):
-        lines.append(
-            figures.line(short(task), [int(n) for n in found["error"]], list(found["error"].values()), i)
-        )
+    for task, found in goals.items():
+        steps = [int(n) for n in found["error"]]
+        lines.append(figures.line(short(task), steps, list(found["error"].values()), run.place(task)))
     chance = sum(found["chance"] for found in goals.values()) / len(goals)
     look = {"line": {"color": "$muted", "width": 1.5, "dash": "dot"}, "mode": "lines"}
     lines.append(figures.line("mean goal", [every[0], every[-1]], [chance, chance], 3, **look))

@@ -1,6 +1,6 @@
 """How it learned: experts, the learner's rounds of distillation, and students."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from collectiverl.reporting.page import figures
@@ -8,6 +8,7 @@ from collectiverl.reporting.page.blocks import Block, Plot, Section, Table
 from collectiverl.reporting.page.reading import Found, RunFolder, Sealed, short
 
 SUCCESS, RETURN = "eval/success", "train/return"
+Curve = tuple[list[int], list[float]]  # environment steps, values
 HELPED, PLAIN = "with the collective's help", "plain SAC"
 
 
@@ -24,12 +25,12 @@ def section(run: RunFolder) -> Section | None:
 
 def _experts(run: RunFolder) -> Iterator[Block]:
     trained = [(s, about, run.metrics(s)) for s, about in run.of_kind("train-task")]
-    trained = [one for one in trained if one[2]]
+    trained = sorted((one for one in trained if one[2]), key=lambda one: run.place(one[0].config["task"]))
     if not trained:
         return
     lines = [
-        figures.line(short(s.config["task"]), *_curve(log, about), i)
-        for i, (s, about, log) in enumerate(trained)
+        figures.line(short(s.config["task"]), *_curve(log, about), run.place(s.config["task"]))
+        for s, about, log in trained
     ]
     drawn = figures.figure(lines, x=figures.steps(), y=figures.share("success"))
     rows = [[short(s.config["task"]), *_course(about)] for s, about, _ in trained]
@@ -41,12 +42,11 @@ def _experts(run: RunFolder) -> Iterator[Block]:
         {"": drawn},
         table=Table("Experts", header, rows),
     )
-    yield from _returns(
-        "Experts: return of whole training episodes", [(short(s.config["task"]), a, g) for s, a, g in trained]
-    )
+    curves = {s.config["task"]: _curve(log, about, RETURN) for s, about, log in trained}
+    yield from _returns(run, {task: curve for task, curve in curves.items() if curve[0]})
 
 
-def _curve(log: Sequence[Found], about: Found, name: str = SUCCESS) -> tuple[list[int], list[float]]:
+def _curve(log: Sequence[Found], about: Found, name: str = SUCCESS) -> Curve:
     """Steps and values; what was played before training is counted, too."""
     kept = [line for line in log if name in line]
     before = int(about.get("played_before", 0))
@@ -64,20 +64,18 @@ def _course(about: Found) -> list[str]:
     ]
 
 
-def _returns(title: str, trained: Sequence[tuple[str, Found, Sequence[Found]]]) -> Iterator[Block]:
-    curves = {name: _curve(log, about, RETURN) for name, about, log in trained}
-    curves = {name: curve for name, curve in curves.items() if curve[0]}
-    if curves:
-        lines = [figures.line(name, *curve, i) for i, (name, curve) in enumerate(curves.items())]
-        said = ", ".join(
-            f"{name} {y[0]:,.0f} at first and {y[-1]:,.0f} in the end" for name, (_, y) in curves.items()
-        )
-        yield Plot(
-            title,
-            f"A line for each. {said}.",
-            {"": figures.figure(lines, x=figures.steps(), y="return of an episode (sum of rewards)")},
-            caption="Mean over the episodes that ended since the point before; exploration included.",
-        )
+def _returns(run: RunFolder, curves: Mapping[str, Curve]) -> Iterator[Block]:
+    """Nothing, of runs whose returns were not logged."""
+    if not curves:
+        return
+    lines = [figures.line(short(task), *curve, run.place(task)) for task, curve in curves.items()]
+    said = ", ".join(f"{short(task)} from {y[0]:,.0f} to {y[-1]:,.0f}" for task, (_, y) in curves.items())
+    yield Plot(
+        "Experts: return of whole training episodes",
+        f"A line for each expert. {said}.",
+        {"": figures.figure(lines, x=figures.steps(), y="return of an episode (sum of rewards)")},
+        caption="Mean over the episodes that ended since the point before; with exploration.",
+    )
 
 
 # -- rounds ------------------------------------------------------------------------------------------------
@@ -90,8 +88,10 @@ def _rounds(run: RunFolder) -> Iterator[Block]:
             continue
         rounds, tasks = [int(line["step"]) - 1 for line in log], about["tasks"]
         lines = [
-            figures.line(short(task), rounds, [line.get(f"success/{task}") for line in log], i, opacity=0.75)
-            for i, task in enumerate(tasks)
+            figures.line(
+                short(t), rounds, [line.get(f"success/{t}") for line in log], run.place(t), opacity=0.75
+            )
+            for t in tasks
         ]
         mean = [line["learner/success"] for line in log]
         thick = {"line": {"color": "$ink", "width": 3.5}, "marker": {"color": "$ink", "size": 7}}

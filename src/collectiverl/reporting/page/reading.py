@@ -115,6 +115,10 @@ class RunFolder:
         named = self.config.get("tasks") or [one.config.get("task") for one in self.stages]
         return list(dict.fromkeys(task for task in named if isinstance(task, str)))
 
+    def place(self, task: str) -> int:
+        """Of a task among all: it decides on its colour, which is the same in all figures."""
+        return self.tasks.index(task) if task in self.tasks else len(self.tasks)
+
     def of_kind(self, *kinds: str) -> Iterator[tuple[Sealed, Found]]:
         """The sealed folders of these stages, with their summaries."""
         for stage in self.stages:
