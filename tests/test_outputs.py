@@ -151,7 +151,7 @@ def test_a_film_is_of_an_episode_that_was_evaluated_and_says_its_goal(capsys, mo
     with av.open(f"films/{name}") as film:
         assert film.metadata["title"] == f"random:toy-reach plays toy-reach, goal {number}"
     [row] = json.loads(Path("figures.json").read_text())["policies"]
-    assert row["film"] == {"file": name, "goal": number, "success": False}
+    assert row["film"] == {"file": name, "goals": [number], "success": [False]}
     assert f"toy-reach, goal {number}, failed" in " ".join(capsys.readouterr().out.split())
 
 

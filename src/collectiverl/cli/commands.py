@@ -58,7 +58,7 @@ def _stage(
 
 
 ESSENTIAL = (
-    *("--run", "--root", "--preset", "--config", "--overwrite", "--cores", "--until", "--open"),
+    *("--run", "--root", "--preset", "--config", "--overwrite", "--cores", "--until", "--open", "--dry-run"),
     *("--tasks", "--seed", "--seeds", "--teacher", "--student-tasks", "--demo-tasks", "--vectorize"),
     *("--expert.steps", "--goals-hidden", "--online.learner-rounds"),
     *("--collective.conditioning", "--collective.updates", "--student.steps", "--strategy.use"),

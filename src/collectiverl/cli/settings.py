@@ -10,6 +10,7 @@ from collectiverl.cli.options import RunOptions
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.evaluation.metalearning import MetaConfig
+from collectiverl.evaluation.video import VideoConfig
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.pipeline.plan import Until
 from collectiverl.policies import tasks_of
@@ -78,6 +79,7 @@ class Run(ManyStages):
     until: Until = "end"  # stop when these are trained and evaluated
     seeds: tuple[int, ...] = ()  # a run for each of these seeds, side by side
     open: bool = False  # show the page of the run in a browser when it ends
+    dry_run: bool = False  # say which stages there are to do, with minutes and memory, and do nothing
     settings: Flat[RunConfig] = field(default_factory=RunConfig)
 
     @classmethod
@@ -165,7 +167,9 @@ class Evaluate(Settings):
     json: str | None = None  # file for the results
     # files of --json or runs, the first beside each other one; 'a_seed_*.json' in quotes: several training seeds
     compare: tuple[str, ...] = ()
-    video: str | None = None  # folder for a film of each task: the first goal that is evaluated
+    # folder for a film of each task; or a file, .mp4 or .gif, in which all tasks play side by side
+    video: str | None = None
+    film: VideoConfig = field(default_factory=VideoConfig)  # of the first goals that are evaluated
     settings: Flat[EvaluateConfig] = field(default_factory=EvaluateConfig)
 
     @classmethod
@@ -177,6 +181,12 @@ class Evaluate(Settings):
             raise ConfigError("", "name a POLICY to evaluate, or two or more files with --compare")
         if len(self.compare) == 1:
             raise ConfigError("compare", f"{self.compare[0]} is compared with nothing: name two or more")
+        if self.video is None and self.film != VideoConfig():
+            raise ConfigError("film", "nothing is filmed: name a folder or a file with --video")
+        played = len(self.settings.goal_indices) // self.settings.envs_used
+        if self.video is not None and self.film.episodes > played:
+            episodes = f"{self.film.episodes} exceeds the {played} that the filmed environment plays"
+            raise ConfigError("film.episodes", f"{episodes}: choose a smaller --num-envs")
 
     def resolved(self) -> Self:
         if not self.policy:

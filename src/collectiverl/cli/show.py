@@ -37,6 +37,7 @@ from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.reporting import formats
 from collectiverl.reporting.compared import compared_tables
 from collectiverl.reporting.curves import draw_curves
+from collectiverl.reporting.forecasts import forecast_tables
 from collectiverl.reporting.probe import probe_tables
 from collectiverl.reporting.tables import (
     ablation_table,
@@ -54,7 +55,10 @@ Found = Mapping[str, Any]
 
 
 def show_run(settings: Run, summary: Found) -> None:
-    """The policies of a run, and where everything lies; of several seeds, their means."""
+    """The policies of a run, and where everything lies; of several seeds, their means; or what it would do."""
+    if "forecast" in summary:
+        console.print(*forecast_tables(summary["forecast"]), sep="\n")
+        return
     if settings.seeds:
         _show_text(formats.table(summary["seeds"], "md"))
         console.print(places(summary["page"].parent, {"page": summary["page"].name}))
@@ -164,13 +168,17 @@ def show_evaluation(settings: Evaluate, found: Found) -> None:
     console.print(policies_table(found["policies"]))
     films = {_filmed(row): row["film"]["file"] for row in found["policies"] if "film" in row}
     if settings.video is not None and films:
-        console.print(places(Path(settings.video), films))
+        place = Path(settings.video)
+        together = len(set(films.values())) == 1 and place.name in films.values()
+        console.print(places(place.parent if together else place, films))
 
 
 def _filmed(row: Mapping[str, Any]) -> str:
-    """What a film shows: one of the episodes that were evaluated."""
-    outcome = "succeeded" if row["film"]["success"] else "failed"
-    return f"{row['task']}, goal {row['film']['goal']}, {outcome}"
+    """What a film shows: episodes that were evaluated."""
+    goals, success = row["film"]["goals"], row["film"]["success"]
+    if len(goals) == 1:
+        return f"{row['task']}, goal {goals[0]}, {'succeeded' if success[0] else 'failed'}"
+    return f"{row['task']}, goals {', '.join(map(str, goals))}, {sum(success)} succeeded"
 
 
 def show_meta(settings: EvaluateMeta, found: Found) -> None:
