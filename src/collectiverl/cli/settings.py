@@ -182,7 +182,7 @@ class Evaluate(Settings):
         if len(self.compare) == 1:
             raise ConfigError("compare", f"{self.compare[0]} is compared with nothing: name two or more")
         if self.video is None and self.film != VideoConfig():
-            raise ConfigError("film", "nothing is filmed: name a folder or a file with --video")
+            raise ConfigError("video", "nothing is filmed without it: name a folder or a file")
         played = len(self.settings.goal_indices) // self.settings.envs_used
         if self.video is not None and self.film.episodes > played:
             episodes = f"{self.film.episodes} exceeds the {played} that the filmed environment plays"

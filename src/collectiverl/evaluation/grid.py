@@ -7,8 +7,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
-from collectiverl.envs.suite import Frame
 from collectiverl.evaluation.encode import encoder, read_frames
 
 GAP = 4  # pixels between two tiles; even, as H.264 wants its sizes
@@ -45,7 +45,7 @@ def write_grid(
             write(picture)
 
 
-def _tiled(frames: Sequence[Frame], columns: int) -> Frame:
+def _tiled(frames: Sequence[np.ndarray], columns: int) -> UInt8[np.ndarray, "down across 3"]:
     height, width, _ = frames[0].shape
     rows = -(-len(frames) // columns)
     size = rows * height + (rows - 1) * GAP, columns * width + (columns - 1) * GAP

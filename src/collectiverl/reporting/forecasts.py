@@ -19,12 +19,13 @@ def forecast_tables(found: Mapping[str, Any]) -> Iterator[Table | str]:
     if not stages:
         yield f"{times}all {found['all']} stages are done: nothing to do."
         return
-    left = f"{len(stages)} of {found['all']} stages are to do" if found["done"] else f"{found['all']} stages"
+    left = f"{len(stages)} of {found['all']} stages are left" if found["done"] else f"{len(stages)} stages"
     cores = f"{found['cores']} core{'s' * (found['cores'] != 1)}"
-    yield f"{times}{left}: about {spent(found['seconds'])} on {cores}, with up to {gigabytes(found['memory'])} of memory."
+    memory = gigabytes(found["memory"]) or "an unknown amount"
+    yield f"{times}{left}: about {spent(found['seconds'])} on {cores}, with up to {memory} of memory."
     yield (
-        f"Estimated from runs on {', '.join(found['processors'])}; trainings end when their task is solved. Nothing was "
-        "done now: leave out --dry-run to begin."
+        f"Estimated from runs on {', '.join(found['processors'])}; trainings end when their task is solved. Nothing "
+        "was done now: leave out --dry-run to begin."
     )
 
 

@@ -239,7 +239,10 @@ class Trainer:
         self.best = choose(np.array([is_best for _, is_best in judged]), self.state.agent, self.best)
         if log:
             tasks = self.envs.tasks[:: config.num_envs]
-            values = by_task(tasks, metrics | {"eval/success": success, "eval/return_to_success": returns})
+            found = {"eval/success": success, "eval/return_to_success": returns}
+            if (whole := self.sampler.take_returns()) is not None:
+                found["train/return"] = whole
+            values = by_task(tasks, metrics | found)
             log.write(p.env_steps, values | {"seconds": self._seconds()})
         self.report(p.env_steps, config.steps, f"success {success.mean():.2f}")
 
