@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from jax import random
 
-from collectiverl.artifacts import provenance, sealed
+from collectiverl.artifacts import files, provenance, sealed
 from collectiverl.cli import actions, main
 from collectiverl.cli.commands import COMMANDS, ESSENTIAL
 from collectiverl.cli.options import RunOptions
@@ -113,9 +113,18 @@ def test_a_missing_task_is_asked_for(capsys, tmp_path):
             "--until: scripted experts are neither trained nor copied",
         ),
         ("ablate --only weather", "--only: weather: choose some of"),
-        ("train-student toy-reach 410 --preset smoke", "STEPS: 410 leave nothing to learn in"),
-        ("train-student toy-reach --steps 410 --preset smoke", "--steps: 410 leave nothing to learn in"),
-        ("run --student.steps 410 --preset smoke", "--student.steps: 410 leave nothing to learn in"),
+        (
+            "train-student toy-reach 410 --preset smoke --strategy.prior-data.episodes 20",
+            "STEPS: 410 leave nothing to learn in",
+        ),
+        (
+            "train-student toy-reach --steps 410 --preset smoke --strategy.prior-data.episodes 20",
+            "--steps: 410 leave nothing to learn in",
+        ),
+        (
+            "run --student.steps 410 --preset smoke --strategy.prior-data.episodes 20",
+            "--student.steps: 410 leave nothing to learn in",
+        ),
     ],
 )
 def test_a_setting_is_refused_under_the_name_that_was_typed(capsys, tmp_path, line, message):
@@ -289,7 +298,7 @@ def test_a_full_disk_is_the_users_to_mend_and_nothing_is_lost(recorded, capsys, 
         raise OSError(28, "No space left on device")
 
     root, args = recorded
-    monkeypatch.setattr("collectiverl.artifacts.checkpoints.write_json", full)
+    monkeypatch.setattr("collectiverl.artifacts.sealed.write_json", full)
     message = refused(capsys, *args, "--seed", "1")
     assert "No space left on device" in message
     assert "goes on" in message
@@ -360,7 +369,7 @@ def test_a_finished_run_that_cannot_be_written_still_shows_its_table(recorded, m
     with sealed.stage(settings.options.folder / "summary/end", name="", config={}, inputs={}) as work:
         (work / "summary.json").write_text('{"policies": []}')
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
-    monkeypatch.setattr(sealed, "write_atomically", None)
+    monkeypatch.setattr(files, "write_atomically", None)
     assert actions.run_pipeline(settings) == {"policies": []}
     other = parse(Run, ["--tasks", "toy-swap", "--root", str(root)], prog="run")
     with pytest.raises(UserError, match="belongs to another configuration"):

@@ -8,6 +8,7 @@ from collectiverl.adapters.networks import NetworkPolicy
 from collectiverl.adapters.objects import ObjectPolicy, made, object_policy
 from collectiverl.adapters.sb3 import UNPICKLE, read_zip, unpickled
 from collectiverl.artifacts import hub, sealed
+from collectiverl.artifacts.files import read_object, sha256
 from collectiverl.artifacts.paths import COLLECTIVE, EXPERTS, MANIFEST, STUDENTS, SUMMARY
 from collectiverl.artifacts.sealed import is_sealed, partial
 from collectiverl.collective import policy as collective
@@ -66,11 +67,11 @@ def _load(path_or_name: str | Path, task: str | None) -> CheckedPolicy:
         return _foreign(str(path_or_name), spec(task) if task else None)
     forks.use()
     folder = _folder(path_or_name)
-    if (folder / collective.ABOUT).is_file():
+    if sealed.holds(folder, collective.ABOUT):
         return CollectivePolicy(collective.load_collective(folder)[0], (task,) if task else ())
-    if (folder / expert.ABOUT).is_file():
+    if sealed.holds(folder, expert.ABOUT):
         return expert.load_expert(folder)
-    if (folder / networks.ABOUT).is_file():
+    if sealed.holds(folder, networks.ABOUT):
         return NetworkPolicy(networks.load_network(folder))
     raise UserError(
         f"{folder} holds no policy: name a folder below {EXPERTS}/, {COLLECTIVE}/ or {STUDENTS}/ of a run"
@@ -142,7 +143,7 @@ def told_tasks(path_or_name: str | Path) -> tuple[str, ...]:
     if is_foreign(path_or_name):
         return ()
     folder = _folder(path_or_name)
-    about = sealed.read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
+    about = summary_of(folder)
     return tuple(about["tasks"]) if "tasks" in about else tuple(filter(None, [about.get("task")]))
 
 
@@ -151,9 +152,18 @@ def origin_of(path_or_name: str | Path) -> dict[str, Any]:
     if _named(path_or_name) or is_object(str(path_or_name)):
         return {}
     if is_foreign(path_or_name):
-        return {"files": sealed.sha256(Path(str(path_or_name).removeprefix(UNPICKLE)))}
+        return {"files": sha256(Path(str(path_or_name).removeprefix(UNPICKLE)))}
     folder = _folder(path_or_name)
     return {"seed": sealed.manifest(folder)["seed"], "files": sealed.identity(folder)}
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    """The summary of a sealed policy; empty if it has none.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    return read_object(folder / SUMMARY) if SUMMARY in sealed.check(folder)["files"] else {}
 
 
 def shipped(name: str) -> Path | None:

@@ -26,6 +26,10 @@ class UserError(Exception):
     """What the user can mend: says what is wrong, where, and what to do. The command line exits with 2."""
 
 
+class Notice(UserWarning):
+    """A warning that a user should see, and that ends nothing."""
+
+
 class ConfigError(ValueError):
     """A value that a configuration refuses. The parser, which alone knows the path, turns it into a flag.
 

@@ -190,6 +190,14 @@ _TABLE = (
         "--tasks faucet-open door-close --run students",
     ),
     Command(
+        "transfer",
+        "what a collective does, without training, in tasks that it never saw",
+        settings.Transfer,
+        actions.map_transfer,
+        show.show_transfer,
+        "mt10 --run students",
+    ),
+    Command(
         "ablate",
         "what each choice of encoder and collective is worth",
         settings.Ablate,
@@ -212,6 +220,14 @@ _TABLE = (
         reports.report,
         show.show_report,
         "runs/quickstart --open",
+    ),
+    Command(
+        "verify",
+        "every file of a run, compared with its checksum",
+        settings.Verify,
+        actions.verify,
+        show.show_verified,
+        "runs/demo",
     ),
     Command(
         "export",

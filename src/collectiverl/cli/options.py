@@ -45,7 +45,9 @@ class RunOptions:
             base = PRESETS[self.preset]()
         else:
             base = configs.load(saved, RunConfig()) if saved.is_file() else RunConfig()
-        return base if self.config is None else configs.load(Path(self.config), base)
+        return (
+            base if self.config is None else configs.load(Path(self.config), base, f"--config {self.config}")
+        )
 
     @classmethod
     def read(cls, args: Sequence[str]) -> "RunOptions":

@@ -19,6 +19,7 @@ from collectiverl.stages.flags import Flat, Tasks
 from collectiverl.studies.ablation import AblationConfig
 from collectiverl.studies.comparison import ComparisonConfig
 from collectiverl.studies.lifelong import LifelongConfig
+from collectiverl.studies.transfer import TransferConfig
 from collectiverl.types import ConfigError
 
 S = TypeVar("S")  # the settings of a study
@@ -123,8 +124,9 @@ class CompareStudents(StudySettings[ComparisonConfig]):
     """Compare students that a collective helps with plain SAC: strategies, tasks and seeds.
 
     Strategies are none (plain SAC), likelihood, potential, jump-start, prior-data and imitation, several joined
-    by +; finetune and finetune-encoder (SAC on the collective's own networks); and two that are not trained by
-    SAC, zero-shot and cloning. What is done already is not done again.
+    by +; finetune and finetune-encoder (SAC on the collective's own networks); random, a control: the default help
+    of a collective with untrained networks; and two that are not trained by SAC, zero-shot and cloning. What is done
+    already is not done again. If it is stopped, the table shows what is done.
     """
 
     study: Flat[ComparisonConfig] = field(default_factory=ComparisonConfig)
@@ -147,6 +149,25 @@ class ExtendCollective(StudySettings[LifelongConfig]):
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
         return cls(options=options, study=LifelongConfig(tasks=tyro.MISSING))
+
+    def resolved(self) -> Self:
+        return replace(self, study=replace(self.study, tasks=resolve(self.study.tasks)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer(StudySettings[TransferConfig]):
+    """Play a collective, without training, in tasks that it never saw: the map of where its help may be worth most.
+
+    COLLECTIVE is the name of one that comes with the package, or a run's folder. Without --tasks it plays all tasks
+    of its suite that it was not trained for, each goal once. What is done already is not done again.
+    """
+
+    study: Flat[TransferConfig]
+    json: str | None = None  # file for the results
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(options=options, study=TransferConfig(collective=tyro.MISSING))
 
     def resolved(self) -> Self:
         return replace(self, study=replace(self.study, tasks=resolve(self.study.tasks)))
@@ -211,6 +232,26 @@ class EvaluateMeta(Settings):
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
         return cls(policy=tyro.MISSING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(Settings):
+    """Read every file of finished results and of checkpoints, and compare it with what was written.
+
+    FOLDER is a run's folder, that of one stage, or a policy that comes with the package, such as mt10. Other commands
+    look at size and time of a file, and read it if these have changed or if they use it. The exit code is 2 if
+    something is damaged.
+    """
+
+    folders: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(folders=tyro.MISSING)
+
+    def __post_init__(self) -> None:
+        if not self.folders:
+            raise ConfigError("folders", "name at least one FOLDER")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints
+from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.collective.playing import (
     allocate,
@@ -194,13 +195,13 @@ class OnlineDistillation:
                 "success": self.success,
                 "failure": self.failure,
             }
-            checkpoints.write_json(folder / "progress.json", progress)
+            write_json(folder / "progress.json", progress)
 
     def _restore(self, work: Path | None) -> None:
         folder = checkpoints.latest_checkpoint(work) if work else None
         if not folder:
             return
-        saved = sealed.read_json(folder / "progress.json")
+        saved = read_json(folder / "progress.json")
         files = {i: folder / task for i, task in enumerate(self.tasks) if paths(folder / task)}
         streams = {i: iter(EpisodeTable.open(path)) for i, path in files.items()}
         episodes = [next(streams[i]) for i in saved["order"]]

@@ -14,6 +14,8 @@ from collectiverl.envs.rollout import Step, episodes
 from collectiverl.evaluation.statistics import Interval, success_interval
 from collectiverl.types import ConfigError, Episode, Policy
 
+SCHEMA = 1  # of the files of `evaluate --json` and `evaluate-meta --json`
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:

@@ -15,6 +15,7 @@ from collectiverl.envs.goals import NUM_GOALS
 from collectiverl.envs.make import spec
 from collectiverl.envs.metaworld.meta import MetaBenchmark, Split, default_per_task, make_meta_envs
 from collectiverl.envs.tasks import resolve
+from collectiverl.evaluation.evaluate import SCHEMA
 from collectiverl.evaluation.statistics import success_interval
 from collectiverl.types import ConfigError, UserError
 
@@ -154,7 +155,7 @@ def meta_report(policy: str, config: MetaConfig, found: Sequence[MetaEvaluation]
         for task, rate in one.success.items()
     ]
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "policy": policy,
         "benchmark": config.benchmark,
         "protocol": {

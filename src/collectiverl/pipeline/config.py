@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import yaml  # type: ignore[import-untyped]
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts import files, locks, sealed
+from collectiverl.artifacts.files import write_atomically
 from collectiverl.artifacts.paths import CONFIG
 from collectiverl.artifacts.validation import MOST_EPISODES, at_least, at_most, fraction, seed
 from collectiverl.collective.rounds import OnlineConfig
@@ -15,7 +16,7 @@ from collectiverl.envs.make import Backend
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.representation.train import TransformerConfig
-from collectiverl.sac.settings import ExpertConfig, TrainConfig
+from collectiverl.sac.settings import ExpertConfig, TrainConfig, student_training
 from collectiverl.stages.experts import demo_count
 from collectiverl.stages.recording import Record
 from collectiverl.stages.teachers import check_teacher, in_run
@@ -48,7 +49,7 @@ class RunConfig:
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     collective: CollectiveConfig = field(default_factory=CollectiveConfig)
-    student: TrainConfig = field(default_factory=TrainConfig)
+    student: TrainConfig = field(default_factory=student_training)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
@@ -104,8 +105,8 @@ def claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:
     path = run / CONFIG
     if path.is_file() and not overwrite:
         return
-    sealed.make_writable(run)
-    sealed.write_atomically(path, yaml.safe_dump(sealed.to_jsonable(config), sort_keys=False).encode())
+    locks.make_writable(run)
+    write_atomically(path, yaml.safe_dump(sealed.to_jsonable(config), sort_keys=False).encode())
 
 
 def check_claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:
@@ -117,7 +118,7 @@ def check_claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> Non
     path = run / CONFIG
     if not path.is_file() or overwrite:
         return
-    changed = sealed.differences(sealed.to_jsonable(config), yaml.safe_load(path.read_text()))
+    changed = sealed.differences(sealed.to_jsonable(config), files.read_yaml(path))
     if changed:
         raise UserError(
             f"{run} belongs to another configuration ({'; '.join(changed[:3])}): "

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import threadpoolctl
 
-from collectiverl.artifacts import paths
+from collectiverl.artifacts import notices, paths
 from collectiverl.envs import registry
-from collectiverl.stages.base import Stage, execute, threads_of
+from collectiverl.stages.base import Stage, execute, seconds, threads_of
 from collectiverl.types import StageFailed, UserError
 
 POLL = 0.2  # seconds between looks at the progress of the workers
@@ -29,12 +29,16 @@ _progress: Any = None  # a worker's end of the progress queue
 
 
 class Progress(NamedTuple):
-    """How far a stage is: `done` of `total` in units of the stage; `total` is 0 when it has ended."""
+    """How far a stage is: `done` of `total` in units of the stage; `total` is 0 when it has ended.
+
+    The note of one that has ended is how long it took. A notice is shown by itself.
+    """
 
     out: str
     done: int
     total: int
     note: str
+    notice: str = ""
 
 
 Watch = Callable[[Progress], None]
@@ -224,7 +228,12 @@ def _schedule(workers: _Workers, todo: list[Stage], slots: int, watch: Watch) ->
                 raise StageFailed(
                     f"the process of {stage.label} died (out of memory?); run again to go on"
                 ) from error
-            watch(Progress(stage.out, 1, 0, ""))
+            watch(ended(workers.run, stage))
+
+
+def ended(run: Path, stage: Stage) -> Progress:
+    """What is told of a stage that has ended: how long it took, in all its attempts."""
+    return Progress(stage.out, 1, 0, f"{seconds(run / stage.out):.0f} s")
 
 
 def _drain(channel: Any, watch: Watch) -> None:
@@ -252,9 +261,12 @@ def _work(run: Path, overwrite: bool, stage: Stage) -> dict[str, Any]:
     def report(done: int, total: int, note: str = "") -> None:
         _progress.put(Progress(stage.out, done, total, note))
 
+    def notice(message: str) -> None:
+        _progress.put(Progress(stage.out, 0, 1, "", message))
+
     log = run / paths.log(stage.out)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file, _redirected(file.fileno()):
+    with log.open("a") as file, _redirected(file.fileno()), notices.told_to(notice):
         try:
             report(0, 1, "starting")
             check_device()

@@ -3,7 +3,7 @@
 Every array of an `Agent` or `SACState` made by `init` has a leading axis of experts; E = 1 is no special case.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -12,7 +12,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from collectiverl.artifacts.validation import MOST_ROWS, at_least, at_most, finite, positive
+from collectiverl.artifacts.validation import (
+    MOST_LAYERS,
+    MOST_ROWS,
+    MOST_UNITS,
+    at_least,
+    at_most,
+    finite,
+    fraction,
+    positive,
+)
 from collectiverl.nn.gaussian import Actor, Gaussian
 from collectiverl.nn.mlp import Critic
 from collectiverl.nn.normalizer import Normalizer
@@ -36,6 +45,8 @@ class AgentConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width", "depth")
+        at_most(self, MOST_UNITS, "width")
+        at_most(self, MOST_LAYERS, "depth")
         positive(self, "reward_scale")
         finite(self, "log_std_min", "log_std_max")
         _rate(self, "gamma")
@@ -67,6 +78,8 @@ class SACConfig(AgentConfig):
     temperature_learning_rate: float = 3e-4
     initial_temperature: float = 0.03
     entropy_per_action: float = -1.0  # target entropy (Haarnoja et al. 2018b, appendix D)
+    # share of the averaged actor that is kept at each update; it plays in evaluations and is what is kept. None: none
+    actor_average: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,6 +88,8 @@ class SACConfig(AgentConfig):
         positive(self, "learning_rate", "temperature_learning_rate", "initial_temperature")
         finite(self, "entropy_per_action")
         _rate(self, "tau")
+        if self.actor_average is not None:
+            fraction(self, "actor_average")
 
 
 class Agent(eqx.Module):
@@ -106,6 +121,12 @@ class SACState(eqx.Module):
     opt_critic: optax.OptState
     opt_alpha: optax.OptState
     updates: Int[Array, "*experts"]
+    average: Actor | None = None  # exponential average of the actor, see `SACConfig.actor_average`
+
+    @property
+    def playing(self) -> Agent:
+        """What is evaluated and kept: the agent, with the average of its actor if there is one."""
+        return self.agent if self.average is None else replace(self.agent, actor=self.average)
 
 
 def init_agent(obs_dim: int, action_dim: int, config: AgentConfig, key: PRNGKeyArray) -> Agent:
@@ -139,6 +160,7 @@ def init_state(agent: Agent, config: SACConfig) -> SACState:
         ),
         opt_alpha=optax.adam(config.temperature_learning_rate).init(jnp.zeros(())),
         updates=jnp.zeros((), jnp.int32),
+        average=None if config.actor_average is None else agent.actor,
     )
 
 

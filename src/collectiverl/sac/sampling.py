@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.data import episodes as episode_files
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import EpisodeCollector, Step
@@ -75,10 +75,10 @@ class EpisodeSampler:
         state = {
             name: [getattr(expert, name) for expert in self.experts] for name in ("next_sampling", "returns")
         }
-        checkpoints.write_json(folder / STATE, state)
+        write_json(folder / STATE, state)
 
     def restore(self, folder: Path) -> None:
-        state = sealed.read_json(folder / STATE)
+        state = read_json(folder / STATE)
         self.experts = [
             Samples(_read(folder / f"recent_{i}"), _read(folder / f"sampled_{i}"), time, returns)
             for i, (time, returns) in enumerate(zip(state["next_sampling"], state["returns"], strict=True))

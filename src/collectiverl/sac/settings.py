@@ -1,12 +1,16 @@
 """How experts are trained: the settings."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from collectiverl.artifacts.validation import MOST_ENVS, MOST_EPISODES, MOST_STEPS, at_least, at_most, between
 from collectiverl.sac.agent import SACConfig
 from collectiverl.types import ConfigError
 
 MOST_TRANSITIONS = 10**9  # in a replay memory, far more than a machine holds
+PROMISING = 0.8  # success of the first episodes from which on an evaluation is worth its other ones
+# The rate at which SAC's authors let the target critics follow (0.005): an average over 200 updates, which evens out
+# the swings of the last iterate and lags by less than the time between two evaluations.
+STUDENT_AVERAGE = 0.995
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,8 @@ class TrainConfig:
     capacity: int = 1_000_000  # transitions in the replay
     eval_every: int = 8_000  # environment steps
     eval_episodes: int = 20
+    # an evaluation ends after so many episodes if fewer than 0.8 of them succeed; None: all are played
+    eval_first: int | None = None
     eval_envs: int = 5  # at most, for evaluation: each of Meta-World's simulators takes 30 MB
     stop_success: float = 0.95  # stop when an evaluation has reached this …
     stop_evaluations: int = 2  # … this many times in a row; 0: never
@@ -47,7 +53,7 @@ class TrainConfig:
         at_least(
             self, 1, "steps", "num_envs", "updates_per_step", "horizon", "noise_hold", "warmup", "capacity"
         )
-        at_least(self, 1, "eval_every", "eval_episodes", "eval_envs", "checkpoint_every")
+        at_least(self, 1, "eval_every", "eval_episodes", "eval_first", "eval_envs", "checkpoint_every")
         at_least(self, 0, "stop_evaluations")
         at_most(self, MOST_ENVS, "num_envs", "eval_envs", "updates_per_step")
         at_most(self, MOST_EPISODES, "eval_episodes")
@@ -66,6 +72,16 @@ class TrainConfig:
         """Which training episodes are kept: none."""
         return SamplingConfig(episodes=0)
 
+    @property
+    def eval_at_once(self) -> int:
+        """Environments in which one agent is evaluated."""
+        return min(self.eval_envs, self.eval_first or self.eval_episodes, self.eval_episodes)
+
+    @property
+    def promising(self) -> float:
+        """Success of an evaluation's first episodes from which on all are played: no more than solves the task."""
+        return min(PROMISING, self.stop_success)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertConfig(TrainConfig):
@@ -78,5 +94,15 @@ class ExpertConfig(TrainConfig):
         return self.sampling
 
     def without_sampling(self) -> TrainConfig:
-        """The same training for a student, whose episodes nobody reads."""
+        """The same training of an agent whose episodes nobody reads."""
         return TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+
+    def for_student(self) -> TrainConfig:
+        """The same training for a student, and for the plain SAC beside it: the averaged actor is what is kept."""
+        training = self.without_sampling()
+        return replace(training, sac=replace(training.sac, actor_average=STUDENT_AVERAGE))
+
+
+def student_training() -> TrainConfig:
+    """How a student is trained by default."""
+    return ExpertConfig().for_student()

@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints
 from collectiverl.artifacts.checkpoints import Checkpoints
+from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
+from collectiverl.artifacts.tensors import load_arrays
 from collectiverl.data.replay import Replay
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import Step, steps
@@ -31,7 +33,7 @@ from collectiverl.sac.policy import explore
 from collectiverl.sac.progress import ExpertProgress, Progress, Result
 from collectiverl.sac.sampling import EpisodeSampler
 from collectiverl.sac.settings import TrainConfig
-from collectiverl.sac.updates import update, update_statistics
+from collectiverl.sac.updates import Imitation, update, update_statistics
 
 OWN, PRIOR = 1, 3  # streams of random numbers
 UPDATES_PER_CALL = 20  # of those on a prior
@@ -45,6 +47,7 @@ class Trainer:
 
     Args:
         help: what a student has beyond its environment's reward.
+        spent: seconds of earlier attempts, which count as this training's.
     """
 
     def __init__(
@@ -57,9 +60,10 @@ class Trainer:
         seed: int,
         help: Help[Any] | None = None,
         prior: Prior | None = None,
+        spent: float = 0.0,
         report: Report = silent,
     ):
-        self.state, self.best = state, state.agent
+        self.state, self.best = state, state.playing
         self.config, self.envs, self.seed, self.report = config, envs, seed, report
         self.experts = expert_count(state)
         self.key = seeded_key(seed)
@@ -69,11 +73,11 @@ class Trainer:
         self.help: Help[Any] = help or NoHelp()
         self.context = self.help.begin(envs.tasks)
         self.output: MentorOutput  # at the observations that are being acted on
-        self.evaluator = Evaluator(eval_envs, config.eval_episodes, seed)
+        self.evaluator = Evaluator(eval_envs, config.eval_episodes, seed, config.eval_first, config.promising)
         self.sampler = EpisodeSampler(envs, self.experts, config.sampled, seed)
         played = prior.env_steps if prior else 0
         self.progress = Progress([ExpertProgress()] * self.experts, env_steps=played)
-        self.started = time.perf_counter()
+        self.spent, self.started = spent, time.perf_counter()
         self.actions: list[np.ndarray] = []  # taken since the segment's reset
         self.replayed = 0  # of these, by a resumed training
 
@@ -95,8 +99,8 @@ class Trainer:
 
     def measured_anew(self, results: Sequence[Result]) -> list[Result]:
         """The results with the success on goals that no evaluation which chose an agent or ended training had."""
-        success, _ = self.evaluator.play(self.best, self.progress.env_steps, AFTERWARDS)
-        return [replace(result, success=float(s)) for result, s in zip(results, success, strict=True)]
+        found = self.evaluator.play(self.best, self.progress.env_steps, AFTERWARDS)
+        return [replace(r, success=float(s)) for r, s in zip(results, found.success, strict=True)]
 
     def _segment(self, log: MetricsLog | None, kept: Checkpoints) -> None:
         """One reset, then whole episodes."""
@@ -165,7 +169,13 @@ class Trainer:
             return rng.uniform(-1, 1, (len(observations), self.envs.spec.action_dim)).astype(np.float32)
         obs = observations.reshape(self.experts, -1, observations.shape[-1])
         key = jax.random.fold_in(self.key, 2 * (p.vector_step // self.config.noise_hold))
-        return np.asarray(explore(self.state.agent, obs, key)).reshape(len(observations), -1)
+        action = np.asarray(explore(self.state.agent, obs, key))
+        checkpoints.check_finite({"action": action}, self._when)
+        return action.reshape(len(observations), -1)
+
+    @property
+    def _when(self) -> str:
+        return f"after {self.progress.env_steps} environment steps"
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         self.context = self.help.reset(self.context, env_mask)
@@ -213,15 +223,15 @@ class Trainer:
 
     def _update(self, share: float, updates: int, stream: int, step: int) -> dict[str, jax.Array]:
         """Updates on batches of which a share is the prior's; a function of stream and step."""
-        weights, rng = (
-            self.help.weights(self.progress.env_steps),
-            np.random.default_rng([self.seed, stream, step]),
-        )
+        weights = self.help.weights(self.progress.env_steps, acting=stream == OWN)
+        rng = np.random.default_rng([self.seed, stream, step])
         batches = sample_batches(self.replay, self.prior, share, updates, rng, weights, self.config.sac)
         key = jax.random.fold_in(self.key, 2 * step + 1)
         if stream == PRIOR:
             key = jax.random.fold_in(key, PRIOR)
-        imitation = jnp.float32(weights.imitation) if weights.imitation else None
+        imitation = None
+        if weights.advised:
+            imitation = Imitation(jnp.float32(weights.imitation), jnp.float32(weights.anchor))
         self.state, metrics = update(self.state, batches, key, self.config.sac, imitation)
         return metrics
 
@@ -232,44 +242,52 @@ class Trainer:
         config, p = self.config, self.progress
         if not metrics or p.env_steps < min(p.next_evaluation, config.steps):
             return
+        checkpoints.check_finite(metrics, self._when)
         p.next_evaluation = p.env_steps + config.eval_every
-        success, returns = self.evaluator.play(self.state.agent, p.env_steps)
-        judged = [e.after(s, p.env_steps, config) for e, s in zip(p.experts, success, strict=True)]
+        found = self.evaluator.play(self.state.playing, p.env_steps)
+        judged = [e.after(s, p.env_steps, config) for e, s in zip(p.experts, found.success, strict=True)]
         p.experts = [expert for expert, _ in judged]
-        self.best = choose(np.array([is_best for _, is_best in judged]), self.state.agent, self.best)
+        self.best = choose(np.array([is_best for _, is_best in judged]), self.state.playing, self.best)
         if log:
             tasks = self.envs.tasks[:: config.num_envs]
-            found = {"eval/success": success, "eval/return_to_success": returns}
+            measured = {"eval/success": found.success, "eval/return_to_success": found.returns}
             if (whole := self.sampler.take_returns()) is not None:
-                found["train/return"] = whole
-            values = by_task(tasks, metrics | found)
-            log.write(p.env_steps, values | {"seconds": self._seconds()})
-        self.report(p.env_steps, config.steps, f"success {success.mean():.2f}")
+                measured["train/return"] = whole
+            about = {"eval/episodes": found.episodes, "seconds": self._seconds()}
+            log.write(p.env_steps, by_task(tasks, metrics | measured) | about)
+        self.report(p.env_steps, config.steps, f"success {found.success.mean():.2f}")
 
     def _result(self, i: int) -> Result:
+        checkpoints.check_finite(self.best, self._when)
         p, expert = self.progress, self.progress.experts[i]
         agent, episodes = expert_of(self.best, i), self.sampler.experts[i].sampled
         solved_at = expert.solved_at if expert.is_solved(self.config) else None
         return Result(agent, episodes, p.env_steps, self._seconds(), expert.best, solved_at)
 
     def _seconds(self) -> float:
-        return self.progress.seconds + time.perf_counter() - self.started
+        return max(self.progress.seconds, self.spent) + time.perf_counter() - self.started
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
+        """Everything that a resumed training needs.
+
+        Raises:
+            FloatingPointError: the training diverged; the checkpoint before stays the last.
+        """
+        checkpoints.check_finite(self.state, self._when)
         checkpoints.save_tree(folder / "state.safetensors", self.state)
         checkpoints.save_tree(folder / "best.safetensors", self.best)
         checkpoints.save_tree(folder / "replay.safetensors", self.replay.state())
         checkpoints.save_tree(folder / "actions.safetensors", {"actions": np.array(self.actions)})
         self.sampler.save(folder)
-        checkpoints.write_json(folder / "progress.json", asdict(self.progress) | {"seconds": self._seconds()})
+        write_json(folder / "progress.json", asdict(self.progress) | {"seconds": self._seconds()})
 
     def restore(self, folder: Path) -> None:
         self.state = checkpoints.load_tree(folder / "state.safetensors", self.state)
         self.best = checkpoints.load_tree(folder / "best.safetensors", self.best)
-        self.replay.restore(checkpoints.load_arrays(folder / "replay.safetensors"))
-        self.actions = list(checkpoints.load_arrays(folder / "actions.safetensors")["actions"])
+        self.replay.restore(load_arrays(folder / "replay.safetensors"))
+        self.actions = list(load_arrays(folder / "actions.safetensors")["actions"])
         self.sampler.restore(folder)
-        saved = sealed.read_json(folder / "progress.json")
+        saved = read_json(folder / "progress.json")
         self.progress = Progress([ExpertProgress(**e) for e in saved.pop("experts")], **saved)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.sealed import is_sealed
-from collectiverl.evaluation.evaluate import EvaluateConfig, Evaluation, evaluate
+from collectiverl.evaluation.evaluate import SCHEMA, EvaluateConfig, Evaluation, evaluate
 from collectiverl.policies import load_policy
 from collectiverl.stages.base import Stage, Work, summary
 
@@ -57,7 +57,6 @@ def evaluate_policy(work: Work[Evaluate]) -> dict[str, Any]:
 
 
 EACH_GOAL = "each_goal"  # a key of rows: what happened at each goal
-SCHEMA = 1  # of the files of `evaluate --json` and `evaluate-meta --json`
 
 
 def evaluation_report(policy: str, config: EvaluateConfig, rows: list[dict[str, Any]]) -> dict[str, Any]:

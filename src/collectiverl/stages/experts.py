@@ -139,7 +139,7 @@ def train_agents(
             stack.enter_context(contextlib.closing(_side_by_side(tasks, backend, n, horizon)))
             for n, horizon in (
                 (train.num_envs, train.horizon),
-                (min(train.eval_envs, train.eval_episodes), None),
+                (train.eval_at_once, None),
             )
         )
         trainer = Trainer(
@@ -150,6 +150,7 @@ def train_agents(
             seed=work.seed,
             help=help,
             prior=prior,
+            spent=work.spent,
             report=work.report,
         )
         return trainer.measured_anew(trainer.run(work.folder))
@@ -172,7 +173,7 @@ def steps_to(folder: Path, success: float, times: int = 2) -> int | None:
 
     None: they never did, or it was not trained here.
     """
-    if not (folder / METRICS).is_file():
+    if not sealed.holds(folder, METRICS):
         return None
     streak = 0
     for line in read_metrics(folder):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts.files import read_object
 from collectiverl.artifacts.paths import EPISODES, TRANSFORMER
 from collectiverl.artifacts.validation import fraction
 from collectiverl.collective.conditioning import ConditioningName
@@ -63,7 +64,8 @@ def joint_learner(
 ) -> str:
     """The folder of a finished online distillation of exactly these tasks, with a learner of this kind; "": none."""
     for folder in _done(run, seed):
-        about = sealed.read_json(folder / ABOUT)
+        sealed.check(folder)
+        about = read_object(folder / ABOUT)
         kind = about["conditioning"], about["goals_hidden"]
         if set(about["tasks"]) == set(tasks) and kind == (conditioning, goals_hidden):
             return str(folder.relative_to(run))

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from collectiverl.artifacts import checkpoints, paths
+from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts.files import write_json
 from collectiverl.artifacts.paths import COLLECTIVE, DISTILL_BUFFER, ONLINE_BUFFER, TRANSFORMER, BufferKind
 from collectiverl.collective.policy import ABOUT as COLLECTIVE_ABOUT
 from collectiverl.collective.policy import Collective, load_collective
@@ -110,15 +111,15 @@ def probe_encoder(work: Work[Probe]) -> dict[str, Any]:
     planes = {"PCA": pictures.pca(points.z), "t-SNE": pictures.tsne(points.z, work.seed)}
     for name, plane in planes.items():
         pictures.draw_points(work.folder / PICTURES[name], points, plane)
-    checkpoints.write_json(work.folder / POINTS, pictures.as_numbers(points, planes))
+    write_json(work.folder / POINTS, pictures.as_numbers(points, planes))
     return {"encoder": config.encoder, "buffer": config.buffer, **numbers, "goals": goals}
 
 
 def _encoder_in(folder: Path) -> tuple[Encoder, Collective | None]:
     """The encoder in a folder, and the collective that it belongs to, if it does."""
-    if (folder / ABOUT).is_file():
+    if sealed.holds(folder, ABOUT):
         return load_encoder(folder)[0], None
-    collective = load_collective(folder)[0] if (folder / COLLECTIVE_ABOUT).is_file() else None
+    collective = load_collective(folder)[0] if sealed.holds(folder, COLLECTIVE_ABOUT) else None
     if collective is None or collective.encoder is None:
         raise UserError(f"{folder} holds no encoder: pass --encoder with a folder that does")
     return collective.encoder, collective
