@@ -237,12 +237,14 @@ def stage(
         }
         _clear(work, but=RESUMABLE)
         write_json(work / INTENT, with_seal(record | {"began": began, "seconds": before}))
+        provenance.forget_peak_memory()
         yield work
         seconds = before + time.time() - began
         record |= {
             "versions": provenance.versions(),
             "commit": provenance.commit(),
             "seconds": round(seconds, 3),
+            "peak_memory": provenance.peak_memory(),
             "created": now(),
         }
         _seal(work, out, record)

@@ -211,6 +211,8 @@ class Trainer:
         if log:
             tasks = self.envs.tasks[:: config.num_envs]
             measured = {"eval/success": found.success, "eval/return_to_success": found.returns}
+            if (whole := self.sampler.take_returns()) is not None:
+                measured["train/return"] = whole
             about = {"eval/episodes": found.episodes, "seconds": self._seconds()}
             log.write(p.env_steps, by_task(tasks, metrics | measured) | about)
         self.report(p.env_steps, config.steps, f"success {found.success.mean():.2f}")
