@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.stage_costs runs/smoke runs/quickstart
 
-writes `src/collectiverl/pipeline/measured.json` from the manifests of these runs, and from those of the experts and
-collectives that come with the package, which hold no memory.
+writes `src/collectiverl/pipeline/measured.json` from the manifests of these runs, from those of the experts and
+collectives that come with the package, and from the runs in the ledger (`results/`). The last two hold no memory.
 """
 
 import json
@@ -19,6 +19,16 @@ from collectiverl.pipeline.estimates import MEASURED, Sample, fitted
 from collectiverl.pipeline.presets import PRESETS
 from collectiverl.policies import SHIPPED, SHIPPED_COLLECTIVE
 from collectiverl.stages.base import Stage
+
+RESULTS = Path(__file__).parents[1] / "results"
+LEDGER = {  # entry -> the preset that it ran
+    "quickstart/seed_0.json": "quickstart",
+    "collective/mt10_seed_0.json": "mt10",
+    "collective/mt10-hidden_seed_0.json": "mt10-hidden",
+    "collective/mt50_seed_0.json": "mt50",
+    "collective/fetch_seed_0.json": "fetch",
+}
+COPIED = 5.0  # seconds that the training of an expert takes at least
 
 
 def samples_of(run: Path) -> Iterator[Sample]:
@@ -45,6 +55,22 @@ def _if_there(stage: Stage, folder: Path) -> Iterator[Sample]:
         yield sample(stage, folder)
 
 
+def ledger() -> Iterator[Sample]:
+    """The stages of the ledger's runs. Experts that were copied took no time and say nothing."""
+    for name, preset in LEDGER.items():
+        found = sealed.read_json(RESULTS / name)
+        steps = {(row["policy"], row["task"]): row["env_steps"] for row in found["policies"]}
+        for stage in plan.stages(PRESETS[preset]().resolved(), "end"):
+            seconds = found["stage_seconds"].get(stage.out)
+            if seconds is None or (stage.kind == "train-task" and seconds < COPIED):
+                continue
+            policy = {"train-task": "expert", "train-student": getattr(stage.config, "kind", "")}.get(
+                stage.kind
+            )
+            played = steps.get((policy, stage.config.task)) if policy else None
+            yield Sample(stage, seconds, None, played)
+
+
 def sample(stage: Stage, folder: Path) -> Sample:
     record, about = sealed.manifest(folder), sealed.read_json(folder / SUMMARY)
     steps = about.get("env_steps") if stage.kind in ("train-task", "train-student") else None
@@ -53,7 +79,7 @@ def sample(stage: Stage, folder: Path) -> Sample:
 
 def main(runs: list[str]) -> None:
     folders = [Path(run) for run in runs]
-    samples = [*(s for run in folders for s in samples_of(run)), *shipped()]
+    samples = [*(s for run in folders for s in samples_of(run)), *shipped(), *ledger()]
     processors = {
         sealed.manifest(run / s.stage.out)["runtime"]["processor"] for run in folders for s in samples_of(run)
     }

@@ -10,7 +10,7 @@ from collectiverl.reporting.page.page import page
 from run_folders import finished_run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-LOOKS = [(width, scheme) for width in (380, 1400) for scheme in ("light", "dark")]
+PATIENCE = 300_000  # milliseconds, for a machine that is busy
 DRAWN = """() => [...document.querySelectorAll('.plot')].filter((place) => {
   const picture = place.querySelector('.main-svg');
   return !picture || picture.getBoundingClientRect().width < 100 || !place.querySelector('.trace, .hm, .points');
@@ -40,19 +40,23 @@ def address(tmp_path_factory) -> str:
     return file.as_uri()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_every_figure_is_drawn_without_an_error_or_a_request(browser, address, width, scheme):
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+def opened(browser, address: str, width: int):
+    """A tab with the page, all figures drawn."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme="light")
+    context.set_default_timeout(PATIENCE)
     tab, errors, requests = context.new_page(), [], []
-    tab.on(
-        "console",
-        lambda message: errors.append(message.text) if message.type in ("error", "warning") else None,
-    )
+    tab.on("console", lambda said: errors.append(said.text) if said.type in ("error", "warning") else None)
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.on("request", lambda request: requests.append(request.url))
     tab.goto(address)
-    tab.wait_for_selector("html[data-drawn]", timeout=120_000)
+    tab.wait_for_selector("html[data-drawn]")
+    return tab, errors, requests
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [380, 1400])
+def test_every_figure_is_drawn_without_an_error_or_a_request(browser, address, width):
+    tab, errors, requests = opened(browser, address, width)
     assert tab.evaluate(DRAWN) == []
     assert tab.evaluate("document.documentElement.scrollWidth") <= width  # nothing has to be moved sideways
     for select in tab.query_selector_all("select"):
@@ -62,18 +66,19 @@ def test_every_figure_is_drawn_without_an_error_or_a_request(browser, address, w
     tab.wait_for_function(
         "[...document.querySelectorAll('.films video')].some((film) => film.currentTime > 0)"
     )
-    tab.emulate_media(media="print")
+    ink = "getComputedStyle(document.querySelector('.main-svg .xtick text')).fill"
+    by_day = tab.evaluate(ink)
+    tab.emulate_media(color_scheme="dark")
+    tab.wait_for_function(f"(before) => {ink} !== before", arg=by_day)  # figures follow
     assert tab.evaluate(DRAWN) == []
     assert errors == []
     assert [url for url in requests if not url.startswith(("data:", "blob:", address))] == []
-    context.close()
+    tab.context.close()
 
 
 @pytest.mark.slow
 def test_a_figure_is_chosen_and_a_film_played_by_keyboard(browser, address):
-    tab = browser.new_page()
-    tab.goto(address)
-    tab.wait_for_selector("html[data-drawn]", timeout=120_000)
+    tab, *_ = opened(browser, address, 1400)
     tab.keyboard.press("Tab")
     assert tab.evaluate("document.activeElement.className") == "skip"
     first = tab.query_selector("select[data-chooses]")
@@ -88,4 +93,4 @@ def test_a_figure_is_chosen_and_a_film_played_by_keyboard(browser, address):
     film.focus()
     tab.keyboard.press("Enter")
     tab.wait_for_function("document.activeElement.getAttribute('aria-pressed') === 'true'")
-    tab.close()
+    tab.context.close()

@@ -57,16 +57,24 @@ def forecast(todo: Sequence[Stage], cores: int) -> Forecast:
 
 def cost(stage: Stage) -> Cost:
     """Of one stage on one core of the machine that was measured."""
-    found = _like(stage)
+    found, others = _like(stage), _measured_of(stage).values()
     if found is None:
         return Cost(LEAST, 0)
-    return Cost(max(0.0, found["seconds"] * work_of(stage.kind, stage.config, found)), found["memory"])
+    memory = found["memory"] or max(
+        one["memory"] for one in others
+    )  # of another suite, where it is not known
+    return Cost(found["seconds"] * work_of(stage.kind, stage.config, found), memory)
+
+
+def _measured_of(stage: Stage) -> Found:
+    """By suite."""
+    return measured()["stages"].get(_kind(stage.kind, stage.config), {})
 
 
 def _like(stage: Stage) -> Found | None:
     """What was measured of this kind: in the same suite and task, or as near as there is."""
-    kinds, suite = measured()["stages"].get(_kind(stage.kind, stage.config), {}), _suite(stage.config)
-    return kinds.get(suite) or next(iter(kinds.values()), None)
+    suites = _measured_of(stage)
+    return suites.get(_suite(stage.config)) or next(iter(suites.values()), None)
 
 
 def _kind(kind: str, config: Any) -> str:
