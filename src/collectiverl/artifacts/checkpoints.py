@@ -18,6 +18,9 @@ from collectiverl.types import UserError
 
 T = TypeVar("T")
 SECONDS = 30.0  # from one checkpoint to the next
+WATCHERS: list[
+    Callable[[Path], None]
+] = []  # of this process; told the folder in which a checkpoint was written
 
 
 def _named_leaves(tree: Any) -> dict[str, Any]:
@@ -124,6 +127,8 @@ class Checkpoints:
             return
         with checkpoint(self.work) as folder:
             save(folder)
+        for told in WATCHERS:
+            told(self.work)
         self._written = time.monotonic()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from collectiverl.artifacts import outputs, paths, provenance, sealed
 from collectiverl.artifacts.metrics import Report
 from collectiverl.artifacts.paths import LOGS
+from collectiverl.artifacts.store import Store
 from collectiverl.cli import seeds
 from collectiverl.cli.parser import refusals
 from collectiverl.cli.progress import display, tell
@@ -27,6 +28,10 @@ from collectiverl.evaluation.metalearning import evaluate_meta, meta_report
 from collectiverl.evaluation.video import filming
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import claim
+from collectiverl.pipeline.executors import remote
+from collectiverl.pipeline.executors.base import run_stages
+from collectiverl.pipeline.executors.choice import CLUSTERS
+from collectiverl.pipeline.executors.processes import run_in_processes
 from collectiverl.policies import load_policy, meta_player, origin_of, told_tasks
 from collectiverl.reporting import evaluations
 from collectiverl.stages.base import Stage, available_cores, summary, threads_of
@@ -98,6 +103,9 @@ def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
 def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
     """The stages that are not done yet, side by side."""
     folder, overwrite = settings.options.folder, settings.options.overwrite
+    store = Store(f"{settings.store.rstrip('/')}/{folder.name}") if settings.store else None
+    if store:
+        remote.bring(folder, store, every)
     todo = plan.unfinished(folder, every, overwrite=overwrite)
     if not todo:
         tell(f"all {len(every)} stages are done: nothing to do")
@@ -105,9 +113,22 @@ def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
     sealed.make_writable(folder)
     done = len(every) - len(todo)
     tell(f"{done} of {len(every)} stages are done, {len(todo)} to do; logs in {folder / LOGS}")
-    cores = settings.cores or available_cores()
     with display(todo) as watch:
-        executor.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=overwrite)
+        if store:
+            _run_elsewhere(todo, settings, store, watch)
+        else:
+            cores = settings.cores or available_cores()
+            run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=overwrite)
+
+
+def _run_elsewhere(todo: Sequence[Stage], settings: ManyStages, store: Store, watch: executor.Watch) -> None:
+    """The same on other machines, whose results come here through the store."""
+    folder = settings.options.folder
+    cluster = CLUSTERS[settings.executor](folder, settings.address)
+    if settings.options.overwrite:
+        for stage in todo:
+            store.drop(stage.out)
+    run_stages(remote.Remote(folder, store, cluster), todo, watch)
 
 
 def run_stage(settings: StageSettings) -> Found:
