@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,11 +91,15 @@ def count(work, kill_at=None):
         if state["step"] == kill_at:
             raise Killed
         state = {"step": state["step"] + 1, "sum": state["sum"] + work.seed + state["step"]}
-        kept.write(lambda folder: (folder / "state").write_text(json.dumps(state)))
+        kept.write(partial(save, state))
         work.report(state["step"], STEPS, "")
     (work.folder / "sum").write_text(str(state["sum"]))
     (work.folder / "metrics.jsonl").write_text(json.dumps({"began": began}))
     return {"sum": state["sum"]}
+
+
+def save(state, folder):
+    (folder / "state").write_text(json.dumps(state))
 
 
 def refuse(work):

@@ -26,7 +26,12 @@ RESUMABLE = (
     *(".lock", INTENT),
 )
 TIMED = (METRICS, "tensorboard")  # files and folders that hold times
-TIMES = ("seconds", "core_seconds", "stage_seconds")  # in summaries
+TIMES = (
+    "seconds",
+    "core_seconds",
+    "stage_seconds",
+    "stage_memory",
+)  # in summaries; memory differs as times do
 FORMAT = 1  # of a stage whose format was never changed
 
 
@@ -237,12 +242,14 @@ def stage(
         }
         _clear(work, but=RESUMABLE)
         write_atomically(intent, json.dumps(record).encode())
+        provenance.forget_peak_memory()
         yield work
         seconds = time.time() - began
         record |= {
             "versions": provenance.versions(),
             "commit": provenance.commit(),
             "seconds": round(seconds, 3),
+            "peak_memory": provenance.peak_memory(),
             "created": now(),
         }
         _seal(work, out, record)

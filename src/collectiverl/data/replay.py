@@ -70,6 +70,9 @@ class Replay:
     def add(self, row: Row) -> None:
         for column, values in zip(self.data, row, strict=True):
             column[self.next] = values
+        self._advance()
+
+    def _advance(self) -> None:
         self.next = (self.next + 1) % len(self.data.reward)
         self.size = min(self.size + 1, len(self.data.reward))
 

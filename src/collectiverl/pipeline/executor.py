@@ -53,7 +53,7 @@ def use_threads(count: int) -> None:
 
 
 def _return_memory() -> None:
-    """Lets glibc return freed memory: training an expert then peaks at 1.46 GB instead of 1.89.
+    """Lets glibc return freed memory, of which it otherwise keeps some hundred MB.
 
     Simulators allocate megabytes and free them. With a fixed threshold each large block gets pages of its own,
     which glibc otherwise stops doing after the first frees; and threads share one heap.

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from collectiverl.artifacts import checkpoints, sealed
 from collectiverl.artifacts.checkpoints import Checkpoints
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
-from collectiverl.data.replay import Replay
+from collectiverl.data.device_replay import replay_kind
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import Step, steps
 from collectiverl.nn.keys import seeded_key
@@ -64,7 +64,9 @@ class Trainer:
         self.experts = expert_count(state)
         self.key = seeded_key(seed)
         spec = envs.spec
-        self.replay = Replay(config.capacity, self.experts, config.num_envs, spec.obs_dim, spec.action_dim)
+        self.replay = replay_kind()(
+            config.capacity, self.experts, config.num_envs, spec.obs_dim, spec.action_dim
+        )
         self.prior = prior
         self.help: Help[Any] = help or NoHelp()
         self.context = self.help.begin(envs.tasks)

@@ -10,7 +10,9 @@ from collectiverl.pipeline.executors.remote import Lost, OutOfMemory
 from collectiverl.pipeline.executors.worker import Outcome, Task
 from collectiverl.types import UserError
 
-ANSWER = 180.0  # seconds in which a machine must have told its version
+ANSWER = (
+    600.0  # seconds in which a machine must have told its version; a busy one takes long to start a process
+)
 SOON = 1.0  # seconds that a look at the progress may take
 
 
@@ -57,13 +59,13 @@ class RayCluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         alive = [node for node in self.ray.nodes() if node["Alive"]]
-        asked = {
-            node["NodeManagerAddress"]: self.ray.remote(num_cpus=0, max_retries=0)(worker.source)
+        asked = [
+            self.ray.remote(num_cpus=0, max_retries=0)(_source)
             .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False))
             .remote()
             for node in alive
-        }
-        for address, answer in asked.items():
+        ]
+        for address, answer in zip((node["NodeManagerAddress"] for node in alive), asked, strict=True):
             try:
                 found = self.ray.get(answer, timeout=ANSWER)
             except self.ray.exceptions.RayError as error:
@@ -144,3 +146,7 @@ class _Board:
 
 def _perform(task: Task, board: Any) -> Outcome:
     return worker.perform(task, lambda progress: board.tell.remote(progress))
+
+
+def _source() -> str:
+    return worker.source()
