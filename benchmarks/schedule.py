@@ -1,7 +1,7 @@
 """What MT50 with several seeds costs on more and more machines: its schedule, simulated from stages that were measured.
 
-No machine is started. Each stage takes the seconds that its like took on one core (`results/`, from manifests of real
-runs), the stages and their order are those of `collectiverl run`, and a core that is free takes the first that is ready.
+No machine is started. Each stage takes the seconds that its like took on one core (`results/`, from manifests of
+real runs). Stages and their order are those of `collectiverl run`, and a free core takes the first that is ready.
 """
 
 import heapq

@@ -1,4 +1,4 @@
-"""A real Ray cluster of four machines, and a real S3 server: whatever is killed, the result is the same, bit for bit."""
+"""A real Ray cluster of four machines and a real S3 server: whatever is killed, the result is the same."""
 
 import contextlib
 import os

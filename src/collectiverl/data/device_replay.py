@@ -30,7 +30,8 @@ class DeviceReplay(Replay):
         self.data = self.data._replace(**columns)
 
     def add(self, row: Row) -> None:
-        self._replace({name: _put(getattr(self.data, name), self.next, getattr(row, name)) for name in LARGE})
+        place = jnp.asarray(self.next)
+        self._replace({name: _put(getattr(self.data, name), place, getattr(row, name)) for name in LARGE})
         for name in set(Row._fields) - set(LARGE):
             getattr(self.data, name)[self.next] = getattr(row, name)
         self._advance()
@@ -45,7 +46,7 @@ class DeviceReplay(Replay):
 
 
 @partial(jax.jit, donate_argnums=0)  # else each step would copy the whole memory
-def _put(column: jax.Array, place: int, values: jax.Array) -> jax.Array:
+def _put(column: jax.Array, place: jax.Array, values: jax.Array) -> jax.Array:
     return column.at[place].set(values)
 
 

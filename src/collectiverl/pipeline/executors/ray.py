@@ -35,7 +35,7 @@ class RayCluster:
                 "address with --address"
             ) from error
         try:
-            self.machines = self._check_machines()
+            self._check_machines()
             self.board = self._pinned(self._here()).remote()
         except BaseException:
             self.ray.shutdown()
@@ -51,11 +51,8 @@ class RayCluster:
         """The actor that collects progress, on the driver's machine, whose death ends all the same."""
         return self.ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=strategy)(_Board)
 
-    def _check_machines(self) -> int:
-        """Asks every machine for its version; returns how many there are.
-
-        A machine that joins later is asked with its first stage.
-        """
+    def _check_machines(self) -> None:
+        """Asks every machine for its version; one that joins later is asked with its first stage."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         alive = [node for node in self.ray.nodes() if node["Alive"]]
@@ -75,7 +72,6 @@ class RayCluster:
                 ) from error
             if found != worker.source():
                 raise UserError(worker.mismatch(f"the machine {address}", found, worker.source()))
-        return len(alive)
 
     def start(self, task: Task, memory: float) -> Any:
         """Declares less memory where no machine has so much: the task would wait for ever."""
