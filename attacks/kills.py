@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from attacks import Row
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints, locks, sealed
 from collectiverl.artifacts.paths import MANIFEST, METRICS
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import RunConfig, claim
@@ -63,9 +63,8 @@ def settings() -> RunConfig:
         first_updates=50,
         round_updates=50,
     )
-    strategy = replace(base.strategy, prior_data=replace(base.strategy.prior_data, most_rounds=2))
     parts = {"expert": expert, "student": student, "collective": collective, "online": online}
-    return replace(base, strategy=strategy, **parts).resolved()
+    return replace(base, **parts).resolved()
 
 
 # -- a life ------------------------------------------------------------------------------------------------
@@ -129,7 +128,7 @@ def _write_no_programs() -> None:
 
 def _all_stages(run: Path) -> None:
     config = settings()
-    with sealed.lock(run):
+    with locks.lock(run):
         claim(run, config)
         left = plan.unfinished(run, plan.stages(config))
         while left:

@@ -54,6 +54,7 @@ WITH_TASK = {
 GIVEN = {  # what else has to be named before a flag is looked at
     "evaluate": ("mt10-hidden",),
     "evaluate-meta": ("mt10-hidden",),
+    "transfer": ("mt10",),
     "import-buffer": ("toy-reach", "minari:my/push-v0"),
 }
 WITH_TASKS = ("run", "train-transformer", "distill-collective", "probe", "compare-students")

@@ -16,9 +16,9 @@ import tyro
 
 from benchmarks.measure import ChildFailed, console
 from collectiverl.artifacts import provenance
-from collectiverl.artifacts.checkpoints import write_json
+from collectiverl.artifacts.files import write_json
 from collectiverl.artifacts.sealed import to_jsonable
-from collectiverl.cli.main import EXIT_DEFECT, EXIT_INTERRUPTED, EXIT_USER
+from collectiverl.cli import exits
 from collectiverl.types import UserError
 
 RESULTS = Path(__file__).parent / "results"
@@ -143,13 +143,13 @@ def command(
         about["beside"] = others.busy_cores()
     except UserError as error:
         print(f"benchmarks.{name}: {error}", file=sys.stderr)
-        return EXIT_USER
+        return exits.USER
     except ChildFailed as error:
         print(f"benchmarks.{name}: {error}", file=sys.stderr)
-        return EXIT_DEFECT
+        return exits.DEFECT
     except KeyboardInterrupt:
         print(f"\nbenchmarks.{name}: stopped", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return exits.INTERRUPTED
     path = config.out / f"{name}.json"
     settings = {key: value for key, value in to_jsonable(config).items() if key != "out"}
     document = {"about": about, "config": settings, "results": outcome.results}

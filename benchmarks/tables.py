@@ -8,8 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks.results import EXIT_USER, RESULTS, Table
+from benchmarks.results import RESULTS, Table
 from collectiverl.artifacts.sealed import read_json
+from collectiverl.cli import exits
 from collectiverl.types import UserError
 
 NAMES = ("learner", "loop", "time_to_success", "cores", "environments", "scaling")
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(show(tyro.cli(Tables, args=argv, prog="python -m benchmarks.tables")))
     except UserError as error:
         print(f"benchmarks.tables: {error}", file=sys.stderr)
-        return EXIT_USER
+        return exits.USER
     return 0
 
 

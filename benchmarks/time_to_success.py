@@ -17,7 +17,7 @@ from benchmarks.arrivals import COLUMNS, MAX_RATIO, Verdict, median_arrival, row
 from benchmarks.criterion import Criterion
 from benchmarks.measure import ChildFailed, available_cores, console, in_child, progress_bar
 from benchmarks.results import Options, Outcome, Table, command, facts
-from collectiverl.artifacts.checkpoints import write_json
+from collectiverl.artifacts.files import write_json
 from collectiverl.artifacts.sealed import read_json, to_jsonable
 from collectiverl.envs.tasks import resolve
 from collectiverl.types import UserError

@@ -3,12 +3,18 @@
     python -m results.ledger runs/mt10_s0 --name collective/mt10_seed_0 --command "collectiverl run --preset mt10 ..."
 
 copies what a run found into `results/<name>.json`, with the command, the commit of the code and the machine. In place
-of a run's folder it takes what `collectiverl evaluate` or `evaluate-meta` wrote with `--json`. A run whose stages were
-made one at a time has no summary: `--until evaluated` takes what `evaluate --json` left in its folder `evaluated`, as
-in examples/original.sh.
+of a run's folder it takes what `collectiverl evaluate`, `evaluate-meta` or `transfer` wrote with `--json`. A run whose
+stages were made one at a time has no summary: `--until evaluated` takes what `evaluate --json` left in its folder
+`evaluated`, as in examples/original.sh.
+
+    python -m results.ledger runs/students --cells --name students --command "collectiverl compare-students ..."
+
+copies every finished cell of a comparison of students that lies below the folder, each into a file of its own. Cells
+that are in the ledger already stay as they are.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,10 +23,12 @@ import tyro
 from benchmarks.results import facts
 
 from collectiverl.artifacts import paths, provenance, sealed
+from collectiverl.artifacts.files import read_json
 from collectiverl.stages.base import seconds
 from collectiverl.stages.base import summary as stage_summary
 from collectiverl.stages.evaluation import KINDS
 from collectiverl.stages.summary import mean
+from collectiverl.studies.cells import cell_result
 from collectiverl.types import UserError
 
 FOLDER = Path(__file__).parent
@@ -36,6 +44,7 @@ class Entry:
     command: str  # that made the run
     code: Path = Path()  # the checkout that the run was made with; its working tree must be clean
     until: str = "collective"  # which of the run's summaries; or evaluated
+    cells: bool = False  # each finished cell of a comparison of students below the folder
 
 
 def entry(config: Entry) -> dict[str, Any]:
@@ -46,6 +55,31 @@ def entry(config: Entry) -> dict[str, Any]:
             a commit.
     """
     found = _evaluated(config.run) if config.run.is_file() else _summarized(config.run, config.until)
+    return _about(config) | found
+
+
+def cells(config: Entry) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every finished cell of a comparison below the run's folder, each with the name of its entry.
+
+    Raises:
+        UserError: there is none, or the code is not that of a commit.
+    """
+    manifests = [path for path in sorted(config.run.rglob(paths.MANIFEST)) if _is_cell(path.parent)]
+    if not manifests:
+        raise UserError(f"below {config.run} is no finished cell of 'collectiverl compare-students'")
+    for path in manifests:
+        record, found = sealed.verify(path.parent), cell_result(path.parent)
+        parts = (found["collective"], found["strategy"], found["task"], f"seed_{found['seed']}")
+        made = {"made": record["created"], "versions": record["versions"]}
+        yield f"{config.name}/{'_'.join(filter(None, parts))}", _about(config) | made | found
+
+
+def _is_cell(folder: Path) -> bool:
+    return sealed.is_sealed(folder) and paths.COMPARISON in folder.resolve().parts
+
+
+def _about(config: Entry) -> dict[str, Any]:
+    """The command, the code and the machine."""
     if changed := provenance.git(config.code, "status", "--porcelain", "--untracked-files=no"):
         raise UserError(f"{config.code} has changes that are in no commit: {changed.splitlines()[0]}")
     return {
@@ -55,7 +89,6 @@ def entry(config: Entry) -> dict[str, Any]:
         "machine": {
             name: value for name, value in facts().items() if name in ("cpu", "cores", "load", "python")
         },
-        **found,
     }
 
 
@@ -63,13 +96,13 @@ def _summarized(run: Path, until: str) -> dict[str, Any]:
     alone = until == EVALUATED
     folder = run / (paths.COLLECTIVE if alone else paths.summary(until))
     record = sealed.verify(folder)
-    found = one_at_a_time(run, record["seed"]) if alone else sealed.read_json(folder / paths.SUMMARY)
+    found = one_at_a_time(run, record["seed"]) if alone else read_json(folder / paths.SUMMARY)
     kept = {name: found[name] for name in ("seed", "policies", "mean", "stage_seconds")}
     return {"made": record["created"], "versions": record["versions"], **kept}
 
 
 def _evaluated(path: Path) -> dict[str, Any]:
-    found = sealed.read_json(path)
+    found = read_json(path)
     if missing := {"made", "versions", "seed", "policies"} - found.keys():
         raise UserError(
             f"{path} does not say {', '.join(sorted(missing))}: write it with --json of a trained policy"
@@ -85,7 +118,7 @@ def one_at_a_time(run: Path, seed: int) -> dict[str, Any]:
     """
     rows = []
     for file in sorted((run / EVALUATED).glob("*.json")):
-        for row in sealed.read_json(file)["policies"]:
+        for row in read_json(file)["policies"]:
             folder = Path(row["policy"]).resolve().relative_to(run.resolve())
             kind = {paths.EXPERTS: "expert", paths.STUDENTS: "student"}.get(
                 folder.parts[0] if folder.parts else ""
@@ -113,10 +146,18 @@ def read(name: str) -> list[dict[str, Any]]:
 
 def main() -> None:
     config = tyro.cli(Entry)
-    path = FOLDER / f"{config.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(entry(config), indent=1) + "\n")
-    print(path)
+    for name, found in cells(config) if config.cells else [(config.name, entry(config))]:
+        path = FOLDER / f"{name}.json"
+        if config.cells and path.exists() and read_json(path)["made"] == found["made"]:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(_lines(found) if config.cells else json.dumps(found, indent=1) + "\n")
+        print(path)
+
+
+def _lines(found: dict[str, Any]) -> str:
+    """A line for each value: a curve has hundreds of numbers."""
+    return "{\n" + ",\n".join(f' "{name}": {json.dumps(value)}' for name, value in found.items()) + "\n}\n"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from benchmarks.results import RESULTS, Table, shortcomings
 
 from collectiverl.evaluation.statistics import seeds_interval
 from results import ledger
+from results.students import HOLE, students
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -29,7 +30,6 @@ CHINESE = {
     "mean, last step": "平均，最后一步",
     "training seeds": "训练种子数",
 }
-HOLE = "?"  # in place of a figure that no run of the ledger has
 SEEN = {"visible": "mt10", "hidden": "mt10-hidden"}  # goals, and the runs' name in the ledger
 SPEEDS = ("learner", "loop", "cores", "environments", "scaling", "encoder", "time_to_success")
 CORE_SECONDS = ("encoder", "time_to_success")  # speeds in seconds that the process itself computed
@@ -200,7 +200,7 @@ def original() -> str:
     """The thesis's sequence, one task a command, beside a run of the same tasks."""
     runs = [ledger.read(f"original/reach_push{suffix}_seed_") for suffix in ("", "_run")]
     if not all(runs):
-        return "(no run of this table is in the ledger yet)\n"
+        return EMPTY
     alone, together = (of[0]["policies"] for of in runs)
     rows = [["policy", "task", "environment steps", "one task a command", "last step", "`run`", "last step"]]
     for row in alone:
@@ -241,6 +241,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "mt50": lambda: collective("mt50", "scripted"),
     "fetch": lambda: collective("fetch", "scripted"),
     "fetch-hidden": lambda: collective("fetch-hidden", "scripted"),
+    "students": lambda: markdown(students("mt10")),
     "ml10": lambda: meta("ml10"),
     "ml45": lambda: meta("ml45"),
     **{f"speed-{name.replace('_', '-')}": partial(speed, name) for name in SPEEDS},

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from collectiverl.artifacts import checkpoints
 from collectiverl.artifacts.metrics import silent
-from collectiverl.collective import critic, distill, imitation, losses
+from collectiverl.collective import critic, distill, imitation, losses, train
 from collectiverl.collective.imitation import Learner
 from collectiverl.collective.train import CollectiveConfig, Training, distil
 from collectiverl.data.episodes import EpisodeTable, Shard
@@ -331,3 +332,20 @@ def test_steps_are_those_of_the_table_in_its_order():
 def test_nonsense_is_refused_by_name(setting, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
         CollectiveConfig(**setting)
+
+
+@pytest.mark.parametrize("part", ["actor", "critic"])
+def test_a_distillation_that_diverges_stops_by_name_and_keeps_its_checkpoint(tmp_path, monkeypatch, part):
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
+    if part == "actor":
+        real = train.learn
+        monkeypatch.setattr(train, "learn", lambda *args: (real(*args)[0], np.float32(np.nan)))
+    else:
+        real = critic.descend
+        monkeypatch.setattr(critic, "descend", lambda *args: (*real(*args)[:2], np.float32(np.inf)))
+    with pytest.raises(FloatingPointError, match=f"{part}/loss is not finite after (10|50) updates"):
+        whole(tmp_path)
+    if part == "critic":
+        kept = training()
+        kept.restore(checkpoints.latest_checkpoint(tmp_path))
+        assert kept.progress.updates == UPDATES

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from results.tables import PAGES
 
 from collectiverl.artifacts import sealed
 from collectiverl.cli import actions, main
@@ -26,8 +27,6 @@ from toy_buffers import COLLECTIVE, SMALL
 from training import TRAIN
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md"))]
-OLD = "version 0.1"  # in the headings of sections whose commands were those of another version
 STAND_INS = {"TASK": "reach", "SEED": "0"}
 
 EXPERT = replace(TRAIN, steps=300, checkpoint_every=10_000)
@@ -36,7 +35,7 @@ TINY = RunConfig(
     student_tasks=("toy-mirror",),
     expert=EXPERT,
     student=replace(EXPERT.without_sampling(), steps=500),
-    strategy=StrategyConfig(prior_data=PriorDataConfig(rounds=1, most_rounds=1, updates=20)),
+    strategy=StrategyConfig(prior_data=PriorDataConfig(episodes=5, updates=20)),
     transformer=TransformerConfig(
         updates=20, batch_size=8, validation_every=20, validation_batches=1, warmup=5, encoder=SMALL
     ),
@@ -65,24 +64,28 @@ SIZES = {
     "extend-collective": "--expert-episodes 4 --learner-rounds 1 --learner-episodes 4 --learner-updates 10 "
     "--updates 10 --critic-updates 50 --episodes 2",
     "record": "--episodes 4",
+    "transfer": "--goals 0 1",
 }
 
 
 def commands(page: Path) -> list[str]:
-    """What a page shows between backticks, without the sections of an earlier version."""
-    kept, old = [], 0
-    for line in page.read_text().splitlines():
-        if level := len(re.match("#*", line)[0]):
-            old = level if OLD in line else old if old and level > old else 0
-        kept += [] if old else [line]
-    return [" ".join(found.split()) for found in re.findall(r"`collectiverl (\S+ [^`]*)`", "\n".join(kept))]
+    """What a page shows between backticks, and the lines of its blocks of shell commands."""
+    text = page.read_text()
+    shown = re.findall(r"`collectiverl (\S+ [^`]*)`", text)
+    for block in re.findall(r"```(?:bash|sh|console)\n(.*?)```", text, re.DOTALL):
+        lines = block.replace("\\\n", " ").splitlines()
+        shown += [found[1] for line in lines if (found := re.match(r"(?:\S*/)?collectiverl (.*)", line))]
+    return [" ".join(line.split()) for line in shown]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_a_page_can_be_read(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    for name, code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page.read_text(), re.DOTALL):
+        (tmp_path / name).write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
     for line in commands(page):
-        verb, *args = [STAND_INS.get(word, word) for word in shlex.split(line)]
+        verb, *args = [STAND_INS.get(word, word) for word in shlex.split(line, comments=True)]
         if verb in COMMANDS and not {"...", "--help", "--help-all"} & set(args):
             args = [arg.replace("runs/demo", "mt10").replace("runs/mt10", "mt10") for arg in args]
             parse(COMMANDS[verb].settings, args, prog=verb)
@@ -94,6 +97,8 @@ def on_toys(line: str, config: Path) -> list[str]:
     args = [TOYS.get(word, word) for word in words]
     if verb == "take-collective":
         args[0] = "runs/demo"
+    if verb == "transfer":
+        args[0] = "runs/mt10"
     if verb == "compare-students" and "--collective" not in args:
         args += ["--collective", "runs/demo"]
     args += SIZES.get(verb, "").split()

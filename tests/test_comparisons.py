@@ -1,13 +1,17 @@
 """The comparison of students: its ratios, bounds and curves, and what it refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from collectiverl.cli import main
 from collectiverl.pipeline.presets import PRESETS
 from collectiverl.reporting.curves import _at, draw_curves
-from collectiverl.reporting.ratios import median_ratio, ratio
-from collectiverl.reporting.tables import comparison_table
+from collectiverl.reporting.ratios import area, forward_transfer, median_ratio, ratio
+from collectiverl.reporting.students import comparison_table
+from collectiverl.student.strategies import DEFAULT
+from collectiverl.studies.cells import compared, row_of
 from collectiverl.studies.comparison import ComparisonConfig, cells, stages
 
 CONFIG = PRESETS["smoke"]()
@@ -24,45 +28,99 @@ CONFIG = PRESETS["smoke"]()
     ],
 )
 def test_a_ratio_is_of_medians_and_says_when_it_is_a_bound(plain, own, value, bound):
-    found = ratio({"steps": plain}, {"steps": own}, 60_000)
+    found = ratio(*({"seeds": [1, 2, 3], "steps": steps} for steps in (plain, own)), 60_000)
     assert found["value"] == pytest.approx(value)
     assert found["bound"] == bound
+    low, high = found["interval"]
+    assert low <= found["value"] <= high
 
 
-def test_medians_leave_out_what_nobody_knows_and_count_bounds():
+def test_a_ratio_is_over_the_seeds_that_both_have():
+    plain = {"seeds": [1, 2, 3], "steps": [10_000, 99, 99]}
+    found = ratio(plain, {"seeds": [1], "steps": [5_000]}, 60_000)
+    assert found == {"value": 2.0, "bound": "", "seeds": 1}  # of one seed there is no interval
+    assert ratio(plain, {"seeds": [4], "steps": [5_000]}, 60_000) is None
+
+
+def test_medians_leave_out_what_nobody_knows_and_count_bounds_and_holes():
     made = [
-        {"strategy": "prior-data", "task": t, "ratio": {"value": v, "bound": b}}
-        for t, v, b in (("a", 1.0, "unknown"), ("b", 3.0, "at least"), ("c", 5.0, ""))
+        {"strategy": "prior-data", "task": t, "ratio": {"value": v, "bound": b}, "forward_transfer": g}
+        for t, v, b, g in (("a", 1.0, "unknown", 0.0), ("b", 3.0, "at least", 0.5), ("c", 5.0, "", 0.1))
     ]
-    assert median_ratio(made, "prior-data") == {"value": 4.0, "tasks": 2, "bounds": 1}
+    made.append({"strategy": "prior-data", "task": "d", "holes": 1})
+    found = median_ratio(made, "prior-data")
+    assert (found["value"], found["tasks"], found["bounds"], found["holes"]) == (4.0, 2, 1, 1)
+    assert found["forward_transfer"] == pytest.approx(0.2)
     assert median_ratio(made[:1], "prior-data") is None
     assert median_ratio([{**made[2], "strategy": "none"}], "none") is None
 
 
 def test_a_curve_keeps_what_was_last_seen():
-    curve = {"steps": [2_016, 4_032], "success": [0.2, 0.9]}
+    curve = {"steps": [2_016, 4_032], "success": [0.2, 0.9], "episodes": [10, 50]}
     assert _at(curve, np.array([0, 2_000, 2_016, 4_000, 6_000])).tolist() == [0, 0, 0.2, 0.2, 0.9]
+    assert _at(curve, np.array([3_000, 5_000]), "episodes").tolist() == [10, 50]
+
+
+def test_the_area_of_a_curve_is_its_mean_over_all_steps_that_were_allowed():
+    curve = {"steps": [2_000, 4_000], "success": [0.5, 1.0]}
+    assert area(curve, 10_000) == pytest.approx(0.2 * 0.5 + 0.6 * 1.0)  # solved at 4,000, and kept
+    assert area({"steps": [2_000, 12_000], "success": [0.5, 1.0]}, 10_000) == pytest.approx(0.4)
+
+
+def test_forward_transfer_is_the_area_gained_of_what_was_left():
+    plain, own = ({"seeds": [1, 2], "area": area} for area in ([0.5, 0.7], [0.8, 0.8]))
+    assert forward_transfer(plain, own) == pytest.approx(0.5)
+    assert forward_transfer(plain, plain) == 0
+    assert forward_transfer({"seeds": [1], "area": [1.0]}, own) is None  # nothing was left
+
+
+def cell(strategy, seed=1, **found):
+    made = {"strategy": strategy, "task": "toy-reach", "seed": seed, "success": 1.0, "seconds": 3.0}
+    curve = {"steps": [200, 400], "success": [0.0, 1.0], "episodes": [4, 8]}
+    return made | {"area": 0.6, "curve": curve, **found}
 
 
 def rows():
-    curve = {"steps": [200, 400], "success": [0.0, 1.0]}
-    made = {"success": [1.0], "seconds": [3.0], "curves": [curve]}
-    yield {"strategy": "none", "task": "toy-reach", "steps": [None], **made}
-    found = {"value": 1.5, "bound": "at least"}
-    yield {"strategy": "prior-data", "task": "toy-reach", "steps": [400], "ratio": found, **made}
-    yield {"strategy": "zero-shot", "task": "toy-reach", "success": [0.5]}
-    yield {"strategy": "cloning", "task": "toy-reach", "success": [0.7], "env_steps": [200]}
+    two = [
+        row_of("none", "toy-reach", 2, [cell("none", steps=None, area=0.2)]),
+        row_of("prior-data", "toy-reach", 2, [cell("prior-data", steps=400)]),
+        row_of("imitation", "toy-reach", 2, []),
+        row_of("zero-shot", "toy-reach", 1, [{"seed": 0, "success": 0.5, "episodes": 50}]),
+        row_of("cloning", "toy-reach", 1, [{"seed": 1, "success": 0.7, "env_steps": 250}]),
+    ]
+    return compared(two, 600)
 
 
-def test_table_and_picture_show_every_strategy(tmp_path):
-    config = {"seeds": 1, "steps": 600, "eval_every": 200, "eval_episodes": 8, "success": 0.9}
-    table = comparison_table(list(rows()), config)
+def test_table_and_picture_show_every_strategy_and_the_holes(tmp_path):
+    config = {"seeds": 2, "steps": 600, "eval_every": 200, "success": 0.9}
+    table = comparison_table(rows(), config)
     columns = {str(column.header): list(column.cells) for column in table.columns}
-    assert columns["strategy"] == ["none", "prior-data", "zero-shot", "cloning"]
-    assert columns["steps"] == ["-", "400", "0", "200"]
-    assert columns["ratio"] == ["", "≥ 1.50", "", ""]
-    draw_curves(list(rows()), config, tmp_path / "curves.png")
+    assert columns["strategy"] == ["none", "prior-data", "imitation", "zero-shot", "cloning"]
+    assert columns["success"] == ["1.00", "1.00", "?", "0.50", "0.70"]
+    assert columns["steps"] == ["- ?", "400 ?", "?", "0", "250"]
+    assert columns["ratio"] == ["", "≥ 1.50", "", "", ""]
+    assert columns["transfer"] == ["+0.00", "+0.50", "", "", ""]
+    draw_curves(rows(), config, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 5_000
+
+
+def test_plain_sac_and_help_have_each_their_own_replay_ratio(tmp_path):
+    config = ComparisonConfig(
+        strategies=("none", "prior-data"), tasks=("toy-reach",), seeds=1, updates_per_step=8
+    )
+    made = {c.strategy: c.stage.config.train for c in cells(CONFIG, config)}
+    assert {name: train.updates_per_step for name, train in made.items()} == {"none": 16, "prior-data": 8}
+    plain, helped = (replace(train, updates_per_step=1) for train in made.values())
+    assert plain == helped  # all else is the same: warm-up, evaluations, averaged actor
+    assert plain.sac.actor_average
+
+
+def test_the_control_is_helped_by_networks_that_were_not_trained(tmp_path):
+    config = ComparisonConfig(strategies=("random",), tasks=("toy-reach",), seeds=1)
+    *helpers, student = stages(tmp_path, CONFIG, config)
+    assert [s.kind for s in helpers] == ["take-collective", "random-collective"]
+    assert list(student.inputs) == [helpers[1].out]
+    assert student.config.strategy.use == DEFAULT
 
 
 def test_plain_sac_depends_on_no_collective_and_is_shared_by_all_comparisons(tmp_path):
@@ -96,7 +154,7 @@ def test_a_collective_may_be_another_one_for_each_task(tmp_path):
         (["--strategies", "none+prior-data"], "--strategies: none+prior-data"),
         (["--strategies", "cloning+imitation"], "--strategies: cloning+imitation"),
         (["--strategies", "none", "none"], "each row once"),
-        (["--strategies", "prior-data", "--steps", "600"], "--steps: 600 leave nothing to learn in"),
+        (["--strategies", "prior-data", "--steps", "250"], "warmup: 400 must be below steps=250"),
         (["--seeds", "0"], "--seeds: 0"),
         (["--success", "2"], "--success: 2"),
         (["--collective", "nowhere"], "there is no collective at nowhere"),

@@ -1,12 +1,15 @@
 """Configurations from YAML: what a file names is changed, and nothing unknown passes."""
 
-from dataclasses import dataclass, field
+import typing
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Literal
 
 import pytest
 
 from collectiverl.artifacts import configs
+from collectiverl.pipeline.config import RunConfig
 from collectiverl.sac.agent import SACConfig
+from collectiverl.stages.base import Stage
 from collectiverl.types import ConfigError, UserError
 
 
@@ -87,7 +90,7 @@ def test_nonsense_is_refused_by_name(tmp_path, text, message):
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"cannot read --config .*nothing\.yaml"):
+    with pytest.raises(UserError, match=r"cannot read .*nothing\.yaml"):
         configs.load(tmp_path / "nothing.yaml", Outer())
 
 
@@ -108,3 +111,92 @@ def test_a_value_is_refused_under_its_whole_path():
         UserError, match=r"^run\.yaml: expert\.inner has no setting 'wdth': did you mean 'width'"
     ):
         configs.change(Whole(), {"expert": {"inner": {"wdth": 0}}}, "run.yaml")
+
+
+# -- numbers that are not finite -----------------------------------------------------------------------------
+
+
+def settings_of(config, path=()):
+    """All settings of a config that take a float, by their path."""
+    hints = typing.get_type_hints(type(config))
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if is_dataclass(value):
+            yield from settings_of(value, (*path, one.name))
+        elif float in configs.union_options(hints[one.name]):
+            yield (*path, one.name)
+
+
+FLOATS = sorted(settings_of(RunConfig()))
+
+
+@pytest.mark.parametrize("text", [".nan", ".inf", "-.inf", "1e39", "-1e39"])
+def test_no_float_of_a_run_may_be_infinite_or_nan(tmp_path, text):
+    assert len(FLOATS) > 30
+    path = tmp_path / "config.yaml"
+    for names in FLOATS:
+        path.write_text("".join(f"{'  ' * i}{name}:\n" for i, name in enumerate(names))[:-1] + f" {text}\n")
+        with pytest.raises(
+            UserError, match=rf"config\.yaml: {'.'.join(names[:-1])}.*{names[-1][:7].replace('_', '.')}"
+        ):
+            configs.load(path, RunConfig())
+
+
+def test_a_stage_refuses_what_its_config_does_not_check():
+    @dataclass(frozen=True, kw_only=True)
+    class Unchecked:
+        inner: Inner = field(default_factory=Inner)
+
+    config = Unchecked(inner=Inner(rate=float("nan")))
+    with pytest.raises(ConfigError, match=r"inner\.rate: nan must be finite"):
+        Stage(kind="test", subject="", out="a", function=lambda work: {}, config=config)
+
+
+def test_networks_that_no_machine_holds_are_refused(tmp_path):
+    for text in ("expert: {sac: {depth: 10000000}}", "expert: {sac: {width: 10000000}}"):
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"expert\.sac\.\w+: 10000000 must be at most"):
+            configs.load(path, RunConfig())
+
+
+# -- configs that are built ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width": "8"}, "about: width: '8' is not of type int"),
+        ({"width": 8.0}, "about: width: 8.0 is not of type int"),
+        ({"width": True}, "about: width: True is not of type int"),
+        ({"width": 0}, "width: 0 must be at least 1"),
+        ({"width": 10**400}, "is not of type|must be"),
+        ({"rate": float("nan")}, "rate: nan must be finite"),
+        ({"rate": 10**400}, "is not of type float"),
+        ({"depth": 3}, "about has no setting 'depth'"),
+        ([], "should be a mapping"),
+        (None, "should be a mapping"),
+    ],
+)
+def test_what_a_file_says_of_a_module_is_checked_for_its_types(values, message):
+    with pytest.raises(UserError, match=message):
+        configs.build(Bounded, values, "about")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounded(Inner):
+    def __post_init__(self):
+        super().__post_init__()
+        if self.width > 100:
+            raise ConfigError("width", f"{self.width} must be at most 100")
+
+
+def test_a_config_is_built_from_what_was_saved_of_it():
+    assert configs.build(Bounded, {"width": 3}, "") == Bounded(width=3)
+    said = configs.reader({"tasks": ["a", "b"], "size": 3, "huge": 10**9}, "about")
+    assert said("tasks", tuple[str, ...]) == ("a", "b")
+    assert said("size", int) == 3
+    with pytest.raises(UserError, match="about: huge is 1000000000, which is no size"):
+        said("huge", int)
+    with pytest.raises(UserError, match="about does not say colour"):
+        said("colour", str)

@@ -23,7 +23,7 @@ def lucky(monkeypatch):
     """Evaluations in training always succeed; one afterwards does in a quarter of the episodes."""
 
     def play(self, agents, env_steps, stream=2):
-        return Evaluation(np.full(1, 0.25 if stream == AFTERWARDS else 1.0), np.zeros(1))
+        return Evaluation(np.full(1, 0.25 if stream == AFTERWARDS else 1.0), np.zeros(1), self.episodes)
 
     monkeypatch.setattr(Evaluator, "play", play)
 

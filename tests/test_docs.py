@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from results.tables import PAGES
 
 from collectiverl.collective.conditioning import CONDITIONINGS
 from collectiverl.pipeline.config import RunConfig
@@ -15,7 +16,6 @@ from collectiverl.student.strategies import Name
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "collectiverl"
-PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md"))]
 DATA = "pretrained"  # holds no code: its folders are not listed one by one
 
 THEIRS = "from-the-original.md"  # names files and settings of another repository

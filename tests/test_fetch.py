@@ -18,12 +18,6 @@ from collectiverl.types import UserError
 
 FREE = 10  # steps before contacts amplify rounding
 TOLERANCE = 5e-3  # metres; fingers that touch the table begin 2 mm higher or lower
-ANY_STEP = {
-    "fetch-reach": 1.0,
-    "fetch-push": 0.9,
-    "fetch-pick-and-place": 0.9,
-    "fetch-slide": 0.5,
-}  # of ten goals
 
 
 def test_its_names_are_understood():

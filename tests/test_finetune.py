@@ -13,10 +13,12 @@ from collectiverl.collective.policy import CollectivePolicy
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import episodes
 from collectiverl.sac import agent as sac
+from collectiverl.sac.help import Weights
 from collectiverl.sac.policy import AgentPolicy
 from collectiverl.sac.train import Trainer
 from collectiverl.student.finetune import EmbeddedEnvs, FinetuningConfig, ReferencePolicy
 from collectiverl.student.imitation import ImitationConfig
+from collectiverl.student.prior_data import PriorDataConfig, play
 from collectiverl.student.trained_encoder import pack, unpack, with_agent, with_trained_encoder
 from collectiverl.types import ConfigError, UserError, ValueUnit, Window
 from toy_buffers import OWN, any_collective, any_encoder
@@ -54,10 +56,13 @@ def trained(collective, windows, **imitation):
         for n in (config.num_envs, config.eval_episodes)
     )
     reference = ReferencePolicy(agent, ImitationConfig(**imitation), ValueUnit(1.0, SAC.gamma))
+    played = EmbeddedEnvs(make_envs("toy-reach", 4, goals="fresh"), collective, windows=windows)
+    prior = play(played, reference, PriorDataConfig(episodes=4, updates=100), seed=0).prior
+    assert prior.env_steps == 100
     state = sac.batch_of_one(sac.init_state(agent, config.sac))
-    trainer = Trainer(state, config, envs, eval_envs, seed=0, help=reference)
+    trainer = Trainer(state, config, envs, eval_envs, seed=0, help=reference, prior=prior)
     trainer.run()
-    return with_agent(collective, sac.expert_of(trainer.state.agent, 0))
+    return with_agent(collective, sac.expert_of(trainer.learner.state.agent, 0))
 
 
 @pytest.mark.parametrize("windows", [False, True])
@@ -82,6 +87,12 @@ def test_imitation_keeps_the_actor_near_the_collective(collective):
         return float(np.mean((mode(after.agent) - mode(collective.agent)) ** 2))
 
     assert moved(20.0) < 0.7 * moved(0.0)
+
+
+def test_the_anchor_holds_while_the_critics_learn_and_then_they_decide(collective):
+    reference = ReferencePolicy(collective.agent, ImitationConfig(weight=2.0), ValueUnit(1.0, SAC.gamma))
+    assert reference.weights(0, acting=False) == Weights(anchor=2.0)
+    assert reference.weights(10**6, acting=True) == Weights(imitation=2.0)
 
 
 @pytest.mark.parametrize("name", ["zeros", "cluster"])

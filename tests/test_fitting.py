@@ -13,9 +13,9 @@ from rich.progress import Progress
 from collectiverl.cli import main
 from collectiverl.cli.progress import columns
 from collectiverl.reporting.probe import probe_tables
+from collectiverl.reporting.students import comparison_table
 from collectiverl.reporting.tables import (
     ablation_table,
-    comparison_table,
     extensions_table,
     places,
     policies_table,
@@ -50,10 +50,14 @@ ABLATED = {"group": "conditioning", "variant": "last_state", "seeds": [ROW], "se
 COMPARED = {
     "task": TASK,
     "strategy": "jump-start+prior-data+imitation",
-    "success": [0.96],
-    "steps": [50_400],
-    "seconds": [321.0],
+    "seeds": [1, 2],
+    "holes": 1,
+    "success": [0.96, 0.94],
+    "steps": [50_400, 51_200],
+    "seconds": [321.0, 323.0],
+    "area": [0.71, 0.73],
     "ratio": {"value": 13.61, "bound": "at least"},
+    "forward_transfer": 0.37,
 }
 EXTENDED = {
     "task": TASK,

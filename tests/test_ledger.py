@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from benchmarks.results import RESULTS, shortcomings
 from results.ledger import FOLDER
 from results.tables import CORE_SECONDS, MARKED, PAGES, TABLES, written
 
+from collectiverl.artifacts import files, sealed
 from collectiverl.types import UserError
 from results import ledger, tables
 
@@ -41,6 +43,9 @@ def test_an_entry_says_how_it_was_made(path):
     assert entry["command"].startswith(("collectiverl ", "examples/"))
     assert re.fullmatch("[0-9a-f]{40}", entry["commit"])
     assert entry["machine"]["cpu"]
+    if path.parent.name == "students":  # one cell of a comparison
+        assert 0 <= entry["success"] <= 1
+        return
     assert all(0 <= row["success_any"] <= 1 and row["episodes"] for row in entry["policies"])
 
 
@@ -89,6 +94,51 @@ def test_a_table_of_meta_learning_leaves_holes_where_no_run_is(monkeypatch):
     assert TABLES["ml10"]().splitlines()[2].startswith("| train | `push` | 0.900 | 0.900 | 0.750 |")
     kept.update({key: [] for key in kept})
     assert "no run" in TABLES["ml10"]()
+
+
+def student(strategy, seed, steps, **changes):
+    """A cell of a comparison, as the ledger has it."""
+    cell = {"strategy": strategy, "task": "soccer-v3", "seed": seed, "steps": steps, "limit": 60_000}
+    cell |= {"collective": "" if strategy == "none" else "mt10", "area": 0.2 if strategy == "none" else 0.6}
+    return cell | {"success": 1.0, "seconds": 60.0} | changes
+
+
+def test_the_table_of_students_has_holes_where_no_run_is(monkeypatch):
+    map_of = {"policies": [{"task": "soccer-v3", "success_any": 0.5}], "seed": 0}
+    kept = {"students/": [], "transfer/mt10_seed_": []}
+    monkeypatch.setattr(ledger, "read", kept.__getitem__)
+    rows = TABLES["students"]().splitlines()[2:]
+    assert len(rows) == 8
+    assert all(row.endswith("| ? | ? | ? | ? | ? | 0/0 |") for row in rows)
+    kept["transfer/mt10_seed_"] = [map_of]
+    other = student("prior-data+imitation", 1, 99, collective="another")
+    kept["students/"] = [student("none", 1, None), student("none", 2, 40_000), other]
+    assert "| `soccer` | 0.50 | > 60,000; 40,000 | ? | ? | ? | 2/0 |" in TABLES["students"]().splitlines()
+    kept["students/"].append(student("prior-data+imitation", 1, 20_000))
+    lines = TABLES["students"]().splitlines()
+    assert "| `soccer` | 0.50 | > 60,000; 40,000 | 20,000 | ≥ 3.00 | +0.50 | 2/1 |" in lines
+    assert lines[-1] == "| median of 1, mean |  |  |  | **3.00** | +0.50 |  |"
+
+
+def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger.provenance, "git", lambda folder, *args: "" if "status" in args else "0" * 40)
+    folder = tmp_path / "comparison" / "none" / "soccer-v3" / "seed_1"
+    train = {"stop_success": 0.9, "stop_evaluations": 2, "steps": 1_000, "updates_per_step": 16}
+    settings = {"config": {"train": train}, "inputs": {}, "seed": 1}
+    with sealed.stage(folder, name="train-student", **settings) as work:
+        found = {"task": "soccer-v3", "success": 0.98, "env_steps": 512, "seconds": 3.0}
+        files.write_json(work / "summary.json", found)
+        lines = [{"step": s, "eval/success": 1.0, "eval/episodes": 50} for s in (256, 512)]
+        (work / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "comparison" / "none" / "soccer-v3" / "seed_2.partial").mkdir()  # not finished
+    config = ledger.Entry(run=tmp_path, name="students", command="collectiverl compare-students", cells=True)
+    [(name, entry)] = ledger.cells(config)
+    assert name == "students/none_soccer-v3_seed_1"
+    assert entry["command"] == config.command
+    assert (entry["strategy"], entry["steps"], entry["area"]) == ("none", 512, 0.744)
+    assert json.loads(ledger._lines(entry)) == entry
+    with pytest.raises(UserError, match="no finished cell"):
+        list(ledger.cells(replace(config, run=tmp_path / "nothing")))
 
 
 def test_an_evaluation_becomes_an_entry_if_it_says_what_was_evaluated(tmp_path, monkeypatch):

@@ -16,6 +16,9 @@ import collectiverl
 from collectiverl.cli import main
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import episodes
+from collectiverl.stages import students
+from collectiverl.student.prior_data import play
+from collectiverl.studies.cells import cell_result
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ("policy", "task", "success_any", "success_last", "interval", "return", "env_steps")
@@ -24,7 +27,6 @@ tasks: [toy-reach, toy-mirror]
 student_tasks: [toy-mirror]
 expert: {steps: 800, warmup: 200, eval_every: 400, stop_evaluations: 0, checkpoint_every: 200, sac: {depth: 1}}
 student: {steps: 600, warmup: 200, eval_every: 300, stop_evaluations: 0, checkpoint_every: 200, sac: {depth: 1}}
-strategy: {prior_data: {most_rounds: 2}}
 transformer: {updates: 120, validation_every: 60, warmup: 10, encoder: {layers: 1}}
 online: {expert_episodes: 6, learner_rounds: 1, learner_episodes: 6, first_updates: 50, round_updates: 50}
 collective: {updates: 100, critic: {updates: 100}, sac: {depth: 1}}
@@ -150,24 +152,29 @@ def test_students_learn_by_their_own_commands(finished, tmp_path, verb):
     assert policy.eval_action(np.zeros((2, 6), np.float32)).shape == (2, 2)
 
 
-def test_a_collective_that_knows_nothing_of_the_task_leaves_plain_sac_bit_for_bit(finished, tmp_path):
+def test_of_a_collective_that_never_succeeds_the_data_alone_help(finished, tmp_path, monkeypatch):
+    """The student is then, bit for bit, one that is not told to imitate."""
     root = tmp_path / "runs"
     shutil.copytree(finished, root / "smoke")
-    args = ["train-student", "toy-turn", "600", "--run", "smoke", "--root", str(root), "--eval-every", "200"]
-    assert main.dispatch([*args, "--strategy.prior-data.trust-threshold", "0.999"]) == 0
-    plain_steps = ["475" if arg == "600" else arg for arg in args]  # those that the collective left
-    assert main.dispatch([*plain_steps, "--strategy.use", "none"]) == 0
-    helped, plain = (root / "smoke" / kind / "toy-turn" / "seed_1" for kind in ("student", "sac"))
-    assert (helped / "agent.safetensors").read_bytes() == (plain / "agent.safetensors").read_bytes()
-    of = [json.loads((folder / "summary.json").read_text()) for folder in (helped, plain)]
-    assert of[0]["played_before"] == 5 * 25
-    assert of[0]["env_steps"] >= 600
+    args = ["train-student", "toy-turn", "600", "--root", str(root), "--eval-every", "200", "--run"]
+    monkeypatch.setattr(students, "play", lambda *how: play(*how)._replace(success=0.0))
+    for name, use in (("smoke", "prior-data imitation"), ("other", "prior-data")):
+        if name == "other":
+            shutil.copytree(finished, root / name)
+        assert main.dispatch([*args, name, "--strategy.use", *use.split()]) == 0
+    both = [root / name / "student" / "toy-turn" / "seed_1" for name in ("smoke", "other")]
+    one, other = ((folder / "agent.safetensors").read_bytes() for folder in both)
+    assert one == other
+    found = json.loads((both[0] / "summary.json").read_text())
+    assert (found["mentor_success"], found["mentor_steps"], found["played_before"]) == (0, 10 * 25, 0)
+    assert found["env_steps"] >= 600
 
 
 def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished, tmp_path, capsys):
     strategies = ["zero-shot", "cloning", "none", "prior-data+imitation"]
     options = ["--preset", "smoke", "--root", str(tmp_path), "--run", "students", "--cores", "1"]
     sizes = ["--seeds", "1", "--steps", "1200", "--eval-every", "200", "--eval-episodes", "8"]
+    sizes += ["--eval-first", "4", "--updates-per-step", "4", "--plain-updates-per-step", "4"]
     args = ["compare-students", *options, *sizes, "--collective", str(finished), "--tasks", "toy-mirror"]
     assert main.dispatch([*args, "--strategies", *strategies]) == 0
     folder = tmp_path / "students" / "comparison" / "smoke"
@@ -176,7 +183,9 @@ def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished
     assert set(rows) == set(strategies)
     assert rows["none"]["ratio"]["value"] == 1
     for name in ("none", "prior-data+imitation"):
-        assert rows[name]["curves"][0]["steps"][-1] <= 1250
+        assert rows[name]["curve"][0]["steps"][-1] <= 1250
+        assert set(rows[name]["curve"][0]["episodes"]) <= {4, 8}
+        assert 0 <= rows[name]["area"][0] <= 1
     assert (folder / "curves.png").is_file()
     capsys.readouterr()
     assert main.dispatch([*args, "--strategies", *strategies]) == 0
@@ -187,9 +196,31 @@ def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished
     result.write_text(result.read_text()[:100])  # damaged, it is made anew: the students are all there
     assert main.dispatch([*args, "--strategies", *strategies]) == 0
     assert json.loads(result.read_text())["rows"] == found["rows"]
+    assert cell_result(folder / "prior-data+imitation" / "toy-mirror" / "seed_1")["limit"] == 1200
+    more = ["--strategies", "none", "--seeds", "2"]  # and the table keeps its holes
+    assert main.dispatch([*[arg for arg in args if arg not in ("--seeds", "1")], *more]) == 0
+    rows = {row["strategy"]: row for row in json.loads(result.read_text())["rows"]}
+    assert [rows[name]["holes"] for name in strategies] == [0, 1, 0, 1]
+    assert rows["prior-data+imitation"]["ratio"]["seeds"] == 1
     assert main.dispatch([*args, "--strategies", "none", "--success", "0.01", "--overwrite"]) == 0
     [row] = json.loads(result.read_text())["rows"]  # what was judged otherwise is left out
     assert row["strategy"] == "none"
+
+
+def test_a_map_of_transfer_is_made_task_by_task(finished, tmp_path, capsys):
+    file = tmp_path / "map.json"
+    options = ["--preset", "smoke", "--root", str(tmp_path), "--run", "mapped", "--cores", "1"]
+    args = ["transfer", str(finished), *options, "--json", str(file)]
+    assert main.dispatch([*args, "--goals", "0", "1", "--tasks", "toy-turn"]) == 0
+    assert main.dispatch([*args, "--goals", "0", "1"]) == 0  # the rest of its suite
+    assert "2 of 3 stages are done, 1 to do" in capsys.readouterr().out
+    found = json.loads(file.read_text())
+    assert {row["task"] for row in found["policies"]} == {"toy-turn", "toy-swap"}
+    assert found["trained_for"] == ["toy-reach", "toy-mirror"]
+    assert all(row["new"] and row["episodes"] == 2 for row in found["policies"])
+    assert {"made", "versions", "seed", "files"} <= found.keys()  # what the ledger asks for
+    assert (tmp_path / "mapped" / "transfer" / "smoke" / "transfer.png").stat().st_size > 5_000
+    assert (tmp_path / "mapped" / "transfer" / "smoke" / "toy-turn" / "manifest.json").is_file()
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ import pytest
 import threadpoolctl
 
 from collectiverl.artifacts import provenance, sealed
+from collectiverl.artifacts.files import read_json
+from collectiverl.artifacts.manifests import with_seal
 from collectiverl.cli import main
 from collectiverl.pipeline import executor
 from collectiverl.pipeline.executors import processes
@@ -41,7 +43,7 @@ def test_a_stage_made_anew_with_the_same_result_is_accepted_by_its_followers(tmp
     execute(tmp_path, stage_of(timed(1)))
     execute(tmp_path, follower)
     execute(tmp_path, stage_of(timed(2)), overwrite=True)
-    assert sealed.read_json(tmp_path / "first" / "summary.json")["seconds"] == 2
+    assert read_json(tmp_path / "first" / "summary.json")["seconds"] == 2
     assert is_done(tmp_path, follower)
 
     def other(work):
@@ -54,9 +56,9 @@ def test_a_stage_made_anew_with_the_same_result_is_accepted_by_its_followers(tmp
 
 def test_folders_sealed_before_formats_were_numbered_keep_their_identity(tmp_path):
     execute(tmp_path, stage_of(timed(1)))
-    record = sealed.read_json(tmp_path / "first" / "manifest.json")
+    record = read_json(tmp_path / "first" / "manifest.json")
     now = sealed.identity(tmp_path / "first")
-    del record["format"]
+    del record["format"], record["seal"]
     (tmp_path / "first" / "manifest.json").write_text(json.dumps(record))
     assert sealed.identity(tmp_path / "first") != now
     assert is_done(tmp_path, stage_of(timed(1)))
@@ -113,8 +115,8 @@ def test_a_stage_goes_on_with_the_precision_and_threads_that_it_began_with(tmp_p
     with pytest.raises(ZeroDivisionError):
         execute(tmp_path, stage_of(fail))
     intent = tmp_path / "first.partial" / ".intent.json"
-    record = json.loads(intent.read_text())
-    intent.write_text(json.dumps(record | {"runtime": {"threads": 2, "precision": "float32"}}))
+    said = json.loads(intent.read_text()) | {"runtime": {"threads": 2, "precision": "float32"}}
+    intent.write_text(json.dumps(with_seal(said)))
     assert threads_of(tmp_path, stage_of(fail)) == 2
     assert threads_of(tmp_path, stage_of(fail, "second"), otherwise=3) == 3
     execute(tmp_path, stage_of(timed(1)))
@@ -159,7 +161,9 @@ def test_the_processes_of_a_run_have_the_threads_of_their_stages(tmp_path, monke
     monkeypatch.setattr(processes, "ProcessPoolExecutor", Pool)
     workers = processes.Processes(tmp_path, 2)
     (tmp_path / "first.partial").mkdir()
-    (tmp_path / "first.partial" / ".intent.json").write_text(json.dumps({"runtime": {"threads": 4}}))
+    (tmp_path / "first.partial" / ".intent.json").write_text(
+        json.dumps(with_seal({"runtime": {"threads": 4}}))
+    )
     for out in ("other", "first", "another"):
         workers.result(workers.submit(stage_of(timed(1), out)))
     assert made == [1, 4]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts import manifests, sealed
 from collectiverl.artifacts.checkpoints import Checkpoints
 from collectiverl.artifacts.store import Store
 from collectiverl.cli import actions, main, settings
@@ -228,7 +228,7 @@ def test_a_new_driver_goes_on_from_the_store(tmp_path, store, at_work, undisturb
         run(tmp_path / "run", store, first, CHAIN)
     new = tmp_path / "elsewhere"
     remote.bring(new, store, CHAIN)
-    left = [s for s in CHAIN if not sealed.is_sealed(new / s.out)]
+    left = [s for s in CHAIN if not manifests.is_sealed(new / s.out)]
     assert [s.out for s in left] == ["two", "both"]
     run(new, store, Here(tmp_path / "second"), left)
     assert identities(new) == undisturbed

@@ -12,6 +12,7 @@ import pytest
 
 import drawn
 from collectiverl.representation import losses, objective
+from collectiverl.representation import train as training
 from collectiverl.representation.batches import draw, fit_scales, pack
 from collectiverl.representation.objective import ObjectiveConfig
 from collectiverl.representation.scales import Standard
@@ -195,6 +196,18 @@ def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(tmp_path, monke
     assert [line["step"] for line in log] == [100, 200, 300, 400, 500, 600]
     assert log[-1]["validation/loss"] < 0.9 * log[0]["validation/loss"]
     assert log[-1]["validation/info_nce"] < 0.99 * log[0]["validation/info_nce"]
+
+
+def test_a_training_that_diverges_stops_by_name(tmp_path, monkeypatch):
+    real = training.update
+
+    def update(*args):
+        state, metrics = real(*args)
+        return state, metrics | {"loss": np.float32(np.nan)}
+
+    monkeypatch.setattr(training, "update", update)
+    with pytest.raises(FloatingPointError, match=r"train\.loss is not finite after 100 updates"):
+        train(*buffers(), CONFIG, state_index=STATE_INDEX, seed=0, work=tmp_path)
 
 
 def test_the_optional_objectives_reach_the_encoder():

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import drawn
 from collectiverl.artifacts import sealed
 from collectiverl.sac import agent as sac
 from collectiverl.sac import losses, updates
 from collectiverl.sac.agent import expert_of
 from collectiverl.sac.policy import AgentPolicy, Expert, act, explore, load_agent, load_expert, save_agent
+from collectiverl.sac.settings import STUDENT_AVERAGE, ExpertConfig, student_training
 from collectiverl.types import ConfigError, Transition, UserError
 from training import ACTION, OBS, SAC, fresh, same
 
@@ -111,6 +113,52 @@ def test_targets_follow_the_critics_by_polyak():
     assert same(after.agent.actor, state.agent.actor)
 
 
+def test_the_averaged_actor_follows_the_actor_and_is_what_plays():
+    config = replace(SAC, actor_average=0.75)
+    state = expert_of(fresh(config), 0)
+    moved = jax.tree.map(lambda leaf: leaf + 1, state.agent.actor)
+    after = updates.update_average(replace(state, agent=replace(state.agent, actor=moved)), config)
+    pairs = zip(jax.tree.leaves(state.agent.actor), jax.tree.leaves(after.average), strict=True)
+    assert all(np.allclose(now, before + 0.25) for before, now in pairs)
+    assert same(after.playing.actor, after.average)
+    assert same(after.playing.critic, state.agent.critic)
+
+
+def test_by_default_no_actor_is_averaged():
+    """Nor in the files and settings of experts, which are those of earlier versions."""
+    state = fresh()
+    assert state.average is None
+    assert state.playing is state.agent
+    assert ExpertConfig().sac.actor_average is None
+    assert student_training().sac.actor_average == STUDENT_AVERAGE
+
+
+def test_advice_counts_where_the_smaller_value_is_larger_than_that_of_the_mode():
+    better = [losses.advice_is_better(jnp.array(a), jnp.array([2.0, 3.0])) for a in ([2.5, 9.0], [9.0, 1.0])]
+    assert [float(b) for b in better] == [1, 0]
+    assert losses.advice_is_better(jnp.array([2.0, 3.0]), jnp.array([2.0, 3.0])) == 0
+
+
+def test_the_actor_is_kept_near_advice_that_the_critics_prefer():
+    """The distance of each state counts with the filter's weight, and with that of an anchor in all states."""
+    agent = drawn.module(sac.init_agent, OBS, ACTION, SAC)
+    rng = np.random.default_rng(1)
+    obs, mode, advice = (jnp.asarray(rng.uniform(-1, 1, (32, n)), F) for n in (OBS, ACTION, ACTION))
+    batch = Transition(obs, mode, obs[:, 0], obs[:, 0], obs, advice)
+
+    @jax.jit
+    def loss(filtered, everywhere):
+        return updates._imitation_loss(agent.critic, batch, mode, updates.Imitation(filtered, everywhere))
+
+    kept = np.min(agent.critic(obs, advice), -1) > np.min(agent.critic(obs, mode), -1)
+    assert 0 < kept.sum() < 32
+    distance = np.sum(np.asarray(mode - advice) ** 2, -1)
+    for weights, expected in (((2.0, 0.0), 2 * kept), ((0.0, 3.0), np.full(32, 3.0))):
+        found, share = loss(*map(F, weights))
+        assert found == pytest.approx(float(np.mean(expected * distance)), rel=1e-5)
+        assert share == pytest.approx(kept.mean())
+
+
 def test_fresh_experts_differ_and_follow_from_their_keys():
     state = fresh(experts=3)
     assert not same(expert_of(state, 0), expert_of(state, 1))
@@ -128,6 +176,7 @@ def test_fresh_experts_differ_and_follow_from_their_keys():
         ("reward_scale", 0.0, "0.0 must be positive"),
         ("learning_rate", float("inf"), "inf must be positive"),
         ("entropy_per_action", float("nan"), "nan must be finite"),
+        ("actor_average", 1.0, "1.0 is not between 0 and 1"),
     ],
 )
 def test_nonsense_is_refused_by_name(field, value, why):

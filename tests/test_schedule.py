@@ -8,7 +8,6 @@ from benchmarks import gpu, schedule
 from benchmarks.schedule import Node, critical_path, graph, seconds_of, simulate
 
 from collectiverl.pipeline.presets import mt50
-from collectiverl.types import UserError
 
 
 def node(seconds, *inputs):

@@ -1,12 +1,18 @@
 """Sealed directories: what is sealed is whole and stays; what is not is never read."""
 
+import errno
 import json
 import multiprocessing
+import os
+import shutil
+import time
 
+import numpy as np
 import pytest
 
-from collectiverl.artifacts import sealed
-from collectiverl.types import UserError
+from collectiverl.artifacts import contents, locks, manifests, sealed, tensors
+from collectiverl.artifacts.files import read_json, sha256, write_atomically
+from collectiverl.types import Notice, UserError
 
 CONFIG = {"steps": 10, "sac": {"gamma": 0.9}, "tasks": ("toy-reach",)}
 
@@ -142,14 +148,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
-    sealed.write_atomically(path, b"old")
+    write_atomically(path, b"old")
 
     def fail(_):
         raise OSError("disk full")
 
     monkeypatch.setattr(sealed.os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
-        sealed.write_atomically(path, b"new")
+        write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
 
 
@@ -159,11 +165,220 @@ def test_unreadable_json_is_the_users_to_mend(tmp_path):
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(UserError, match=r"summary\.json is not readable"):
-            sealed.read_json(path)
+            read_json(path)
     path.write_text(json.dumps([1]))
-    assert sealed.read_json(path) == [1]
+    assert read_json(path) == [1]
 
 
 def test_differences_name_nested_settings():
     assert sealed.differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}) == ["a.c: 3 there, 2 now"]
     assert sealed.differences({"a": 1}, {"a": 1, "b": 2}) == ["b: 2 there, None now"]
+
+
+# -- what is in a sealed folder and was not sealed -----------------------------------------------------------
+
+
+def rewritten(path, **changes):
+    """The manifest with other entries, and with the checksum that fits them."""
+    record = read_json(path / sealed.MANIFEST)
+    (path / sealed.MANIFEST).write_text(json.dumps(manifests.with_seal(record | changes)))
+
+
+def test_a_file_that_the_manifest_does_not_list_is_reported_and_is_not_there(finished):
+    (finished / "deep" / "more").write_text("new")
+    with pytest.warns(Notice, match=r"deep/more is no part of this result.* is not read"):
+        sealed.verify(finished)
+    assert sealed.listed(finished / "deep", sorted((finished / "deep").iterdir())) == [
+        finished / "deep/episodes"
+    ]
+    assert sealed.holds(finished, "weights")
+    assert not sealed.holds(finished, "deep/more")
+
+
+def test_what_export_writes_beside_a_policy_is_no_stranger(finished):
+    for name in ("README.md", "config.yaml", ".gitattributes"):
+        (finished / name).write_text("")
+    sealed.verify(finished)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "it lists no files"),
+        ([], "it lists no files"),
+        ({"../weights": "0" * 64}, "which is no name of a file in this folder"),
+        ({"/etc/passwd": "0" * 64}, "which is no name of a file in this folder"),
+        ({"deep//episodes": "0" * 64}, "which is no name of a file in this folder"),
+        ({"deep/./episodes": "0" * 64}, "which is no name of a file in this folder"),
+        ({"": "0" * 64}, "which is no name of a file in this folder"),
+        ({"a\u001b[2J": "0" * 64}, "which is no name of a file in this folder"),
+        ({"weights": "0" * 63}, "without a checksum"),
+        ({"weights": None}, "without a checksum"),
+    ],
+)
+def test_a_list_of_files_that_leads_elsewhere_is_refused(finished, files, message):
+    rewritten(finished, files=files)
+    for read in (sealed.verify, sealed.check, sealed.manifest):
+        with pytest.raises(UserError, match=f"manifest.json is no manifest .*{message}"):
+            read(finished)
+
+
+@pytest.mark.parametrize("name", ["weights", "deep"])
+def test_links_in_a_sealed_folder_are_refused_whatever_they_lead_to(finished, name):
+    (finished / name).rename(finished.parent / name)
+    (finished / name).symlink_to(finished.parent / name)
+    for read in (sealed.verify, sealed.check):
+        with pytest.raises(UserError, match=f"{name} is a link to somewhere else"):
+            read(finished)
+
+
+def test_the_whole_folder_may_be_a_link(finished, tmp_path):
+    (tmp_path / "link").symlink_to(finished)
+    sealed.verify(tmp_path / "link")
+
+
+@pytest.mark.parametrize("name", ["stage", "seconds", "created", "config", "files", "times", "seal", "seed"])
+def test_a_change_of_anything_that_a_manifest_says_is_found(finished, name):
+    path = finished / sealed.MANIFEST
+    text = path.read_text()
+    place = text.index(f'"{name}"') + len(name) + 6
+    while not text[place].isalnum():
+        place += 1
+    path.write_text(text[:place] + ("1" if text[place] != "1" else "2") + text[place + 1 :])
+    with pytest.raises(UserError, match="manifest"):
+        sealed.check(finished)
+
+
+# -- the quick check -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Files whose content was read to compare it."""
+    names = []
+
+    def spied(path):
+        names.append(path.name)
+        return sha256(path)
+
+    monkeypatch.setattr(contents, "sha256", spied)
+    contents._hash_at.cache_clear()
+    return names
+
+
+def test_the_quick_check_reads_nothing_that_was_not_touched(finished, read):
+    sealed.check(finished)
+    assert read == []
+    sealed.verify(finished)
+    assert sorted(read) == ["episodes", "weights"]
+
+
+def test_the_quick_check_finds_what_was_changed_and_kept_its_size(finished):
+    (finished / "weights").write_bytes(b"1235")
+    with pytest.raises(UserError, match=r"weights is corrupt .*delete .* and run its stage again"):
+        sealed.check(finished)
+
+
+def test_a_copied_folder_is_read_once_and_is_whole(finished, read, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy", copy_function=shutil.copyfile)
+    for _ in range(3):
+        sealed.check(tmp_path / "copy")
+    assert sorted(read) == ["episodes", "weights"]
+
+
+def test_manifests_of_earlier_versions_are_read(finished, read):
+    record = read_json(finished / sealed.MANIFEST)
+    (finished / sealed.MANIFEST).write_text(
+        json.dumps(
+            {name: value for name, value in record.items() if name not in ("seal", "times", "runtime")}
+        )
+    )
+    sealed.check(finished)
+    assert sorted(read) == ["episodes", "weights"]
+    (finished / "weights").write_bytes(b"1235")
+    with pytest.raises(UserError, match="weights is corrupt"):
+        sealed.check(finished)
+
+
+# -- weights that are not finite -------------------------------------------------------------------------------
+
+
+def test_weights_that_are_not_finite_are_not_sealed(out):
+    message = r"w\.safetensors holds weights that are not finite \(w\)"
+    with pytest.raises(UserError, match=message), stage(out) as folder:
+        tensors.save_arrays(folder / "w.safetensors", {"w": np.array([1.0, np.nan])})
+    assert not sealed.is_sealed(out)
+
+
+# -- time, and locks -------------------------------------------------------------------------------------------
+
+
+def attempt(out, seconds):
+    """Works for a while, and is interrupted."""
+    with stage(out) as folder:
+        time.sleep(seconds)
+        (folder / "metrics.jsonl").write_text("")
+        raise ZeroDivisionError
+
+
+def test_the_seconds_of_a_stage_are_those_of_all_its_attempts(out):
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            attempt(out, 0.2)
+    with stage(out) as folder:
+        assert 0.4 <= sealed.spent(folder) < 2
+        (folder / "weights").write_text("")
+    assert 0.4 <= sealed.manifest(out)["seconds"] < 4
+
+
+def test_the_time_of_a_killed_attempt_lasts_to_the_last_file_that_it_wrote(out, monkeypatch):
+    monkeypatch.setattr(sealed.os, "utime", lambda path: None)  # a killed process leaves no trace of its end
+    with pytest.raises(ZeroDivisionError):
+        attempt(out, 0.2)
+    time.sleep(2)  # nobody works
+    with stage(out) as folder:
+        assert 0.2 <= sealed.spent(folder) < 2
+
+
+def test_to_overwrite_is_to_begin_anew_in_time_as_well(out):
+    with pytest.raises(ZeroDivisionError):
+        attempt(out, 0.1)
+    with stage(out, overwrite=True) as folder:
+        assert sealed.spent(folder) == 0
+
+
+def test_what_an_interrupted_stage_said_is_read_only_if_it_is_whole(out):
+    with pytest.raises(ZeroDivisionError):
+        interrupt(out)
+    path = sealed.partial(out) / sealed.INTENT
+    path.write_text(path.read_text().replace('"threads": 1', '"threads": 3'))
+    with pytest.raises(UserError, match=r"intent\.json is damaged: pass --overwrite"):
+        sealed.begun(out)
+    with pytest.raises(UserError, match="intent"), stage(out):
+        pass
+    path.unlink()
+    with stage(out) as folder:  # nobody knows whose checkpoints these are
+        assert {path.name for path in folder.iterdir()} == {".intent.json", ".lock"}
+
+
+@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_worked_on_with_a_notice(out, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    with (
+        pytest.warns(Notice, match="has no locks: work on this run from one process at a time"),
+        stage(out) as folder,
+    ):
+        (folder / "weights").write_text("")
+    assert sealed.is_sealed(out)
+
+
+def test_a_lock_that_fails_for_another_reason_is_not_said_to_be_taken(out, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    with pytest.raises(UserError, match="cannot be locked \\(Input/output error"), stage(out):
+        pass

@@ -15,16 +15,16 @@ from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import RandomPolicy, episodes, first_success
 from collectiverl.envs.toy import HORIZON
-from collectiverl.sac import train
+from collectiverl.sac import evaluation, learner
 from collectiverl.sac.batches import Prior
-from collectiverl.sac.evaluation import Evaluation, Evaluator
+from collectiverl.sac.evaluation import AFTERWARDS, Evaluation, Evaluator
 from collectiverl.sac.help import MentorOutput, NoHelp
 from collectiverl.sac.policy import AgentPolicy
 from collectiverl.sac.progress import ExpertProgress
 from collectiverl.sac.settings import SamplingConfig, TrainConfig
 from collectiverl.sac.train import Trainer
 from collectiverl.types import ConfigError
-from training import TRAIN, fresh, same, trainer
+from training import SAC, TRAIN, fresh, same, trainer
 
 
 class Killed(Exception):
@@ -63,7 +63,7 @@ def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
     one = trainer()
     [result] = one.run(folder)
-    return result, one.state, lines(folder)
+    return result, one.learner.state, lines(folder)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_killed_and_resumed_it_ends_as_uninterrupted(tmp_path, monkeypatch, unin
     last = trainer()
     [result] = last.run(tmp_path)
     assert_same_result(result, uninterrupted[0])
-    assert same(last.state, uninterrupted[1])
+    assert same(last.learner.state, uninterrupted[1])
     assert lines(tmp_path) == uninterrupted[2]
 
 
@@ -133,13 +133,15 @@ def test_no_episodes_are_sampled_if_none_are_wanted():
 def test_learning_may_begin_with_the_first_transitions():
     one = trainer(replace(TRAIN, warmup=1, steps=100, num_envs=4))
     one.run()
-    assert int(one.state.updates[0]) == 2 * (100 // 4 - 1)  # all but the first, which has nothing behind it
+    assert int(one.learner.state.updates[0]) == 2 * (
+        100 // 4 - 1
+    )  # all but the first, which has nothing behind it
 
 
 def test_updates_wait_for_the_warm_up():
     one = trainer(replace(TRAIN, warmup=100, steps=200))
     one.run()
-    assert int(one.state.updates[0]) == 2 * (1 + 1 + 25)  # at 100, at the step between, and after
+    assert int(one.learner.state.updates[0]) == 2 * (1 + 1 + 25)  # at 100, at the step between, and after
 
 
 def test_what_the_replay_holds_is_what_was_played():
@@ -216,7 +218,7 @@ def test_a_share_of_every_batch_is_the_prior(monkeypatch, own_steps, shares):
         seen.append([obs.tobytes() in known for obs in batches.obs.reshape(-1, 6)])
         return state, {}
 
-    monkeypatch.setattr(train, "update", note)
+    monkeypatch.setattr(learner, "update", note)
     prior = prior_of(given, share=0.0 if own_steps else 0.5, env_steps=own_steps)
     trainer(replace(TRAIN, steps=300), prior=prior).run()
     found = [float(np.mean(one)) for one in seen]
@@ -232,14 +234,21 @@ def test_observation_statistics_know_the_prior():
     given = demonstrations()
     one = trainer(replace(TRAIN, steps=300), prior=prior_of(given))
     one.run()
-    count = float(one.state.agent.normalizer.count[0])
+    count = float(one.learner.state.agent.normalizer.count[0])
     rows = one.progress.vector_step * TRAIN.num_envs
     assert count == rows + sum(map(len, given))
 
 
+AVERAGED = replace(SAC, actor_average=0.9)
+
+
 def test_killed_and_resumed_with_a_prior_it_ends_as_uninterrupted(tmp_path):
-    config, given = replace(TRAIN, steps=500), demonstrations()
-    [whole] = trainer(config, prior=prior_of(given)).run()
+    config, given = replace(TRAIN, steps=500, sac=AVERAGED), demonstrations()
+    one = trainer(config, prior=prior_of(given))
+    [whole] = one.run()
+    assert not same(one.learner.state.average, one.learner.state.agent.actor)
+    if one.progress.experts[0].best == 0:  # the latest evaluation is the best
+        assert same(whole.agent.actor, expert_of(one.learner.state.average, 0))
     with pytest.raises(Killed):
         trainer(config, prior=prior_of(given), report=Kill(4)).run(tmp_path)
     [resumed] = trainer(config, prior=prior_of(given)).run(tmp_path)
@@ -253,7 +262,7 @@ def test_a_prior_that_was_played_for_the_student_counts_and_is_learned_from_befo
     plays = one.progress.vector_step
     assert result.env_steps >= 400
     assert plays * TRAIN.num_envs <= 220 + TRAIN.num_envs * 5  # the rest was played before
-    assert int(one.state.updates[0]) > 40
+    assert int(one.learner.state.updates[0]) > 40
     assert lines(tmp_path)[0]["step"] < 300  # judged as soon as it acts
 
 
@@ -270,7 +279,8 @@ def two_experts(verdicts, report=silent):
     class Verdicts:
         def play(self, agents, env_steps):
             both.judged.append(agents)
-            return Evaluation(np.asarray(verdicts[env_steps // TRAIN.eval_every - 1], float), np.zeros(2))
+            success = np.asarray(verdicts[env_steps // TRAIN.eval_every - 1], float)
+            return Evaluation(success, np.zeros(2), TRAIN.eval_episodes)
 
     both.evaluator = Verdicts()
     return both
@@ -316,11 +326,39 @@ def test_an_expert_that_is_done_is_kept_as_it_was():
 def test_evaluations_take_as_many_rounds_as_their_environments_need():
     """Twelve episodes in rounds of five: the fifteen that are played less the last three."""
     envs, agents = make_envs("toy-reach", 5, goals="fresh"), fresh().agent
-    success, returns = Evaluator(envs, episodes=12, seed=0).play(agents, env_steps=300)
+    success, returns, episodes = Evaluator(envs, episodes=12, seed=0).play(agents, env_steps=300)
+    assert episodes == 12
     seeds = np.random.SeedSequence([0, 2, 300]).generate_state(3)
     rounds = [first_success(envs, AgentPolicy(agents), int(seed % 2**31)) for seed in seeds]
     assert success == pytest.approx(np.concatenate([won for won, _ in rounds])[:12].mean())
     assert returns == pytest.approx(np.concatenate([gained for _, gained in rounds])[:12].mean())
+
+
+@pytest.mark.parametrize(
+    ("won", "success", "episodes"),
+    [
+        ((3, 4, 5, 5), 0.7, 10),  # of the first ten: it ends there
+        ((4, 4, 5, 4), 0.85, 20),
+        ((5, 3, 0, 0), 0.4, 20),  # what began well counts as a whole
+    ],
+)
+def test_an_evaluation_that_begins_badly_ends_early(monkeypatch, won, success, episodes):
+    rounds = iter(won)
+    monkeypatch.setattr(evaluation, "expert_count", lambda agents: 1)
+    monkeypatch.setattr(evaluation, "AgentPolicy", lambda agents: None)
+    monkeypatch.setattr(
+        evaluation, "first_success", lambda *_: (np.arange(5) < next(rounds), np.zeros(5, np.float32))
+    )
+    judge = Evaluator(make_envs("toy-reach", 5), episodes=20, seed=0, first=10, promising=0.8)
+    found = judge.play(fresh().agent, 300)
+    assert (found.success[0], found.episodes) == (pytest.approx(success), episodes)
+    rounds = iter(won)
+    assert judge.play(fresh().agent, 300, AFTERWARDS).episodes == 20
+
+
+def test_what_solves_a_task_is_judged_on_whole_evaluations():
+    assert replace(TRAIN, stop_success=0.9).promising == 0.8
+    assert replace(TRAIN, stop_success=0.5).promising == 0.5
 
 
 def test_between_two_resets_the_checkpoint_of_a_step_is_gone_on_from(tmp_path, monkeypatch):
@@ -393,3 +431,49 @@ def test_killed_while_its_last_episodes_are_played_on_it_ends_as_uninterrupted(t
     [result] = trainer(config).run(tmp_path)
     assert_same_result(result, whole)
     assert result.episodes
+
+
+# -- numbers that are not finite -------------------------------------------------------------------------------
+
+
+def diverging(monkeypatch, after, harm):
+    """After this many calls of the update, the agents or metrics that come of it are harmed."""
+    calls, real = iter(range(10**6)), learner.update
+
+    def update(*args):
+        state, metrics = real(*args)
+        return harm(state, metrics) if next(calls) >= after else (state, metrics)
+
+    monkeypatch.setattr(learner, "update", update)
+
+
+def harmed_actor(state, metrics):
+    weights, rest = eqx.partition(state.agent.actor, eqx.is_inexact_array)
+    actor = eqx.combine(jax.tree.map(lambda leaf: leaf * np.nan, weights), rest)
+    return eqx.tree_at(lambda s: s.agent.actor, state, actor), metrics
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (harmed_actor, r"action is not finite after \d+ environment steps"),
+        (lambda state, metrics: (state, metrics | {"critic/loss": np.array([np.inf])}), "critic/loss is not"),
+    ],
+)
+def test_a_training_that_diverges_stops_by_name_and_keeps_its_last_good_checkpoint(
+    tmp_path, monkeypatch, harm, message
+):
+    monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
+    diverging(monkeypatch, 60, harm)
+    with pytest.raises(FloatingPointError, match=message):
+        trainer().run(tmp_path)
+    kept = trainer()
+    kept.restore(latest_checkpoint(tmp_path))
+    assert kept.progress.env_steps > 300
+    assert all(
+        np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(kept.learner.state, eqx.is_array))
+    )
+
+
+def test_seconds_go_on_from_those_of_earlier_attempts():
+    assert 100 <= trainer(spent=100.0)._seconds() < 200

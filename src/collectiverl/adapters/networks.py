@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
-import safetensors.numpy
 from jaxtyping import Float
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import configs
+from collectiverl.artifacts.files import write_json
+from collectiverl.artifacts.modules import NOT_DESCRIBED, described_in
+from collectiverl.artifacts.tensors import check_finite, load_arrays, save_arrays
 from collectiverl.envs.policy import CheckedPolicy
 from collectiverl.envs.scripted import SIGMA
 from collectiverl.types import EnvSpec, Labels, UserError, ValueUnit
@@ -17,6 +19,7 @@ from collectiverl.types import EnvSpec, Labels, UserError, ValueUnit
 ABOUT, WEIGHTS = "network.json", "network.safetensors"
 EPSILON = 1e-6  # of layer normalisation in Flax
 STEEPEST = 0.1  # least slope of tanh by which a deviation in action space is divided
+Activation = Literal["relu", "tanh", "elu", "silu", "leaky_relu"]
 ACTIVATIONS = {
     "relu": lambda x: np.maximum(x, 0),
     "tanh": np.tanh,
@@ -24,6 +27,7 @@ ACTIVATIONS = {
     "silu": lambda x: x / (1 + np.exp(-x)),
     "leaky_relu": lambda x: np.where(x > 0, x, 0.01 * x),
 }
+assert tuple(ACTIVATIONS) == get_args(Activation)
 
 
 @dataclass(frozen=True)
@@ -156,19 +160,27 @@ def check_shapes(network: Network, spec: EnvSpec) -> None:
 # -- on disk -----------------------------------------------------------------------------------------------
 
 
-def save_network(folder: Path, network: Network) -> None:
-    """Arrays as safetensors, and the rest as JSON."""
+def _parts(network: Network) -> dict[str, Sequence[Layer]]:
     n = network
     parts: dict[str, Sequence[Layer]] = {"body": n.body, "mean": (n.mean,)}
     parts |= {f"critic{i}": critic for i, critic in enumerate(n.critics)}
+    return parts | ({"log_std": (n.log_std,)} if isinstance(n.log_std, Layer) else {})
+
+
+def arrays_of(network: Network) -> dict[str, np.ndarray]:
+    """All weights, by name."""
     arrays: dict[str, np.ndarray] = {}
-    if isinstance(n.log_std, Layer):
-        parts["log_std"] = (n.log_std,)
-    elif n.log_std is not None:
-        arrays["log_std"] = n.log_std
-    for part, layers in parts.items():
+    if isinstance(network.log_std, np.ndarray):
+        arrays["log_std"] = network.log_std
+    for part, layers in _parts(network).items():
         for i, layer in enumerate(layers):
             arrays |= {f"{part}.{i}.{k}": v for k, v in vars(layer).items() if v is not None}
+    return arrays
+
+
+def save_network(folder: Path, network: Network) -> None:
+    """Arrays as safetensors, and the rest as JSON."""
+    n = network
     about = {
         "made_by": n.made_by,
         "activation": n.activation,
@@ -176,40 +188,43 @@ def save_network(folder: Path, network: Network) -> None:
         "log_std_bounds": n.log_std_bounds,
         "unit": n.unit,
         "env_steps": n.env_steps,
-        "layers": {part: len(layers) for part, layers in parts.items()},
+        "layers": {part: len(layers) for part, layers in _parts(n).items()},
     }
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    sealed.write_atomically(folder / WEIGHTS, safetensors.numpy.save(contiguous))
-    checkpoints.write_json(folder / ABOUT, about)
+    save_arrays(folder / WEIGHTS, arrays_of(n))
+    write_json(folder / ABOUT, about)
 
 
 def load_network(folder: Path) -> Network:
     """The network sealed in `folder`, its files verified."""
-    sealed.verify(folder)
-    about, arrays = sealed.read_json(folder / ABOUT), checkpoints.load_arrays(folder / WEIGHTS)
+    about, arrays = described_in(folder, ABOUT, WEIGHTS), load_arrays(folder / WEIGHTS)
+    check_finite(arrays, folder / WEIGHTS)
     try:
         return _network(about, arrays)
-    except (KeyError, TypeError, ValueError) as error:
+    except NOT_DESCRIBED as error:
         raise UserError(f"{folder / ABOUT} does not describe what is in {WEIGHTS} ({error!r})") from error
 
 
 def _network(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Network:
+    said = configs.reader(about, ABOUT)
+    count = configs.reader(about["layers"], f"{ABOUT}: layers")
+
     def part(name: str) -> tuple[Layer, ...]:
-        keys = [f"{name}.{i}." for i in range(about["layers"][name])]
+        keys = [f"{name}.{i}." for i in range(min(count(name, int), len(arrays)))]
         return tuple(
             Layer(**{k.removeprefix(key): v for k, v in arrays.items() if k.startswith(key)}) for key in keys
         )
 
     critics = sorted(name for name in about["layers"] if name.startswith("critic"))
+    low, high = said("log_std_bounds", tuple[float, ...])
     return Network(
-        made_by=about["made_by"],
-        activation=about["activation"],
-        squashed=about["squashed"],
+        made_by=said("made_by", str),
+        activation=said("activation", Activation),
+        squashed=said("squashed", bool),
         body=part("body"),
         mean=part("mean")[0],
         log_std=part("log_std")[0] if "log_std" in about["layers"] else arrays.get("log_std"),
-        log_std_bounds=tuple(about["log_std_bounds"]),
+        log_std_bounds=(low, high),
         critics=tuple(map(part, critics)),
-        unit=ValueUnit(*about["unit"]),
-        env_steps=about["env_steps"],
+        unit=ValueUnit(*said("unit", tuple[float, ...])),
+        env_steps=configs.read_as(about["env_steps"], int, f"{ABOUT}: env_steps"),
     )

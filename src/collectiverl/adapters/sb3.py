@@ -6,7 +6,6 @@ weights. Weights that do not belong to a multilayer perceptron are refused.
 """
 
 import importlib
-import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -16,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from collectiverl.adapters import sbx
-from collectiverl.adapters.networks import ACTIVATIONS, Layer, Network
+from collectiverl.adapters.networks import ACTIVATIONS, Layer, Network, arrays_of
 from collectiverl.adapters.pickles import NotData, member, state_dict
+from collectiverl.artifacts.files import parse_json
+from collectiverl.artifacts.tensors import check_finite
 from collectiverl.imports import calling
 from collectiverl.types import UserError, ValueUnit
 
-GAUSSIAN, DETERMINISTIC, ON_POLICY = ("sac", "tqc"), ("td3", "ddpg"), ("ppo", "a2c", "trpo")
+ON_POLICY = ("ppo", "a2c", "trpo")
 IGNORED = re.compile(r"(actor_target|critic_target)\.")
 TORCH_NAMES = {"ReLU": "relu", "Tanh": "tanh", "ELU": "elu", "SiLU": "silu", "LeakyReLU": "leaky_relu"}
 UNPICKLE = "unpickle:"
@@ -34,26 +35,33 @@ def read_zip(path: Path) -> Network:
     Raises:
         UserError: there is no such file, or it cannot be read as data; the message says what else can be done.
     """
-    if not path.is_file():
-        raise UserError(f"there is no file {path}: name a .zip that Stable-Baselines3 or SBX saved")
+    _check_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             about = _settings(archive)
             library, algorithm = made_by(about)
             if library == "sbx":
-                return sbx.network(about, algorithm)
-            return _network(about, algorithm, state_dict(member(archive, "policy.pth")))
-    except (ValueError, zipfile.BadZipFile) as error:
+                network = sbx.network(about, algorithm)
+            else:
+                network = _network(about, algorithm, state_dict(member(archive, "policy.pth")))
+    except (ValueError, zipfile.BadZipFile, NotImplementedError, OverflowError, EOFError) as error:
         raise UserError(
             f"{path} cannot be read as data: {error}. Write a function that loads it, and name that function "
             f"(package.module:function); or name {UNPICKLE}{path}: {RISK}"
         ) from error
+    check_finite(arrays_of(network), path)
+    return network
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise UserError(f"there is no file {path}: name a .zip that Stable-Baselines3 or SBX saved")
 
 
 def _settings(archive: zipfile.ZipFile) -> Mapping[str, Any]:
     try:
-        about = json.loads(member(archive, "data"))
-    except (ValueError, RecursionError) as error:
+        about = parse_json(member(archive, "data"))
+    except ValueError as error:
         raise NotData(f"its settings are not readable ({error})") from error
     if not isinstance(about, dict):
         raise NotData("its settings are no JSON object")
@@ -79,7 +87,7 @@ def _inside(about: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _network(about: Mapping[str, Any], algorithm: str, arrays: Mapping[str, np.ndarray]) -> Network:
     _check_spaces(about, algorithm)
     left = {name: array for name, array in arrays.items() if not IGNORED.match(name)}
-    known = (*GAUSSIAN, *DETERMINISTIC, *ON_POLICY)
+    known = (*sbx.KNOWN, *ON_POLICY)
     if algorithm not in known:
         raise NotData(f"it is of the algorithm {algorithm}, and what is read are {', '.join(known)}")
     on_policy = algorithm in ON_POLICY
@@ -90,7 +98,7 @@ def _network(about: Mapping[str, Any], algorithm: str, arrays: Mapping[str, np.n
         _layers(left, "mlp_extractor.value_net"), _layer(left, "value_net")  # V, not Q: of no use here
         if log_std is None or log_std.ndim != 1:
             raise NotData("its deviation depends on the state (use_sde), or its actions are not continuous")
-    elif algorithm in GAUSSIAN:
+    elif algorithm in sbx.GAUSSIAN:
         body, mean = _layers(left, "actor.latent_pi"), _layer(left, "actor.mu")
         log_std = _layer(left, "actor.log_std")
     else:
@@ -186,8 +194,7 @@ def unpickled(path: Path) -> Any:
     Raises:
         UserError: there is no such file, the library is not installed, or it cannot load the file.
     """
-    if not path.is_file():
-        raise UserError(f"there is no file {path}: name a .zip that Stable-Baselines3 or SBX saved")
+    _check_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             library, algorithm = made_by(_settings(archive))

@@ -1,7 +1,6 @@
 """Saving and loading pytrees as safetensors, and a stage's checkpoints. No pickle anywhere."""
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -10,17 +9,19 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from collectiverl.artifacts.sealed import write_atomically
+from collectiverl.artifacts import notices
+from collectiverl.artifacts.contents import Damaged, check_file, check_list, files_in, hashes
+from collectiverl.artifacts.files import read_object, write_json
+from collectiverl.artifacts.paths import METRICS
+from collectiverl.artifacts.tensors import load_arrays, not_finite, save_arrays
 from collectiverl.types import UserError
 
 T = TypeVar("T")
 SECONDS = 30.0  # from one checkpoint to the next
-WATCHERS: list[
-    Callable[[Path], None]
-] = []  # of this process; told the folder in which a checkpoint was written
+# of this process; told the folder in which a checkpoint was written
+WATCHERS: list[Callable[[Path], None]] = []
+CHECKPOINT, FILES = "checkpoint", "files.json"  # its folder, and its list of files
 
 
 def _named_leaves(tree: Any) -> dict[str, Any]:
@@ -41,21 +42,25 @@ def _is_array(leaf: Any) -> bool:
 
 def save_tree(path: Path, tree: Any) -> None:
     """Every array of a pytree, by its path in the tree, as one safetensors file."""
-    arrays = {k: np.asarray(v, order="C") for k, v in _named_leaves(tree).items() if _is_array(v)}
-    write_atomically(path, safetensors.numpy.save(arrays))
+    save_arrays(path, arrays_of(tree))
 
 
-def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, json.dumps(value, indent=1).encode())
+def arrays_of(tree: Any) -> dict[str, np.ndarray]:
+    """Every array of a pytree, by its path in the tree."""
+    return {name: np.asarray(leaf) for name, leaf in _named_leaves(tree).items() if _is_array(leaf)}
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is missing or corrupt ({error}): delete {path.parent} and run its stage again"
-        ) from error
+def check_finite(tree: Any, when: str) -> None:
+    """No number of a pytree is nan or infinite, such as a loss or the state of a training.
+
+    Args:
+        when: for the message, such as `after 300 updates`.
+
+    Raises:
+        FloatingPointError: one is; it is named.
+    """
+    if name := not_finite(arrays_of(tree)):
+        raise FloatingPointError(f"{name} is not finite {when}")
 
 
 def load_tree(path: Path, like: T) -> T:
@@ -83,27 +88,72 @@ def _restored(saved: np.ndarray | None, like: Any) -> Any:
     return saved if isinstance(like, np.ndarray | np.generic) else jax.numpy.asarray(saved)
 
 
+# -- checkpoints -------------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
 def checkpoint(work: Path) -> Iterator[Path]:
-    """A fresh folder that replaces the checkpoint in a stage's working folder once it is whole."""
-    new, current, stale = (work / f"checkpoint{suffix}" for suffix in (".new", "", ".old"))
+    """A fresh folder that becomes the checkpoint in a stage's working folder once it is whole.
+
+    The one before is kept. A checkpoint lists its files with their checksums, and has what was logged until then.
+    """
+    new, current, before = (work / f"{CHECKPOINT}{suffix}" for suffix in (".new", "", ".old"))
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     yield new
+    if (work / METRICS).is_file():
+        shutil.copy(work / METRICS, new / METRICS)
+    write_json(new / FILES, {"files": hashes(new, files_in(new))})
     if current.exists():
-        shutil.rmtree(stale, ignore_errors=True)
-        current.rename(stale)
+        shutil.rmtree(before, ignore_errors=True)
+        current.rename(before)
     new.rename(current)
-    shutil.rmtree(stale, ignore_errors=True)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint; None: it is as it was written."""
+    try:
+        record = read_object(folder / FILES)
+        listed = check_list(record.get("files"))
+        if odd := {*files_in(folder)} - {*listed, FILES}:
+            raise Damaged(f"{folder / min(odd)} is no part of it")
+        for name, hashed in listed.items():
+            check_file(folder, name, hashed)
+    except (Damaged, UserError) as error:
+        return str(error)
+    return None
 
 
 def latest_checkpoint(work: Path) -> Path | None:
-    """The last whole checkpoint, if there is one."""
-    return next((f for f in (work / "checkpoint", work / "checkpoint.old") if f.is_dir()), None)
+    """The last checkpoint that is whole, if there is any; what was logged until then is put back beside it.
+
+    One that is damaged is removed, with a notice, and the one before is taken.
+
+    Raises:
+        UserError: none of those that are there is whole.
+    """
+    wrong = []
+    for folder in (work / CHECKPOINT, work / f"{CHECKPOINT}.old"):
+        if not folder.is_dir():
+            continue
+        if found := damage(folder):
+            wrong.append((folder, found))
+            continue
+        for damaged, why in wrong:
+            shutil.rmtree(damaged)
+            notices.tell(f"{damaged} is damaged ({why}): going on from the one before")
+        if (folder / METRICS).is_file():
+            shutil.copy(folder / METRICS, work / METRICS)
+        return folder
+    if wrong:
+        raise UserError(
+            f"no checkpoint in {work} is whole ({wrong[0][1]}): pass --overwrite to begin this stage anew"
+        )
+    return None
 
 
 class Checkpoints:
-    """The checkpoints of one stage, or of a part of it, written by time; the last one is kept.
+    """The checkpoints of one stage, or of a part of it, written by time; the last two are kept.
 
     Args:
         work: the working folder; None: nothing is written.
@@ -111,10 +161,14 @@ class Checkpoints:
 
     def __init__(self, work: Path | None):
         self.work, self._written = work, time.monotonic()
+        self._found: Path | None = None  # that was checked, or written by this process
 
     @property
     def latest(self) -> Path | None:
-        return latest_checkpoint(self.work) if self.work else None
+        """The last one that is whole; see `latest_checkpoint`."""
+        if self._found is None and self.work:
+            self._found = latest_checkpoint(self.work)
+        return self._found
 
     def offer(self, save: Callable[[Path], None]) -> None:
         """Writes a checkpoint with `save` if it is time for one."""
@@ -127,9 +181,9 @@ class Checkpoints:
             return
         with checkpoint(self.work) as folder:
             save(folder)
+        self._found, self._written = self.work / CHECKPOINT, time.monotonic()
         for told in WATCHERS:
             told(self.work)
-        self._written = time.monotonic()
 
 
 def part(work: Path | None, name: str) -> Path | None:

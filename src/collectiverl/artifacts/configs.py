@@ -1,29 +1,88 @@
-"""Configurations from YAML: a file changes the settings that it names; unknown names are refused."""
+"""Configurations from files: a file names settings, of the types that the dataclass has; unknown names are refused.
+
+Those of a run are YAML and change settings that are there; those of a saved module are JSON and make new ones.
+"""
 
 import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml  # type: ignore[import-untyped]
-
+from collectiverl.artifacts.files import read_yaml
+from collectiverl.artifacts.validation import MOST_ROWS, all_finite
 from collectiverl.types import ConfigError, UserError
 
 C = TypeVar("C")
 
 
-def load(path: Path, base: C) -> C:
-    """`base` with the changes that the YAML file at `path` names."""
+def load(path: Path, base: C, name: str = "") -> C:
+    """`base` with the changes that the YAML file at `path` names.
+
+    Args:
+        name: of the file in messages; its path without one.
+
+    Raises:
+        UserError: it cannot be read, or a setting is refused.
+    """
+    changes = read_yaml(path, name)
+    return change(base, {} if changes is None else changes, str(path))
+
+
+def build(kind: type[C], values: Any, where: str) -> C:
+    """A dataclass of this kind from what a file says; what it leaves out is as by default.
+
+    Args:
+        where: the file, and the place in it, for messages.
+
+    Raises:
+        UserError: a name is unknown or missing, or a value is of another type or refused by the config.
+    """
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: {values!r:.60} should be a mapping of settings")
+    known = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(kind)
+    if unknown := sorted(set(map(str, values)) - set(known)):
+        raise UserError(f"{where} has no setting {unknown[0]!r:.60}")
+    found = {name: read_as(value, hints[name], f"{where}: {name}") for name, value in values.items()}
     try:
-        changes = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read --config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path} is not YAML: {error}") from error
-    return change(base, changes or {}, str(path))
+        made = kind(**found)
+        all_finite(made)
+    except (ConfigError, TypeError) as error:
+        raise UserError(f"{where}: {error}") from error
+    return made
+
+
+def read_as(value: Any, hint: Any, where: str) -> Any:
+    """What a file says, as a value of this type; a dataclass is built, and lists become tuples.
+
+    Raises:
+        UserError: it is of another type.
+    """
+    options = union_options(hint)
+    if isinstance(value, Mapping) and (kinds := [o for o in options if dataclasses.is_dataclass(o)]):
+        return build(kinds[0], value, where)  # type: ignore[arg-type]
+    return _checked(value, hint, where)
+
+
+def reader(values: Mapping[str, Any], where: str) -> Callable[[str, Any], Any]:
+    """A function that returns what is said under a name, as a value of a type; sizes are of what fits in memory.
+
+    It raises:
+        UserError: it is of another type, or not there.
+    """
+
+    def said(name: str, hint: Any) -> Any:
+        if name not in values:
+            raise UserError(f"{where} does not say {name}")
+        value = read_as(values[name], hint, f"{where}: {name}")
+        if hint is int and not 0 <= value <= MOST_ROWS:
+            raise UserError(f"{where}: {name} is {value}, which is no size")
+        return value
+
+    return said
 
 
 def change(base: C, changes: Any, where: str, path: str = "") -> C:
@@ -39,7 +98,7 @@ def change(base: C, changes: Any, where: str, path: str = "") -> C:
         UserError: a name is unknown, or a value is of another type or refused by the config.
     """
     if not isinstance(changes, Mapping):
-        raise UserError(f"{_place(where, path)}: {changes!r} should be a mapping of settings")
+        raise UserError(f"{_place(where, path)}: {changes!r:.60} should be a mapping of settings")
     known = {field.name: field for field in dataclasses.fields(base)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(type(base))
     values = {}
@@ -49,14 +108,16 @@ def change(base: C, changes: Any, where: str, path: str = "") -> C:
             hint = f"did you mean {near[0]!r}?" if near else f"it may have {', '.join(known)}"
             if name in (renamed := getattr(base, "renamed", {})):
                 hint = f"it is called {renamed[name]} now"
-            raise UserError(f"{_place(where, path)} has no setting {name!r}: {hint}")
+            raise UserError(f"{_place(where, path)} has no setting {name!r:.60}: {hint}")
         old = getattr(base, name)
         if dataclasses.is_dataclass(old):
             values[name] = change(old, value, where, f"{path}{name}.")
         else:
             values[name] = _checked(value, hints[name], f"{where}: {path}{name}")
     try:
-        return dataclasses.replace(base, **values)  # type: ignore[type-var]
+        changed = dataclasses.replace(base, **values)  # type: ignore[type-var]
+        all_finite(changed)
+        return changed
     except ConfigError as error:
         raise UserError(f"{_place(where, path + error.field)}: {error.why}") from error
 
@@ -68,7 +129,9 @@ def _place(where: str, path: str) -> str:
 def _checked(value: Any, hint: Any, where: str) -> Any:
     value = _read(value, hint)
     if not _fits(value, hint):
-        raise UserError(f"{where}: {value!r} is not of type {hint.__name__ if type(hint) is type else hint}")
+        raise UserError(
+            f"{where}: {value!r:.60} is not of type {hint.__name__ if type(hint) is type else hint}"
+        )
     return value
 
 
@@ -76,8 +139,8 @@ def _read(value: Any, hint: Any) -> Any:
     """A YAML value in the types of configs: lists become tuples, and whole numbers floats where floats are due."""
     options = union_options(hint)
     if isinstance(value, list):
-        item = next((typing.get_args(o)[0] for o in options if typing.get_origin(o) is tuple), Any)
-        return tuple(_read(element, item) for element in value)
+        items = next((typing.get_args(o) for o in options if typing.get_origin(o) is tuple), ())
+        return tuple(_read(element, items[0] if items else Any) for element in value)
     return _as_float(value) if float in options and int not in options and str not in options else value
 
 
@@ -87,7 +150,7 @@ def _as_float(value: Any) -> Any:
         return value
     try:
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return value
 
 

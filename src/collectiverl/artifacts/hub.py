@@ -35,6 +35,15 @@ def address(name: str) -> Address | None:
     return Address(f"{owner}/{repo}", revision or None, inside or behind)
 
 
+def is_blob(link: Path) -> bool:
+    """Whether a link is one of the Hub's cache: a file of a snapshot, which leads to the blobs beside it.
+
+    Such a cache is `models--owner--name/snapshots/<commit>/…` and `models--owner--name/blobs/`.
+    """
+    snapshots = next((folder for folder in link.absolute().parents if folder.name == "snapshots"), None)
+    return snapshots is not None and link.resolve().parent == (snapshots.parent / "blobs").resolve()
+
+
 def downloaded(where: Address) -> Path:
     """The repository's folder on this machine, downloaded unless it is there already.
 

@@ -12,10 +12,12 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
 from tensorboardX.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 
-from collectiverl.artifacts.sealed import write_atomically
+from collectiverl.artifacts.files import parse_json, read_limited, write_atomically
+from collectiverl.artifacts.paths import METRICS
 from collectiverl.artifacts.wandb_log import wandb_logs
+from collectiverl.types import UserError
 
-METRICS = "metrics.jsonl"
+MOST_LOGGED = 1 << 27  # bytes of a log
 BOARD = "tensorboard"  # folder
 FLUSH = 30.0  # seconds from one flush of TensorBoard's file to the next
 Report = Callable[[int, int, str], None]  # (done, total, note), called as a stage advances
@@ -38,13 +40,22 @@ class MetricsLog:
         self._boards = [_Board(folder / BOARD, kept), *wandb_logs(folder, kept)]
 
     def _cut(self, resume_at: int | None) -> list[dict[str, Any]]:
-        """Keeps the lines up to this step, and returns them."""
-        if not self.path.exists():
+        """Keeps the lines up to this step, and returns them.
+
+        Up to its checkpoint, the file was checked with that. What is not readable comes behind it, and goes.
+        """
+        if resume_at is None or not self.path.exists():
+            self.path.unlink(missing_ok=True)
             return []
-        whole = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        read = [(line, json.loads(line)) for line in whole]
-        kept = [pair for pair in read if resume_at is not None and pair[1]["step"] <= resume_at]
-        write_atomically(self.path, "".join(line for line, _ in kept).encode())
+        kept = []
+        for line in read_limited(self.path, MOST_LOGGED).splitlines(keepends=True):
+            try:
+                values = _line(line)
+            except ValueError:
+                break
+            if values["step"] <= resume_at:
+                kept.append((line, values))
+        write_atomically(self.path, b"".join(line for line, _ in kept))
         return [values for _, values in kept]
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
@@ -94,8 +105,32 @@ class _Board:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """What was logged in `folder`, in order."""
-    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    """What was logged in `folder`, in order.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = folder / METRICS
+    try:
+        return [_line(line) for line in read_limited(path, MOST_LOGGED).splitlines(keepends=True)]
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"{path} is missing or damaged ({error}): delete {folder} and run its stage again"
+        ) from error
+
+
+def _line(line: bytes) -> dict[str, Any]:
+    """The values of a whole line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    values = parse_json(line)
+    if not (
+        line.endswith(b"\n") and isinstance(values, dict) and isinstance(values.get("step"), int | float)
+    ):
+        raise ValueError("a line is no record of a step")
+    return values
 
 
 @contextlib.contextmanager

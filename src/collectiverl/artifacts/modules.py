@@ -8,10 +8,13 @@ import equinox as eqx
 import jax
 from jaxtyping import PRNGKeyArray
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints, sealed, tensors
+from collectiverl.artifacts.files import read_object
 from collectiverl.types import UserError
 
 M = TypeVar("M")
+# what comes of a description that lacks something, or says what makes no sense
+NOT_DESCRIBED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError)
 
 
 def load_module(
@@ -23,11 +26,28 @@ def load_module(
         about: name of the JSON file that describes the module.
         weights: name of the safetensors file.
         make: builds a fresh module from the description; only its shapes are used.
+
+    Raises:
+        UserError: a file is damaged, the weights are others than are described, or they are not finite.
     """
-    sealed.verify(folder)
-    described = sealed.read_json(folder / about)
+    described = described_in(folder, about, weights)
     try:
         like = eqx.filter_eval_shape(make, described, jax.random.key(0))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / about} does not describe what is in {weights} ({error})") from error
-    return checkpoints.load_tree(folder / weights, like), described
+    except NOT_DESCRIBED as error:
+        raise UserError(f"{folder / about} does not describe what is in {weights} ({error!r})") from error
+    module = checkpoints.load_tree(folder / weights, like)
+    tensors.check_finite(checkpoints.arrays_of(module), folder / weights)
+    return module, described
+
+
+def described_in(folder: Path, about: str, weights: str) -> dict[str, Any]:
+    """The description of a sealed module, after its files were verified.
+
+    Raises:
+        UserError: a file is damaged, or the folder holds no such module.
+    """
+    record = sealed.verify(folder)
+    for name in (about, weights):
+        if name not in record["files"]:
+            raise UserError(f"{folder} has no {name} that its manifest lists: name another folder")
+    return read_object(folder / about)

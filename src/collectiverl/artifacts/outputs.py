@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from collectiverl.artifacts.sealed import write_atomically
+from collectiverl.artifacts.files import write_atomically
 from collectiverl.types import UserError
 
 

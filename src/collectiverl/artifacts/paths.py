@@ -23,7 +23,7 @@ TRANSFORMER = "trajectory_transformer"
 ONLINE = "online_distill"
 DISTILL_BUFFER: Literal["buffer_distill"] = "buffer_distill"  # sampled from experts while they learned
 ONLINE_BUFFER: Literal["online_buffer"] = "online_buffer"  # collected by online distillation
-COMPARISON, ABLATION, EXTENDED = "comparison", "ablation", "extended"
+COMPARISON, ABLATION, EXTENDED, TRANSFER = "comparison", "ablation", "extended", "transfer"
 
 BufferKind = Literal["buffer_distill", "online_buffer"]
 StudentKind = Literal["student", "sac", "finetuned"]
@@ -97,6 +97,16 @@ def compared_student(strategy: str, task: str, seed: int, collective: str = "") 
     """Plain SAC depends on no collective and is shared by all comparisons."""
     folder = f"{COMPARISON}/{collective}" if collective else COMPARISON
     return _of(f"{folder}/{strategy}", task, seed)
+
+
+def mapped_collective(name: str) -> str:
+    """The collective whose transfer to other tasks is mapped."""
+    return f"{TRANSFER}/{name}/{COLLECTIVE}"
+
+
+def mapped_task(name: str, task: str) -> str:
+    """What it did in one task."""
+    return f"{TRANSFER}/{name}/{task}"
 
 
 def log(stage: str) -> str:

@@ -6,24 +6,43 @@ A stage's folder is `<out>.partial/` while it works (checkpoints live there) and
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from collectiverl.artifacts import provenance
-from collectiverl.artifacts.paths import DISTILLATION, MANIFEST, METRICS, SUMMARY
+from collectiverl.artifacts import notices, provenance, tensors
+from collectiverl.artifacts.contents import Damaged, check_file, files_in, hashes
+from collectiverl.artifacts.files import read_json, write_json
+from collectiverl.artifacts.locks import LOCK, lock
+from collectiverl.artifacts.manifests import (
+    again,
+    is_sealed,
+    is_whole,
+    manifest,
+    partial,
+    with_seal,
+    write_manifest,
+)
+from collectiverl.artifacts.paths import (
+    CARD,
+    COLLECTIVE_FIGURES,
+    CONFIG,
+    DISTILLATION,
+    MANIFEST,
+    METRICS,
+    SUMMARY,
+)
 from collectiverl.types import UserError
 
 INTENT = ".intent.json"  # what a stage said when it began
 RESUMABLE = (
     *("checkpoint", "checkpoint.old", METRICS, "tensorboard", DISTILLATION),
-    *(".lock", INTENT),
+    *(LOCK, INTENT),
 )
 TIMED = (METRICS, "tensorboard")  # files and folders that hold times
 TIMES = (
@@ -33,11 +52,7 @@ TIMES = (
     "stage_memory",
 )  # in summaries; memory differs as times do
 FORMAT = 1  # of a stage whose format was never changed
-
-
-def partial(out: Path) -> Path:
-    """The working folder of the stage that will be sealed as `out`."""
-    return out.parent / f"{out.name}.partial"
+BESIDE = (CARD, CONFIG, COLLECTIVE_FIGURES)  # what `export` writes beside a sealed policy, for people
 
 
 def to_jsonable(config: Any) -> Any:
@@ -46,50 +61,7 @@ def to_jsonable(config: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes all of `data` to `path` or nothing: temporary name, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(
-            f"{path} is not readable JSON ({error}): delete its folder and run the stage again"
-        ) from error
-
-
 # -- manifests ---------------------------------------------------------------------------------------------
-
-
-def manifest(out: Path) -> dict[str, Any]:
-    """The manifest of a sealed directory.
-
-    Raises:
-        UserError: the directory is missing or not sealed.
-    """
-    if not (out / MANIFEST).is_file():
-        hint = f" ({partial(out).name} is there: the stage was interrupted)" if partial(out).exists() else ""
-        raise UserError(f"{out} is not a finished result{hint}")
-    record = read_json(out / MANIFEST)
-    if not isinstance(record, dict) or not {"config", "inputs", "files"} <= record.keys():
-        raise UserError(f"{out / MANIFEST} is no manifest: delete {out} and run its stage again")
-    return record
-
-
-def is_sealed(out: Path) -> bool:
-    return (out / MANIFEST).is_file()
 
 
 def identity(out: Path) -> str:
@@ -114,17 +86,52 @@ def _timeless(value: Any) -> Any:
 
 
 def verify(out: Path) -> dict[str, Any]:
-    """The manifest of `out`, after the checksums of all its files were compared."""
+    """The manifest of `out`, after the checksums of all its files were compared.
+
+    Raises:
+        UserError: a file is damaged, missing or a link.
+    """
+    return _checked(out, {})
+
+
+def check(out: Path) -> dict[str, Any]:
+    """The same, but a file whose size and time are those that it was sealed with is not read."""
+    return _checked(out, manifest(out).get("times", {}))
+
+
+def _checked(out: Path, known: Any) -> dict[str, Any]:
     record = manifest(out)
-    for name, expected in record["files"].items():
-        path = out / name
-        if not path.is_file():
-            raise UserError(f"{path} is missing: delete {out} and run its stage again")
-        if sha256(path) != expected:
-            raise UserError(
-                f"{path} is corrupt (its sha256 does not fit the manifest): delete {out} and run its stage again"
-            )
+    known = known if isinstance(known, dict) else {}
+    try:
+        for name, hashed in record["files"].items():
+            check_file(out, name, hashed, known.get(name))
+    except Damaged as error:
+        raise UserError(f"{error}: {again(out)}") from error
+    for name in unlisted(out, record):
+        notices.tell(
+            f"{out / name} is no part of this result, whose manifest does not list it, and is not read"
+        )
     return record
+
+
+def unlisted(out: Path, record: Mapping[str, Any]) -> list[str]:
+    """Files in a sealed folder that its manifest does not list; hidden ones and those of `export` are left out."""
+    names = (name for name in files_in(out) if name not in record["files"])
+    return [n for n in names if n not in (MANIFEST, *BESIDE) and not any(p[0] == "." for p in n.split("/"))]
+
+
+def holds(out: Path, name: str) -> bool:
+    """Whether a sealed folder has a file of this name; one that its manifest does not list is none."""
+    return is_sealed(out) and name in manifest(out)["files"]
+
+
+def listed(folder: Path, found: Iterable[Path]) -> list[Path]:
+    """Those of the files below `folder` that may be read: in a sealed folder, those that its manifest lists."""
+    out = next((parent for parent in (folder, *folder.parents) if is_sealed(parent)), None)
+    if out is None:
+        return list(found)
+    names = manifest(out)["files"]
+    return [path for path in found if path.relative_to(out).as_posix() in names]
 
 
 def differences(expected: Any, found: Any, prefix: str = "") -> list[str]:
@@ -167,46 +174,38 @@ def now() -> str:
 # -- stages ------------------------------------------------------------------------------------------------
 
 
-def make_writable(folder: Path) -> None:
-    """Creates `folder`.
-
-    Raises:
-        UserError: it cannot be written; the message says why.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError("no write permission")
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror or error}; choose another folder with --root"
-        ) from error
-
-
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Locks `folder` for this process; the kernel releases the lock when the process ends."""
-    make_writable(folder)
-    file: IO[str] = (folder / ".lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise UserError(
-            f"{folder} is in use by another process: wait for it, or choose another run name"
-        ) from error
-    try:
-        yield
-    finally:
-        file.close()
-
-
 def begun(out: Path) -> dict[str, Any]:
     """What a sealed or interrupted stage said when it began; empty if there is none."""
-    if is_sealed(out):
-        return manifest(out)
-    intent = partial(out) / INTENT
-    return read_json(intent) if intent.is_file() else {}
+    return manifest(out) if is_sealed(out) else _intent(partial(out))
+
+
+def _intent(work: Path) -> dict[str, Any]:
+    """What the stage that works in this folder said when it began; empty if it said nothing.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = work / INTENT
+    if not path.is_file():
+        return {}
+    record = read_json(path)
+    if not isinstance(record, dict) or not is_whole(record):
+        raise UserError(f"{path} is damaged: pass --overwrite to begin this stage anew")
+    return record
+
+
+def spent(work: Path) -> float:
+    """Seconds of all attempts before this one at the stage that works in this folder."""
+    return _intent(work).get("seconds", 0.0)
+
+
+def _spent_until_now(work: Path) -> float:
+    """The same, with the last attempt, which ended no earlier than the last change of a file."""
+    before = _intent(work)
+    if not before:
+        return 0.0
+    ended = max((work / name).lstat().st_mtime for name in files_in(work))
+    return before["seconds"] + max(0.0, ended - before["began"])
 
 
 @contextlib.contextmanager
@@ -225,13 +224,14 @@ def stage(
     An interrupted stage's folder of the same configuration is handed out again, checkpoints and all.
     """
     work, began = partial(out), time.time()
-    with lock(work):
-        intent = work / INTENT
+    with lock(work), _ending(work):
         if overwrite:
             shutil.rmtree(out, ignore_errors=True)
-            _clear(work, but=(".lock",))
-        if intent.is_file():
-            check_fits(work, read_json(intent), config, inputs, format)
+        if overwrite or not (work / INTENT).is_file():  # whose checkpoints these are, nobody knows
+            _clear(work, but=(LOCK,))
+        if said := _intent(work):
+            check_fits(work, said, config, inputs, format)
+        before = _spent_until_now(work)
         record = {
             "stage": name,
             "format": format,
@@ -241,10 +241,10 @@ def stage(
             "runtime": provenance.runtime({} if overwrite else begun(out).get("runtime")),
         }
         _clear(work, but=RESUMABLE)
-        write_atomically(intent, json.dumps(record).encode())
+        write_json(work / INTENT, with_seal(record | {"began": began, "seconds": before}))
         provenance.forget_peak_memory()
         yield work
-        seconds = time.time() - began
+        seconds = before + time.time() - began
         record |= {
             "versions": provenance.versions(),
             "commit": provenance.commit(),
@@ -262,13 +262,26 @@ def _clear(work: Path, but: tuple[str, ...]) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+@contextlib.contextmanager
+def _ending(work: Path) -> Iterator[None]:
+    """Leaves a trace of when an attempt ended that did not come to its end."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.utime(work / LOCK)
+        raise
+
+
 def _seal(work: Path, out: Path, record: dict[str, Any]) -> None:
     for checkpoint in [path for path in work.rglob("checkpoint*") if path.is_dir()]:
         shutil.rmtree(checkpoint)
     (work / INTENT).unlink(missing_ok=True)
-    files = sorted(p for p in work.rglob("*") if p.is_file() and p.name != ".lock")
-    record["files"] = {str(p.relative_to(work)): sha256(p) for p in files}
-    write_atomically(work / MANIFEST, json.dumps(record, indent=1).encode())
+    names = [name for name in files_in(work) if Path(name).name != LOCK]
+    for name in names:
+        if Path(name).suffix == tensors.SUFFIX:
+            tensors.check_finite(tensors.load_arrays(work / name), work / name)
+    write_manifest(work, record, hashes(work, names))
     shutil.rmtree(out, ignore_errors=True)
     work.replace(out)
-    (out / ".lock").unlink(missing_ok=True)  # held until here: nobody else works in between
+    (out / LOCK).unlink(missing_ok=True)  # held until here: nobody else works in between

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts.files import sha256, write_atomically
 from collectiverl.artifacts.paths import MANIFEST
 from collectiverl.types import UserError
 
@@ -78,7 +78,7 @@ class Store:
                 for name, checksum in json.loads(data)["files"].items():
                     self._download(self._object(checksum), new / name, checksum)
             new.mkdir(parents=True, exist_ok=True)
-            sealed.write_atomically(new / MANIFEST, data)
+            write_atomically(new / MANIFEST, data)
             shutil.rmtree(folder, ignore_errors=True)
             new.replace(folder)
         finally:
@@ -102,7 +102,7 @@ class Store:
             files = {}
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
                 name = path.relative_to(folder).as_posix()
-                files[name] = sealed.sha256(path)
+                files[name] = sha256(path)
                 self._upload(path, f"{target}/{name}")
             self._create(f"{target}/{FILES}", json.dumps(files).encode())
             whole = [name for name in found if self._read(self._at("checkpoints", out, name, FILES))]
@@ -171,7 +171,7 @@ class Store:
     def _download(self, source: str, target: Path, checksum: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         self._fs.get_file(source, str(target))
-        if sealed.sha256(target) != checksum:
+        if sha256(target) != checksum:
             raise _Damaged(
                 f"{source} is corrupt (its sha256 does not fit): remove it, and run its stage again"
             )

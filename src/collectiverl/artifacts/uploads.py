@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.locks import LOCK
 from collectiverl.artifacts.store import Store
 from collectiverl.types import UserError
+
+OLD = f"{checkpoints.CHECKPOINT}.old"
 
 
 class Uploads:
@@ -56,11 +59,11 @@ def snapshot(work: Path, copy: Path) -> None:
         files = [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file())
         for path in files:
             relative = path.relative_to(work)
-            if path.name == ".lock":
+            if path.name == LOCK or OLD in relative.parts:  # the store keeps older ones by itself
                 continue
             target = copy / relative
             target.parent.mkdir(parents=True, exist_ok=True)
-            place = os.link if "checkpoint" in relative.parts else shutil.copyfile
+            place = os.link if checkpoints.CHECKPOINT in relative.parts else shutil.copyfile
             place(path, target)
 
 

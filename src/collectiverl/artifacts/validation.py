@@ -1,6 +1,7 @@
 """Checks that configurations have in common; each raises `ConfigError` with the field and the reason."""
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ MOST_STEPS = 10**5  # of an episode
 MOST_ROWS = 10**6  # of a batch
 MOST_UNITS, MOST_LAYERS = 2**13, 100  # of a network
 MOST_TRAININGS = 10**3  # that differ in their seeds
+LARGEST = 3.4e38  # larger numbers are infinite in float32, in which everything is computed
 
 
 def _is_finite(value: int | float) -> bool:
@@ -41,7 +43,11 @@ def at_most(config: Any, bound: int | float, *fields: str) -> None:
 
 def seed(config: Any, field: str = "seed") -> None:
     """The field is a seed: two seeds that pass give two sequences of random numbers."""
-    value = getattr(config, field)
+    check_seed(getattr(config, field), field)
+
+
+def check_seed(value: int, field: str = "seed") -> None:
+    """The number is a seed that JAX uses whole."""
     if not 0 <= value < SEEDS:
         raise ConfigError(field, f"{value} is not from 0 to {SEEDS - 1}")
 
@@ -60,6 +66,29 @@ def finite(config: Any, *fields: str) -> None:
         value = getattr(config, field)
         if not _is_finite(value):
             raise ConfigError(field, f"{value} must be finite")
+
+
+def all_finite(config: Any) -> None:
+    """No number of a dataclass, or of those within it, is nan or infinite, whatever its own checks are.
+
+    Raises:
+        ConfigError: one is; it is named by its path, such as `train.sac.tau`.
+    """
+    for path, value in _leaves(config):
+        if isinstance(value, float) and not abs(value) <= LARGEST:
+            raise ConfigError(path, f"{value} must be finite in single precision")
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All that a dataclass holds, by its path."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _leaves(getattr(value, field.name), f"{path}.{field.name}" if path else field.name)
+    elif isinstance(value, tuple):
+        for inner in value:
+            yield from _leaves(inner, path)
+    else:
+        yield path, value
 
 
 def between(config: Any, low: int | float, high: int | float, *fields: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import outputs, paths, provenance, sealed
+from collectiverl.artifacts import locks, outputs, paths, provenance, sealed
 from collectiverl.artifacts.metrics import Report
 from collectiverl.artifacts.paths import LOGS
 from collectiverl.artifacts.store import Store
@@ -20,6 +20,8 @@ from collectiverl.cli.settings import (
     Run,
     StudySettings,
     Table,
+    Transfer,
+    Verify,
 )
 from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.evaluation.comparing import compare
@@ -32,12 +34,14 @@ from collectiverl.pipeline.executors import remote
 from collectiverl.pipeline.executors.base import run_stages
 from collectiverl.pipeline.executors.choice import CLUSTERS
 from collectiverl.pipeline.executors.processes import run_in_processes
-from collectiverl.policies import load_policy, meta_player, origin_of, told_tasks
+from collectiverl.policies import load_policy, meta_player, origin_of, shipped, told_tasks
 from collectiverl.reporting import evaluations
 from collectiverl.stages.base import Stage, available_cores, summary, threads_of
 from collectiverl.stages.evaluation import detailed_row, evaluation_report
+from collectiverl.stages.verification import Verified, verify_all
+from collectiverl.studies import transfer
 from collectiverl.studies.table import Study
-from collectiverl.types import UserError
+from collectiverl.types import StageFailed, UserError
 
 Found = Mapping[str, Any]
 
@@ -76,12 +80,31 @@ def table(settings: Table) -> Found:
     return {"seeds": _tabled([Path(run) for run in settings.runs])}
 
 
+def verify(settings: Verify) -> Found:
+    """What every folder of these was found to be; raises `Incomplete` if something is damaged."""
+    found: list[Verified] = []
+    with display([]) as watch:
+        for name in settings.folders:
+
+            def report(done: int, total: int, note: str = "", name: str = name) -> None:
+                watch(executor.Progress(name, done, total, note))
+
+            found += verify_all(shipped(name) or Path(name), report)
+    shown = {"verified": found}
+    if wrong := [one for one in found if one.wrong]:
+        raise Incomplete(shown, UserError(f"{len(wrong)} of {len(found)} are damaged: {wrong[0].wrong[0]}"))
+    return shown
+
+
 def _tabled(runs: Sequence[Path]) -> list[evaluations.Seeds]:
     return list(evaluations.by_seeds([evaluations.read(run) for run in runs]))
 
 
 def run_study(study: Study) -> Callable[[StudySettings], Found]:
-    """The stages of a study that are not done yet; returns the table."""
+    """The stages of a study that are not done yet; returns the table.
+
+    The function raises `Incomplete` if it is stopped, and what is done makes a table already.
+    """
 
     def action(settings: StudySettings) -> Found:
         folder = settings.options.folder
@@ -89,15 +112,45 @@ def run_study(study: Study) -> Callable[[StudySettings], Found]:
             config = settings.options.base().resolved()
             every = study.stages(folder, config, settings.study)
         with _locked(folder):
-            _run_unfinished(every, settings)
+            try:
+                _run_unfinished(every, settings)
+            except (KeyboardInterrupt, StageFailed) as cause:
+                with contextlib.suppress(UserError):  # a study may need all its stages
+                    raise Incomplete(study.summarize(folder, config, settings.study), cause) from cause
+                raise
             return study.summarize(folder, config, settings.study)
 
     return action
 
 
+def map_transfer(settings: Transfer) -> Found:
+    """The map of a collective, also written to the file of --json, whole or not.
+
+    Raises:
+        UserError: the file cannot be written, which is tried before the work.
+        Incomplete: it was stopped, after some tasks were played.
+    """
+    if settings.json is not None:
+        outputs.check_file("--json", settings.json)
+
+    def write(found: Found) -> None:
+        if settings.json is not None:
+            named = {"policies" if name == "rows" else name: value for name, value in found.items()}
+            data = json.dumps(named | ({"incomplete": True} if found["missing"] else {}), indent=1)
+            outputs.write_file("--json", settings.json, data.encode())
+
+    try:
+        found = run_study(transfer)(settings)
+    except Incomplete as stopped:
+        write(stopped.found)
+        raise
+    write(found)
+    return found
+
+
 def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     """The lock of a run. A finished run that cannot be written needs none: its table is only read."""
-    return contextlib.nullcontext() if outputs.is_readonly(folder) else sealed.lock(folder)
+    return contextlib.nullcontext() if outputs.is_readonly(folder) else locks.lock(folder)
 
 
 def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
@@ -110,7 +163,7 @@ def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
     if not todo:
         tell(f"all {len(every)} stages are done: nothing to do")
         return
-    sealed.make_writable(folder)
+    locks.make_writable(folder)
     done = len(every) - len(todo)
     tell(f"{done} of {len(every)} stages are done, {len(todo)} to do; logs in {folder / LOGS}")
     with display(todo) as watch:
@@ -144,7 +197,7 @@ def run_stage(settings: StageSettings) -> Found:
     with display([*first, stage]) as watch, refusals(settings):
         for one in (*first, stage):
             result = executor.run_here(folder, one, watch=watch, overwrite=overwrite)
-            watch(executor.Progress(one.out, 1, 0, ""))
+            watch(executor.ended(folder, one))
     return {"out": stage.out, "summary": result}
 
 

@@ -123,7 +123,7 @@ _TABLE = (
     ),
     Command(
         "extend-collective",
-        "one task after another added to the run's collective",
+        "the run's collective, with more tasks added one after another",
         settings.ExtendCollective,
         actions.run_study(lifelong),
         show.show_extensions,
@@ -131,7 +131,7 @@ _TABLE = (
     ),
     _stage(
         "take-collective",
-        "a collective that comes with the package, or another run's, for students",
+        "a copy of a collective that comes with the package, or of another run's, for students",
         collective_settings.TakeCollective,
         "mt10 --run students",
     ),
@@ -151,7 +151,7 @@ _TABLE = (
     ),
     Command(
         "record",
-        "episodes of the scripted or a random policy",
+        "episodes of a teacher or of a random policy",
         exchange_settings.Record,
         exchange_actions.record,
         show.show_record,
@@ -165,7 +165,7 @@ _TABLE = (
     ),
     Command(
         "evaluate",
-        "any policy, on Meta-World's protocol",
+        "any policy, on the fixed goals of its tasks",
         settings.Evaluate,
         actions.evaluate_policy,
         show.show_evaluation,
@@ -189,8 +189,16 @@ _TABLE = (
         "--tasks faucet-open door-close --run students",
     ),
     Command(
+        "transfer",
+        "what a collective does, without training, in tasks that it never saw",
+        settings.Transfer,
+        actions.map_transfer,
+        show.show_transfer,
+        "mt10 --run students",
+    ),
+    Command(
         "ablate",
-        "what each choice of encoder and collective is worth",
+        "what each choice in the design of the collective is worth",
         settings.Ablate,
         actions.run_study(ablation),
         show.show_ablation,
@@ -203,6 +211,14 @@ _TABLE = (
         actions.table,
         show.show_table,
         "runs/quickstart --format csv",
+    ),
+    Command(
+        "verify",
+        "every file of a run, compared with its checksum",
+        settings.Verify,
+        actions.verify,
+        show.show_verified,
+        "runs/demo",
     ),
     Command(
         "export",

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-EXIT_DEFECT, EXIT_USER, EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 1, 2, 130, 141, 143
+from collectiverl.cli import exits
+
 NOT_LINUX = (
     "collectiverl runs on Linux. Elsewhere it lacks what its processes need (prctl and sched_getaffinity; on Windows "
     "also fcntl): use a container, a virtual machine, or WSL 2 on Windows"
@@ -33,11 +34,11 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
         streams.discard_output()
-        code = EXIT_PIPE
+        code = exits.PIPE
     except OSError as error:  # a full disk, say
         streams.discard_output()
         _say(f"the output cannot be written: {error}")
-        code = EXIT_USER
+        code = exits.USER
     sys.exit(code)
 
 
@@ -59,13 +60,13 @@ def dispatch(argv: list[str], at_work: Callable[[], None] = lambda: None) -> int
         return _command(argv[0], argv[1:], at_work)
     except UserError as error:
         _say(str(error))
-        return EXIT_USER
+        return exits.USER
     except StageFailed as error:
         _say(str(error))
-        return EXIT_DEFECT
+        return exits.DEFECT
     except KeyboardInterrupt as stop:
         _say("stopped. With the same command, a run goes on where it was.")
-        return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
+        return exits.TERMINATED if isinstance(stop, Terminated) else exits.INTERRUPTED
 
 
 class Terminated(KeyboardInterrupt):
@@ -106,6 +107,7 @@ def _overview() -> str:
 
 
 def _command(name: str, args: list[str], at_work: Callable[[], None]) -> int:
+    from collectiverl.artifacts import notices
     from collectiverl.artifacts.wandb_log import use_wandb
     from collectiverl.cli.actions import Incomplete
     from collectiverl.cli.commands import ALIASES, COMMANDS
@@ -122,7 +124,7 @@ def _command(name: str, args: list[str], at_work: Callable[[], None]) -> int:
         raise UserError(f"there is no command {name!r}: {hint}")
     warnings.filterwarnings("ignore", module="(envpool|gymnasium|metaworld|glfw).*")
     command = COMMANDS[name]
-    with explained(name):
+    with explained(name), notices.told_to(_say):
         args = without_overrides(args)
         settings = parse(command.settings, args, prog=f"collectiverl {name}", essential=command.essential)
         if isinstance(settings, RunSettings):

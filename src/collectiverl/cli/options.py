@@ -25,9 +25,8 @@ class RunOptions:
     preset: str | None = None
     config: str | None = None  # YAML file that changes settings of the preset
     overwrite: bool = False  # replace results that were made with other settings
-    wandb: str | None = (
-        None  # project of Weights & Biases that metrics go to, too; WANDB_MODE=offline keeps them here
-    )
+    # project of Weights & Biases that metrics go to, too; WANDB_MODE=offline keeps them here
+    wandb: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -45,7 +44,9 @@ class RunOptions:
             base = PRESETS[self.preset]()
         else:
             base = configs.load(saved, RunConfig()) if saved.is_file() else RunConfig()
-        return base if self.config is None else configs.load(Path(self.config), base)
+        return (
+            base if self.config is None else configs.load(Path(self.config), base, f"--config {self.config}")
+        )
 
     @classmethod
     def read(cls, args: Sequence[str]) -> "RunOptions":

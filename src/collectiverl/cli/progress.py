@@ -57,6 +57,10 @@ class Display:
 
     def show(self, update: executor.Progress) -> None:
         """The same, but raises."""
+        if update.notice:
+            label = self.labels.get(update.out, update.out)
+            self.progress.console.print(f"{label}: {update.notice}", highlight=False, soft_wrap=True)
+            return
         if update.out in self.ended:  # its last messages may come through another process, after its end
             return
         if update.out not in self.tasks:
@@ -70,9 +74,8 @@ class Display:
             self.progress.remove_task(task)
             self.progress.advance(self.overall)
             label = self.labels[update.out]
-            self.progress.console.print(
-                Text.assemble(("done ", "green"), label, (f" ({seconds:.0f} s)", "dim"))
-            )
+            took = update.note or f"{seconds:.0f} s"
+            self.progress.console.print(Text.assemble(("done ", "green"), label, (f" ({took})", "dim")))
             return
         rate = f"{update.done / seconds:,.0f}/s" if update.done > 1 and seconds > 0 else ""
         self.progress.update(task, completed=update.done, total=update.total, note=update.note, rate=rate)

@@ -13,12 +13,12 @@ from typing import IO
 import yaml  # type: ignore[import-untyped]
 
 from collectiverl.artifacts import sealed
+from collectiverl.cli import exits
 from collectiverl.cli.progress import tell
 from collectiverl.cli.settings import Run
 from collectiverl.stages.base import available_cores
 from collectiverl.types import StageFailed, UserError
 
-EXIT_USER = 2
 PROGRAM = (sys.executable, "-m", "collectiverl")
 
 
@@ -65,7 +65,7 @@ def run_each(settings: Run) -> None:
         codes = list(pool.map(_run, settings.seeds, lines))
     for seed, code in zip(settings.seeds, codes, strict=True):
         if code:
-            kind = UserError if code == EXIT_USER else StageFailed
+            kind = UserError if code == exits.USER else StageFailed
             raise kind(
                 f"the run of seed {seed} ended with exit code {code}, see above; the same command goes on"
             )

@@ -19,6 +19,7 @@ from collectiverl.stages.flags import Flat, Tasks
 from collectiverl.studies.ablation import AblationConfig
 from collectiverl.studies.comparison import ComparisonConfig
 from collectiverl.studies.lifelong import LifelongConfig
+from collectiverl.studies.transfer import TransferConfig
 from collectiverl.types import ConfigError
 
 S = TypeVar("S")  # the settings of a study
@@ -117,9 +118,10 @@ class StudySettings(ManyStages, Generic[S]):
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate(StudySettings[AblationConfig]):
-    """Measure what each choice of the collective is worth, taught by the experts of a run.
+    """Measure what each choice in the design of the collective is worth, with the experts of a run as teachers.
 
-    Every row collects its own episodes. What is done already is not done again.
+    Each row of the table is a collective with one choice changed. It is trained on episodes of its own. What is done
+    already is not done again.
     """
 
     study: Flat[AblationConfig] = field(default_factory=AblationConfig)
@@ -134,8 +136,9 @@ class CompareStudents(StudySettings[ComparisonConfig]):
     """Compare students that a collective helps with plain SAC: strategies, tasks and seeds.
 
     Strategies are none (plain SAC), likelihood, potential, jump-start, prior-data and imitation, several joined
-    by +; finetune and finetune-encoder (SAC on the collective's own networks); and two that are not trained by
-    SAC, zero-shot and cloning. What is done already is not done again.
+    by +; finetune and finetune-encoder (SAC on the collective's own networks); random, a control: the default help
+    of a collective with untrained networks; and two that are not trained by SAC, zero-shot and cloning. What is done
+    already is not done again. If it is stopped, the table shows what is done.
     """
 
     study: Flat[ComparisonConfig] = field(default_factory=ComparisonConfig)
@@ -147,10 +150,10 @@ class CompareStudents(StudySettings[ComparisonConfig]):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtendCollective(StudySettings[LifelongConfig]):
-    """Teach the run's collective one task after another, each from one more expert, and rehearse the old tasks.
+    """Add tasks to the run's collective, one after another; each has a teacher, and old tasks are rehearsed.
 
-    The experts are trained, shipped or scripted, as in the run. Name the whole sequence of tasks: those that were
-    added before are not added again.
+    The teachers are of the kind that the run's settings name (--teacher). Name the whole sequence of tasks: those that
+    were added before are not added again.
     """
 
     study: Flat[LifelongConfig]
@@ -164,21 +167,42 @@ class ExtendCollective(StudySettings[LifelongConfig]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Settings):
-    """Play a policy on Meta-World's protocol: deterministic actions, each goal once, up to the time limit.
+class Transfer(StudySettings[TransferConfig]):
+    """Play a collective, without training, in tasks that it never saw: the map of where its help may be worth most.
 
-    POLICY is a folder (runs/demo for its collective, runs/demo/model/reach-v3/seed_0 for an expert), a name (mt10,
-    mt10/push, scripted:push, random:push), a .zip of Stable-Baselines3 or SBX, or package.module:name, your own policy
-    or a function that makes it. It acts as Meta-World's Agent does. Without a TASK it plays the tasks that it was made
-    for. With --compare nothing is played: results that were written with --json are compared.
+    COLLECTIVE is the name of one that comes with the package, or a run's folder. Without --tasks it plays all tasks
+    of its suite that it was not trained for, each goal once. What is done already is not done again.
     """
 
-    policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[POLICY]")] = ""
-    tasks: Tasks = ()  # tasks or benchmarks; none: those that the policy was made for
+    study: Flat[TransferConfig]
     json: str | None = None  # file for the results
-    # files of --json or runs, the first beside each other one; 'a_seed_*.json' in quotes: several training seeds
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(options=options, study=TransferConfig(collective=tyro.MISSING))
+
+    def resolved(self) -> Self:
+        return replace(self, study=replace(self.study, tasks=resolve(self.study.tasks)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Settings):
+    """Play a policy on the fixed goals of each task, whatever its suite, by Meta-World's protocol.
+
+    Actions are deterministic, and each goal is played once, up to the time limit. POLICY is a folder (runs/demo for
+    its collective, runs/demo/model/reach-v3/seed_0 for an expert), a name (mt10, mt10/push, scripted:push,
+    random:push, hf:owner/name), a .zip of Stable-Baselines3 or SBX, or package.module:name: your own policy, with the
+    methods of Meta-World's Agent, or a function that makes it. Without a TASK it plays the tasks that it was made for.
+    With --compare nothing is played: files that were written with --json are compared.
+    """
+
+    # a folder, a name, a .zip, or package.module:name
+    policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[POLICY]")] = ""
+    tasks: Tasks = ()  # tasks, benchmarks or your own tasks; none: those that the policy was made for
+    json: str | None = None  # file for the results
+    # files of --json, or runs; the first is compared with each other one. 'a_seed_*.json', quoted: training seeds
     compare: tuple[str, ...] = ()
-    video: str | None = None  # folder for a film of each task: the first goal that is evaluated
+    video: str | None = None  # folder for videos: one of each task, of the first goal that is evaluated
     settings: Flat[EvaluateConfig] = field(default_factory=EvaluateConfig)
 
     @classmethod
@@ -207,6 +231,7 @@ class EvaluateMeta(Settings):
     count. `evaluate POLICY ML10 ML10-test --goals-hidden` plays the same tasks in single episodes, rewards told.
     """
 
+    # a run's folder, the name of a collective, or package.module:name
     policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
     json: str | None = None  # file for the results
     settings: Flat[MetaConfig] = field(default_factory=MetaConfig)
@@ -217,17 +242,36 @@ class EvaluateMeta(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(Settings):
-    """Print the success of every policy on every task as text: of several runs, their training seeds together.
+class Verify(Settings):
+    """Read every file of finished results and of checkpoints, and compare it with what was written.
 
-    RUN is a run's folder, or a file of `evaluate --json`. Names that differ in their seed alone, such as mt10_seed_0
-    and mt10_seed_1, are training seeds of one run.
+    FOLDER is a run's folder, that of one stage, or a policy that comes with the package, such as mt10. Other commands
+    look at size and time of a file, and read it if these have changed or if they use it. The exit code is 2 if
+    something is damaged.
     """
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    format: Format = (
-        "md"  # Markdown, CSV (a line for each policy and task), or LaTeX for the package booktabs
-    )
+    folders: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]  # one or more
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(folders=tyro.MISSING)
+
+    def __post_init__(self) -> None:
+        if not self.folders:
+            raise ConfigError("folders", "name at least one FOLDER")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Settings):
+    """Print a table of several runs as text: the success of every policy on every task.
+
+    RUN is a run's folder, or a file of `evaluate --json`. Runs whose names differ only in the seed, such as mt10_seed_0
+    and mt10_seed_1, are averaged as training seeds of one run.
+    """
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]  # one or more
+    # md: Markdown; csv: a line for each policy and task; latex: for the package booktabs
+    format: Format = "md"
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:

@@ -29,23 +29,26 @@ from collectiverl.cli.settings import (
     ExtendCollective,
     Run,
     Table,
+    Transfer,
+    Verify,
 )
 from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.reporting import formats
 from collectiverl.reporting.compared import compared_tables
 from collectiverl.reporting.curves import draw_curves
 from collectiverl.reporting.probe import probe_tables
+from collectiverl.reporting.students import comparison_table, median_lines
 from collectiverl.reporting.tables import (
     ablation_table,
-    comparison_table,
     extensions_table,
-    median_lines,
     meta_table,
     places,
     policies_table,
+    verified_table,
 )
+from collectiverl.reporting.transfer import counts, draw_transfer, transfer_table
 from collectiverl.stages.representation import GOALS_PICTURE, PICTURES
-from collectiverl.studies import ablation, comparison, lifelong
+from collectiverl.studies import ablation, comparison, lifelong, transfer
 
 Found = Mapping[str, Any]
 
@@ -113,10 +116,26 @@ def show_comparison(settings: CompareStudents, found: Found) -> None:
     _show_places(path, {"curves": comparison.PICTURE})
 
 
+def show_transfer(settings: Transfer, found: Found) -> None:
+    """Draws the map, too."""
+    path = transfer.result_path(settings.options.folder, settings.study)
+    console.print(transfer_table(found))
+    if not found["rows"]:
+        return
+    if not outputs.is_readonly(path.parent):
+        draw_transfer(found, path.parent / transfer.PICTURE)
+    console.print(counts(found["rows"]))
+    _show_places(path, {"picture": transfer.PICTURE})
+
+
 def show_extensions(settings: ExtendCollective, found: Found) -> None:
     console.print(*extensions_table(found["rows"]), sep="")
     path = lifelong.result_path(settings.options.folder, settings.study)
     _show_places(path, {"collectives": EXTENDED})
+
+
+def show_verified(settings: Verify, found: Found) -> None:
+    console.print(verified_table(found["verified"]))
 
 
 def show_table(settings: Table, found: Found) -> None:

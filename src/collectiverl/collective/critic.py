@@ -15,8 +15,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints
 from collectiverl.artifacts.checkpoints import Checkpoints
+from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.metrics import MetricsLog, Report, silent
 from collectiverl.artifacts.validation import MOST_ROWS, at_least, at_most, positive
 from collectiverl.collective import losses
@@ -177,7 +178,12 @@ class Training:
         )
         self.state = State(critic, state.target, opt_state)
         self.progress.updates += updates
+        checkpoints.check_finite({"critic/loss": loss}, self._when)
         return float(loss)
+
+    @property
+    def _when(self) -> str:
+        return f"after {self.progress.updates} updates of the critic"
 
     def judge(self, held_out: Rows) -> float:
         """The error on held-out steps; the critic of the least error is kept, the latest of equals."""
@@ -187,18 +193,20 @@ class Training:
         return error
 
     def save(self, folder: Path) -> None:
+        """What a resumed training needs; raises FloatingPointError if it diverged."""
+        checkpoints.check_finite((self.state, self.best), self._when)
         checkpoints.save_tree(folder / STATE, (self.state, self.best))
-        checkpoints.write_json(folder / PROGRESS, vars(self.progress))
+        write_json(folder / PROGRESS, vars(self.progress))
 
     def restore(self, folder: Path) -> None:
         self.state, self.best = checkpoints.load_tree(folder / STATE, (self.state, self.best))
-        self.progress = Progress(**sealed.read_json(folder / PROGRESS))
+        self.progress = Progress(**read_json(folder / PROGRESS))
 
 
 def updates_in(folder: Path | None) -> int:
     """Updates of the critic that a checkpoint holds; 0 if its training had not begun."""
     began = folder is not None and (folder / PROGRESS).is_file()
-    return sealed.read_json(folder / PROGRESS)["updates"] if folder and began else 0
+    return read_json(folder / PROGRESS)["updates"] if folder and began else 0
 
 
 def distil(

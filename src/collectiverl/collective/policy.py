@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints, configs, sealed
+from collectiverl.artifacts.files import write_json
 from collectiverl.artifacts.modules import load_module
 from collectiverl.collective.conditioning import CONDITIONINGS, Conditioning
 from collectiverl.collective.probing import ProbingConfig, probe
@@ -53,7 +54,7 @@ class Running(NamedTuple):
 
 
 class Collective(eqx.Module):
-    """All that is needed to act: the conditioning with its encoder, actor, critic, statistics."""
+    """All that is needed to act: the conditioning with its encoder, actor and critic, and statistics of the inputs."""
 
     agent: Agent  # over [z, features]
     conditioning: Conditioning
@@ -65,7 +66,7 @@ class Collective(eqx.Module):
 
     @property
     def encoder(self) -> Encoder | None:
-        """What reads the trajectory; None: nothing does."""
+        """The encoder that reads the trajectory; None: there is none."""
         return self.conditioning.reader
 
     @property
@@ -96,8 +97,8 @@ class Collective(eqx.Module):
     ) -> tuple[Running, Float[np.ndarray, "N seen"]]:
         """Takes in the observations; what the networks see of them.
 
-        Say what was done and earned with `Running.acted` and `Running.rewarded` before the next. Rewards that are
-        not said are unknown, which a collective is trained for.
+        Before the next call, tell the actions with `Running.acted` and the rewards with `Running.rewarded`. Rewards
+        that are not told are unknown. Returns the new state, and what actor and critic read.
         """
         state, begins = self.state_of(obs), running.begins
         action = np.where(begins[:, None], 0, running.action)
@@ -248,7 +249,7 @@ def save_collective(
         "probing": sealed.to_jsonable(collective.probing),
         **collective.conditioning.about(),
     }
-    checkpoints.write_json(folder / ABOUT, about)
+    write_json(folder / ABOUT, about)
 
 
 def load_collective(folder: Path) -> tuple[Collective, AgentConfig, EncoderConfig | None]:
@@ -260,33 +261,30 @@ def load_collective(folder: Path) -> tuple[Collective, AgentConfig, EncoderConfi
 def _agent_config(about: Mapping[str, Any]) -> AgentConfig:
     """Files of version 0.2 also name settings of SAC, which a collective does not use."""
     used = {field.name for field in fields(AgentConfig)}
-    return AgentConfig(**{name: value for name, value in about["sac"].items() if name in used})
+    said = {name: value for name, value in about["sac"].items() if name in used}
+    return configs.build(AgentConfig, said, f"{ABOUT}: sac")
 
 
 def _encoder_config(about: Mapping[str, Any]) -> EncoderConfig | None:
-    return EncoderConfig(**about["encoder"]) if about["encoder"] else None
+    return configs.build(EncoderConfig, about["encoder"], f"{ABOUT}: encoder") if about["encoder"] else None
 
 
 def _blank(about: Mapping[str, Any], key: PRNGKeyArray) -> Collective:
     k_agent, k_encoder = jax.random.split(key)
-    spec = EnvSpec(**{name: _hashable(value) for name, value in about["spec"].items()})
-    points, encoder = _hashable(about["points"]), _encoder_config(about)
+    spec, said = configs.build(EnvSpec, about["spec"], f"{ABOUT}: spec"), configs.reader(about, ABOUT)
+    points, encoder = said("points", tuple[tuple[int, ...], ...]), _encoder_config(about)
     scales, sizes = Scales.identity(spec.state_dim, points), (spec.state_dim, spec.action_dim)
     reader = init_encoder(encoder, *sizes, k_encoder, points) if encoder else None
-    seen = about["condition_dim"] + scales.feature_dim
+    seen = said("condition_dim", int) + scales.feature_dim
     return Collective(
         agent=init_agent(seen, spec.action_dim, _agent_config(about), k_agent),
         conditioning=CONDITIONINGS[about["conditioning"]].blank(reader, dict(about)),
         scales=scales,
-        tasks=tuple(about["tasks"]),
+        tasks=said("tasks", tuple[str, ...]),
         spec=spec,
-        goals_hidden=about["goals_hidden"],
-        probing=ProbingConfig(**about["probing"]),
+        goals_hidden=said("goals_hidden", bool),
+        probing=configs.build(ProbingConfig, about["probing"], f"{ABOUT}: probing"),
     )
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def check_shapes(collective: Collective, spec: EnvSpec) -> None:

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints
 from collectiverl.artifacts.checkpoints import Checkpoints
+from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.artifacts.validation import MOST_ROWS, at_least, at_most, between, positive
 from collectiverl.collective import critic
@@ -167,7 +168,13 @@ class Training:
             )
             losses.append(loss)
         self.progress.updates += len(rates)
-        return float(np.mean(losses))
+        loss = float(np.mean(losses))
+        checkpoints.check_finite({"actor/loss": loss}, self._when)
+        return loss
+
+    @property
+    def _when(self) -> str:
+        return f"after {self.progress.updates} updates"
 
     def error(self, segments: Segments) -> float:
         """The error of the averaged weights, on batches that are always the same."""
@@ -196,14 +203,16 @@ class Training:
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
+        """What a resumed training needs; raises FloatingPointError if it diverged."""
+        checkpoints.check_finite((self.state, self.best), self._when)
         checkpoints.save_tree(folder / "learner.safetensors", self.state)
         checkpoints.save_tree(folder / "best.safetensors", self.best)
-        checkpoints.write_json(folder / "training.json", vars(self.progress))
+        write_json(folder / "training.json", vars(self.progress))
 
     def restore(self, folder: Path) -> None:
         self.state = checkpoints.load_tree(folder / "learner.safetensors", self.state)
         self.best = checkpoints.load_tree(folder / "best.safetensors", self.best)
-        self.progress = Progress(**sealed.read_json(folder / "training.json"))
+        self.progress = Progress(**read_json(folder / "training.json"))
 
 
 def _alike(batches: list[Batch]) -> bool:

@@ -1,27 +1,18 @@
-"""Episodes on disk: immutable HDF5 shards, contiguous and uncompressed, read through memory maps.
+"""Episodes on disk: the episodes of several shards as one table, and windows of them."""
 
-A shard holds its episodes one behind the other: `obs` has T+1 rows an episode, every other column T.
-"""
-
-import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts.sealed import listed
+from collectiverl.data.shards import ABOUT, PER_STEP, UNIT, Shard, paths, write_shard
 from collectiverl.types import Episode, Labels, UserError, ValueUnit, Window
 
 SHARD_SIZE = 50  # episodes
-PER_STEP = ("action", "reward", "success")
-LABELS = ("mean", "log_std", "q")
-ABOUT = ("task", "phase", "seed", "goal", "terminated")
-UNIT = "value_unit"  # of `teacher_q`; None: the episode has none
 
 
 def write(folder: Path, episodes: Iterable[Episode], *, policy_hash: str = "") -> int:
@@ -33,93 +24,11 @@ def write(folder: Path, episodes: Iterable[Episode], *, policy_hash: str = "") -
         waiting.append(episode)
         count += 1
         if len(waiting) == SHARD_SIZE:
-            _write_shard(folder / f"episodes-{shard:05d}.h5", waiting, policy_hash)
+            write_shard(folder / f"episodes-{shard:05d}.h5", waiting, policy_hash)
             shard, waiting = shard + 1, []
     if waiting:
-        _write_shard(folder / f"episodes-{shard:05d}.h5", waiting, policy_hash)
+        write_shard(folder / f"episodes-{shard:05d}.h5", waiting, policy_hash)
     return count
-
-
-def _columns(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
-    """The columns of a shard, by name: those of the episodes, one behind the other."""
-    columns = {name: np.concatenate([getattr(e, name) for e in episodes]) for name in ("obs", *PER_STEP)}
-    labels = [e.labels for e in episodes if e.labels is not None]
-    if len(labels) not in (0, len(episodes)):
-        raise ValueError("either all episodes of a shard are labelled, or none")
-    for name in LABELS:
-        rows = [row for label in labels if (row := getattr(label, name)) is not None]
-        if len(rows) not in (0, len(episodes)):
-            raise ValueError(f"either all labels of a shard have {name}, or none")
-        if rows:
-            columns[f"teacher_{name}"] = np.concatenate(rows)
-    return columns
-
-
-def _unit(episode: Episode) -> ValueUnit | None:
-    return None if episode.labels is None or episode.labels.q is None else episode.labels.unit
-
-
-def _write_shard(path: Path, episodes: Sequence[Episode], policy_hash: str) -> None:
-    shard, buffer = Shard.of(episodes), io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        for name, column in shard.columns.items():
-            file.create_dataset(name, data=column)
-        file.create_dataset("length", data=shard.length)
-        file.attrs["episodes"] = json.dumps(shard.about)
-        file.attrs["policy_hash"] = policy_hash
-    sealed.write_atomically(path, buffer.getvalue())
-
-
-def paths(folder: Path) -> list[Path]:
-    return sorted(folder.glob("episodes-*.h5"))
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The episodes of one file, its columns as memory maps; or episodes in memory."""
-
-    columns: dict[str, np.ndarray]
-    length: Int[np.ndarray, "episodes"]
-    about: list[dict]
-
-    @classmethod
-    def of(cls, episodes: Sequence[Episode]) -> "Shard":
-        """Either all episodes are labelled, and with the same kinds of labels, or none."""
-        about = [{name: getattr(e, name) for name in ABOUT} | {UNIT: _unit(e)} for e in episodes]
-        return cls(_columns(episodes), np.asarray([len(e) for e in episodes], np.int64), about)
-
-    @classmethod
-    def open(cls, path: Path) -> "Shard":
-        try:
-            with h5py.File(path, "r") as file:
-                found = {str(name): data for name, data in file.items() if isinstance(data, h5py.Dataset)}
-                columns = {name: _map(path, data) for name, data in found.items() if name != "length"}
-                length = np.asarray(file["length"])
-                about = json.loads(str(file.attrs["episodes"]))
-        except (OSError, KeyError, ValueError) as error:
-            raise UserError(
-                f"{path} is missing or corrupt ({error}): delete {path.parent} and run its stage again"
-            ) from error
-        shard = cls(columns, length, about)
-        shard._check(path)
-        return shard
-
-    def _check(self, path: Path) -> None:
-        rows = int(self.length.sum())
-        for name, column in self.columns.items():
-            expected = rows + len(self.length) if name == "obs" else rows
-            if len(column) != expected or len(self.about) != len(self.length):
-                raise UserError(
-                    f"{path}: column {name} has {len(column)} rows, {expected} were expected; "
-                    f"delete {path.parent} and run its stage again"
-                )
-
-
-def _map(path: Path, dataset: h5py.Dataset) -> np.ndarray:
-    offset = dataset.id.get_offset()
-    if offset is None:  # an empty dataset occupies no place in the file
-        return np.asarray(dataset)
-    return np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
 
 
 class EpisodeTable:
@@ -138,11 +47,18 @@ class EpisodeTable:
 
     @classmethod
     def open(cls, *folders: Path) -> "EpisodeTable":
-        """All shards below sealed `folders`."""
-        files = [path for folder in folders for path in paths(folder)]
+        """All shards in these folders; in sealed ones, those that their manifest lists."""
+        files = [path for folder in folders for path in listed(folder, paths(folder))]
         if not files:
             raise UserError(f"no episodes in {', '.join(map(str, folders))}: run the stage that records them")
-        return cls([Shard.open(path) for path in files])
+        shards = [Shard.open(path) for path in files]
+        widths = [tuple(shard.columns[name].shape[1] for name in ("obs", "action")) for shard in shards]
+        for path, width in zip(files, widths, strict=True):
+            if width != widths[0]:
+                raise UserError(
+                    f"{path} has observations or actions of another length than {files[0]}: leave one out"
+                )
+        return cls(shards)
 
     @classmethod
     def join(cls, tables: Sequence["EpisodeTable"]) -> "EpisodeTable":

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts.extras import extra
+from collectiverl.artifacts.files import sha256
 from collectiverl.types import EnvSpec, Episode, UserError
 
 MINARI = "minari:"
@@ -29,12 +30,7 @@ def dataset_of(source: str) -> Any:
     """
     check_source(source)
     name = source.removeprefix(MINARI)
-    try:
-        import minari
-    except ImportError as error:
-        raise UserError(
-            f"{source} is read by Minari, which is not installed: pip install 'collectiverl[minari]'"
-        ) from error
+    minari = extra("minari", "minari")
     try:
         return minari.load_dataset(name)
     except (FileNotFoundError, ValueError, KeyError, OSError) as error:
@@ -47,7 +43,7 @@ def dataset_of(source: str) -> Any:
 def identity(dataset: Any) -> str:
     """A hash of the dataset's files."""
     folder = Path(dataset.storage.data_path)
-    return "+".join(sealed.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file())
+    return "+".join(sha256(path) for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def episodes_of(dataset: Any, spec: EnvSpec, source: str, *, seed: int) -> list[Episode]:

@@ -15,6 +15,7 @@ from collectiverl.envs.goals import NUM_GOALS
 from collectiverl.envs.make import spec
 from collectiverl.envs.metaworld.meta import MetaBenchmark, Split, default_per_task, make_meta_envs
 from collectiverl.envs.tasks import resolve
+from collectiverl.evaluation.evaluate import SCHEMA
 from collectiverl.evaluation.statistics import success_interval
 from collectiverl.types import ConfigError, UserError
 
@@ -25,7 +26,7 @@ META_AGENT = ("eval_action", "reset", "init", "adapt_action", "step", "adapt")
 class MetaConfig:
     """How long the collective adapts to each goal, and how often it is played; the defaults are Meta-World's."""
 
-    benchmark: MetaBenchmark = "ML10"
+    benchmark: MetaBenchmark = "ML10"  # whose tasks are played
     splits: tuple[Split, ...] = ("train", "test")  # its training tasks, or its test tasks, or both
     rounds: int = 10  # goals of each environment, one after another
     adaptation_episodes: int = 10  # rollouts to adapt in, for each goal; their rewards are told
@@ -154,7 +155,7 @@ def meta_report(policy: str, config: MetaConfig, found: Sequence[MetaEvaluation]
         for task, rate in one.success.items()
     ]
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "policy": policy,
         "benchmark": config.benchmark,
         "protocol": {

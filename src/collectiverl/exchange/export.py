@@ -1,13 +1,13 @@
 """`export`: copies a run's experts or its collective, with a model card, without episodes and logs."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from collectiverl.artifacts import configs, paths, sealed
-from collectiverl.artifacts.checkpoints import write_json
+from collectiverl.artifacts import configs, locks, paths, sealed
+from collectiverl.artifacts.files import write_json
+from collectiverl.artifacts.manifests import write_manifest
 from collectiverl.artifacts.paths import (
     CARD,
     COLLECTIVE,
@@ -39,7 +39,7 @@ def export_experts(run: Path, out: Path) -> None:
     config = configs.load(run / CONFIG, RunConfig())
     sources = {task: run / paths.expert(task, config.seed) for task in config.tasks}
     records = {task: sealed.verify(source) for task, source in sources.items()}
-    if foreign := [task for task, source in sources.items() if not (source / expert.ABOUT).is_file()]:
+    if foreign := [task for task, source in sources.items() if not sealed.holds(source, expert.ABOUT)]:
         raise UserError(
             f"the expert of {foreign[0]} in {run} was made by another library ({config.teacher}): only experts of SAC, "
             "trained here, are exported"
@@ -117,8 +117,7 @@ def _check_empty(out: Path) -> None:
 
 def _copy(source: Path, record: dict[str, Any], target: Path, names: Sequence[str]) -> None:
     """Copies the files of a policy, with the part of their manifest that is about them."""
-    sealed.make_writable(target)
+    locks.make_writable(target)
     for name in names:
         shutil.copy(source / name, target / name)
-    kept = record | {"files": {name: record["files"][name] for name in names}}
-    sealed.write_atomically(target / sealed.MANIFEST, json.dumps(kept, indent=1).encode())
+    write_manifest(target, record, {name: record["files"][name] for name in names})

@@ -10,8 +10,9 @@ import numpy as np
 from jax import export as jax_export
 from jaxtyping import Float
 
-from collectiverl.artifacts import provenance, sealed
+from collectiverl.artifacts import locks, provenance, sealed
 from collectiverl.artifacts.extras import extra
+from collectiverl.artifacts.files import write_atomically
 from collectiverl.artifacts.paths import CARD, PORTABLE
 from collectiverl.collective.policy import CollectivePolicy
 from collectiverl.exchange.onnx_graph import BATCH, to_onnx
@@ -59,9 +60,9 @@ def _export(source: str | Path, out: Path, format: Portable) -> dict[str, Any]:
         raise StageFailed(
             f"{source}: the exported policy differs from the original by {difference:.1e}, nothing is written"
         )
-    sealed.make_writable(out)
+    locks.make_writable(out)
     path = out / f"policy.{format}"
-    sealed.write_atomically(path, data)
+    write_atomically(path, data)
     about = {
         "format": format,
         "file": path.name,
@@ -75,7 +76,7 @@ def _export(source: str | Path, out: Path, format: Portable) -> dict[str, Any]:
         "versions": provenance.versions(),
         "made": sealed.now(),
     }
-    sealed.write_atomically(out / PORTABLE, json.dumps(about, indent=1).encode())
+    write_atomically(out / PORTABLE, json.dumps(about, indent=1).encode())
     (out / CARD).write_text(portable_card(about))
     return {**about, "folder": str(out)}
 

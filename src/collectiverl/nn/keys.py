@@ -3,8 +3,7 @@
 import jax
 from jaxtyping import PRNGKeyArray
 
-from collectiverl.artifacts.validation import SEEDS
-from collectiverl.types import ConfigError
+from collectiverl.artifacts.validation import check_seed
 
 
 def seeded_key(seed: int) -> PRNGKeyArray:
@@ -13,6 +12,5 @@ def seeded_key(seed: int) -> PRNGKeyArray:
     Raises:
         ConfigError: JAX would cut the seed to 32 bits, so that it were one with a smaller seed.
     """
-    if not 0 <= seed < SEEDS:
-        raise ConfigError("seed", f"{seed} is not from 0 to {SEEDS - 1}")
+    check_seed(seed)
     return jax.random.key(seed)

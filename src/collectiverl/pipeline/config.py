@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import yaml  # type: ignore[import-untyped]
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts import files, locks, sealed
+from collectiverl.artifacts.files import write_atomically
 from collectiverl.artifacts.paths import CONFIG
 from collectiverl.artifacts.validation import MOST_EPISODES, at_least, at_most, fraction, seed
 from collectiverl.collective.rounds import OnlineConfig
@@ -15,7 +16,7 @@ from collectiverl.envs.make import Backend
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.representation.train import TransformerConfig
-from collectiverl.sac.settings import ExpertConfig, TrainConfig
+from collectiverl.sac.settings import ExpertConfig, TrainConfig, student_training
 from collectiverl.stages.experts import demo_count
 from collectiverl.stages.recording import Record
 from collectiverl.stages.teachers import check_teacher, in_run
@@ -32,9 +33,10 @@ class RunConfig:
     renamed: ClassVar[dict[str, str]] = {
         "experts": "teacher (sac in place of trained; scripted and shipped as before)"
     }
-    tasks: tuple[str, ...] = ("reach", "drawer-close", "window-close")  # names, or benchmarks such as MT10
+    # names, benchmarks such as MT10, or your own as package.module:name
+    tasks: tuple[str, ...] = ("reach", "drawer-close", "window-close")
     seed: int = 0  # of all random numbers
-    backend: Backend = "auto"  # simulator of all training; auto: EnvPool where it agrees with Meta-World
+    backend: Backend = "auto"  # simulator of all training; auto: EnvPool where it agrees with the suite's own
     # who teaches: sac, scripted, shipped, package.module:function, or a path with {task}
     teacher: str = "sac"
     goals_hidden: bool = False  # the collective does not see the goals, which its teachers do
@@ -48,7 +50,7 @@ class RunConfig:
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     collective: CollectiveConfig = field(default_factory=CollectiveConfig)
-    student: TrainConfig = field(default_factory=TrainConfig)
+    student: TrainConfig = field(default_factory=student_training)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
@@ -102,12 +104,12 @@ def claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:
     """Makes `run` the folder of this configuration, or says what differs from the one it belongs to."""
     path, record = run / CONFIG, sealed.to_jsonable(config)
     if path.is_file() and not overwrite:
-        changed = sealed.differences(record, yaml.safe_load(path.read_text()))
+        changed = sealed.differences(record, files.read_yaml(path))
         if changed:
             raise UserError(
                 f"{run} belongs to another configuration ({'; '.join(changed[:3])}): "
                 "choose another folder with --run, or pass --overwrite"
             )
         return
-    sealed.make_writable(run)
-    sealed.write_atomically(path, yaml.safe_dump(record, sort_keys=False).encode())
+    locks.make_writable(run)
+    write_atomically(path, yaml.safe_dump(record, sort_keys=False).encode())

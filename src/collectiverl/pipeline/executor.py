@@ -11,21 +11,24 @@ from typing import Any, NamedTuple
 
 import threadpoolctl
 
-from collectiverl.artifacts import paths
-from collectiverl.artifacts.metrics import Report
-from collectiverl.stages.base import Stage, execute
+from collectiverl.artifacts import notices, paths
+from collectiverl.stages.base import Stage, execute, seconds
 from collectiverl.types import StageFailed, UserError
 
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # glibc: parameters of mallopt
 
 
 class Progress(NamedTuple):
-    """How far a stage is: `done` of `total` in units of the stage; `total` is 0 when it has ended."""
+    """How far a stage is: `done` of `total` in units of the stage; `total` is 0 when it has ended.
+
+    The note of one that has ended is how long it took. A notice is shown by itself.
+    """
 
     out: str
     done: int
     total: int
     note: str
+    notice: str = ""
 
 
 Watch = Callable[[Progress], None]
@@ -101,15 +104,28 @@ def run_here(run: Path, stage: Stage, *, watch: Watch, overwrite: bool = False) 
     return execute(run, stage, report=report, overwrite=overwrite)
 
 
-def run_logged(run: Path, stage: Stage, *, report: Report, overwrite: bool = False) -> dict[str, Any]:
+def ended(run: Path, stage: Stage) -> Progress:
+    """What is told of a stage that has ended: how long it took, in all its attempts."""
+    return Progress(stage.out, 1, 0, f"{seconds(run / stage.out):.0f} s")
+
+
+def run_logged(run: Path, stage: Stage, *, watch: Watch, overwrite: bool = False) -> dict[str, Any]:
     """One stage in a worker process, which prints to the stage's log file.
 
     Raises:
+        UserError: the stage has one.
         StageFailed: the stage has a defect; the log has its traceback.
     """
+
+    def report(done: int, total: int, note: str = "") -> None:
+        watch(Progress(stage.out, done, total, note))
+
+    def notice(message: str) -> None:
+        watch(Progress(stage.out, 0, 1, "", message))
+
     log = run / paths.log(stage.out)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file, _redirected(file.fileno()):
+    with log.open("a") as file, _redirected(file.fileno()), notices.told_to(notice):
         try:
             report(0, 1, "starting")
             check_device()

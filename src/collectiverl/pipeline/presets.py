@@ -13,7 +13,6 @@ from collectiverl.representation.encoder import EncoderConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.agent import AgentConfig, SACConfig
 from collectiverl.sac.settings import ExpertConfig, SamplingConfig
-from collectiverl.student.imitation import ImitationConfig
 from collectiverl.student.jump_start import JumpStartConfig
 from collectiverl.student.likelihood import LikelihoodConfig
 from collectiverl.student.prior_data import PriorDataConfig
@@ -39,12 +38,11 @@ def smoke() -> RunConfig:
         tasks=("toy-reach", "toy-mirror"),
         student_tasks=("toy-mirror",),
         expert=expert,
-        student=replace(expert.without_sampling(), steps=2_000),
+        student=replace(expert.for_student(), steps=2_000),
         strategy=StrategyConfig(
             likelihood=LikelihoodConfig(weight=2.0, constant_steps=1_000, decay_steps=1_000),
             jump_start=JumpStartConfig(steps=30, decay_steps=1_000),
             prior_data=PriorDataConfig(updates=100),
-            imitation=ImitationConfig(constant_steps=500, decay_steps=500),
         ),
         transformer=TransformerConfig(
             updates=1_200,
@@ -87,7 +85,7 @@ def quickstart() -> RunConfig:
         tasks=("reach", "window-close", "drawer-close"),
         student_tasks=("window-close",),
         expert=expert,
-        student=expert.without_sampling(),
+        student=expert.for_student(),
         transformer=TransformerConfig(updates=1_000),
         online=OnlineConfig(learner_rounds=3),
     )
@@ -105,7 +103,7 @@ def mt10() -> RunConfig:
         demo_tasks=("push", "pick-place", "peg-insert-side"),
         student_tasks=("window-open",),
         expert=expert,
-        student=expert.without_sampling(),
+        student=expert.for_student(),
         transformer=TransformerConfig(updates=2_000),
         evaluate=EvaluateConfig(goal_seeds=3),
     )

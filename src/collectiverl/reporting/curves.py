@@ -24,7 +24,7 @@ LINES = {"zero-shot": ":", "cloning": "--"}  # of what is measured once, at the 
 def draw_curves(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], path: Path) -> None:
     """Mean over seeds with 95 % intervals; a student that stopped early keeps its last success.
 
-    `settings` are those of the comparison: `success`, `steps`, `eval_every` and `eval_episodes`.
+    `settings` are those of the comparison: `success`, `steps` and `eval_every`.
     """
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     strategies = sorted(dict.fromkeys(row["strategy"] for row in rows), key=lambda name: name != PLAIN)
@@ -43,7 +43,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], 
     for panel in panels[len(tasks) :]:
         panel.set_axis_off()
     figure.supxlabel("environment steps (thousands)", fontsize=9)
-    figure.supylabel(f"success, {settings['eval_episodes']} goals", fontsize=9)
+    figure.supylabel("success", fontsize=9)
     handles = {
         label: h for panel in panels for h, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
@@ -54,22 +54,27 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], 
 
 
 def _draw(panel: Axes, row: Mapping[str, Any], colour: Any, settings: Mapping[str, Any]) -> None:
+    if not row["seeds"]:  # not done yet
+        return
     if line := LINES.get(row["strategy"]):
         panel.axhline(np.mean(row["success"]), color="grey", linestyle=line, label=row["strategy"])
         return
     grid = np.arange(0, settings["steps"] + 1, settings["eval_every"])
-    rates = np.stack([_at(curve, grid) for curve in row["curves"]])
-    episodes = [settings["eval_episodes"]] * len(rates)
+    rates, episodes = (
+        np.stack([_at(c, grid, name) for c in row["curve"]]) for name in ("success", "episodes")
+    )
     bounds = [
-        seeds_interval([round(r * n) for r, n in zip(column, episodes, strict=True)], episodes)
-        for column in rates.T
+        seeds_interval([round(r * n) for r, n in zip(rate, played, strict=True)], played.astype(int).tolist())
+        for rate, played in zip(rates.T, np.maximum(episodes, 1).T, strict=True)
     ]
     low, high = np.asarray(bounds).T
     panel.plot(grid / 1000, rates.mean(0), color=colour, label=row["strategy"])
     panel.fill_between(grid / 1000, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _at(curve: Mapping[str, Sequence[float]], grid: np.ndarray) -> Float[np.ndarray, "G"]:
-    """The last success that was measured by each of these steps; 0 before the first."""
+def _at(
+    curve: Mapping[str, Sequence[float]], grid: np.ndarray, name: str = "success"
+) -> Float[np.ndarray, "G"]:
+    """The figure of the last evaluation by each of these steps; 0 before the first."""
     index = np.searchsorted(curve["steps"], grid, side="right") - 1
-    return np.where(index < 0, 0.0, np.asarray(curve["success"])[np.maximum(index, 0)])
+    return np.where(index < 0, 0.0, np.asarray(curve[name])[np.maximum(index, 0)])

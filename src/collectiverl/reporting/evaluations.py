@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts import files, paths, sealed
+from collectiverl.artifacts.files import read_json
 from collectiverl.artifacts.paths import CONFIG, SUMMARY
 from collectiverl.evaluation.comparing import Side
 from collectiverl.evaluation.statistics import Interval, seeds_interval
@@ -59,7 +60,7 @@ def read(path: Path) -> Evaluated:
         UserError: there are none.
     """
     source = path if path.is_file() else _summary(path)
-    found = sealed.read_json(source)
+    found = read_json(source)
     rows = found.get("policies") if isinstance(found, dict) else None
     needed = {"policy", "task", "success_any", "episodes"}
     if not rows or not all(isinstance(row, dict) and needed <= row.keys() for row in rows):
@@ -72,6 +73,7 @@ def read(path: Path) -> Evaluated:
 def _summary(run: Path) -> Path:
     for until in ("end", "collective", "experts"):
         if sealed.is_sealed(run / paths.summary(until)):
+            sealed.check(run / paths.summary(until))
             return run / paths.summary(until) / SUMMARY
     if not run.exists():
         raise UserError(f"there is no {run}: name a run's folder, or a file of 'evaluate --json'")
@@ -97,13 +99,18 @@ def by_seeds(found: Sequence[Evaluated]) -> Iterator[Seeds]:
 
 
 def _check_seeds(members: Sequence[Evaluated]) -> None:
-    import yaml  # type: ignore[import-untyped]
-
     runs = [one.path for one in members if (one.path / CONFIG).is_file()]
-    settings = [yaml.safe_load((run / CONFIG).read_text()) | {"seed": 0} for run in runs]
+    settings = [_settings(run / CONFIG) | {"seed": 0} for run in runs]
     for run, own in zip(runs[1:], settings[1:], strict=True):
         if differing := sealed.differences(own, settings[0]):
             raise UserError(f"{run} is no other seed of {runs[0]}: they differ in {'; '.join(differing[:3])}")
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    found = files.read_yaml(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no settings: they are a mapping")
+    return found
 
 
 def side(text: str) -> Side:

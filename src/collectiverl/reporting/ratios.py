@@ -1,31 +1,86 @@
-"""How many times fewer environment steps a student took than plain SAC."""
+"""How much less a student needed than plain SAC: environment steps, and the area under its curve.
+
+Rows have a list over seeds of each figure, and `seeds` says which. Two rows are compared over the seeds that both
+have.
+"""
 
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
+import numpy as np
+
+from collectiverl.evaluation.statistics import CONFIDENCE, ENOUGH_SEEDS
+
 PLAIN = "none"  # the strategy of a student that nothing helps
+DRAWS = 2_000  # of the bootstrap
 
 
-def ratio(plain: Mapping[str, Any], row: Mapping[str, Any], most: int) -> dict[str, Any]:
-    """The ratio of the medians over seeds; `most` steps were allowed.
+def ratio(plain: Mapping[str, Any], row: Mapping[str, Any], most: int) -> dict[str, Any] | None:
+    """The ratio of the medians over seeds; `most` steps were allowed. None: no seed is in both rows.
 
-    A student that did not reach the level counts with all its steps: then the ratio is only a bound.
+    A student that did not reach the level counts with all its steps: then the ratio is only a bound. With three
+    seeds or more it has a 95 % interval, a bootstrap over the seeds of both.
     """
-    theirs, own = (median(most if s is None else s for s in r["steps"]) for r in (plain, row))
-    reached = [sum(s is not None for s in r["steps"]) > len(r["steps"]) / 2 for r in (plain, row)]
+    if not (pairs := _both(plain, row, "steps")):
+        return None
+    theirs, own = ([most if s is None else s for s in column] for column in zip(*pairs, strict=True))
+    reached = [sum(s is not None for s in column) > len(pairs) / 2 for column in zip(*pairs, strict=True)]
     bound = {(True, True): "", (False, True): "at least", (True, False): "at most", (False, False): "unknown"}
-    return {"value": theirs / own, "bound": bound[reached[0], reached[1]]}
+    found = {
+        "value": median(theirs) / median(own),
+        "bound": bound[reached[0], reached[1]],
+        "seeds": len(pairs),
+    }
+    return found | ({"interval": _interval(theirs, own)} if len(pairs) >= ENOUGH_SEEDS else {})
+
+
+def _both(plain: Mapping[str, Any], row: Mapping[str, Any], name: str) -> list[tuple[Any, Any]]:
+    """A figure of the seeds that are in both rows."""
+    theirs, own = (dict(zip(r["seeds"], r[name], strict=True)) for r in (plain, row))
+    return [(theirs[seed], own[seed]) for seed in theirs if seed in own]
+
+
+def _interval(theirs: Sequence[int], own: Sequence[int]) -> list[float]:
+    rng, tail = np.random.default_rng(0), (1 - CONFIDENCE) / 2
+    drawn = [np.median(rng.choice(side, (DRAWS, len(side))), axis=1) for side in (theirs, own)]
+    return [round(float(q), 4) for q in np.quantile(drawn[0] / drawn[1], (tail, 1 - tail))]
+
+
+def forward_transfer(plain: Mapping[str, Any], row: Mapping[str, Any]) -> float | None:
+    """The area that a student gained, as a share of what plain SAC left (Wolczyk et al. 2021, Continual World)."""
+    if not (pairs := _both(plain, row, "area")):
+        return None
+    theirs, own = (mean(column) for column in zip(*pairs, strict=True))
+    return (own - theirs) / (1 - theirs) if theirs < 1 else None
+
+
+def area(curve: Mapping[str, Sequence[float]], most: int) -> float:
+    """The mean success over `most` environment steps: 0 before the first evaluation, then that of the latest one.
+
+    A student that stopped early keeps its last success.
+    """
+    ends = [*curve["steps"][1:], most]
+    spans = [max(0, min(end, most) - start) for start, end in zip(curve["steps"], ends, strict=True)]
+    return sum(span * s for span, s in zip(spans, curve["success"], strict=True)) / most
 
 
 def median_ratio(rows: Sequence[Mapping[str, Any]], strategy: str) -> dict[str, Any] | None:
     """Over the tasks in which the strategy or plain SAC reached the level.
 
-    `bounds` says how many of these ratios are bounds; they count with their value.
+    `bounds` says how many of these ratios are bounds; they count with their value. `holes` counts the tasks where
+    seeds of either are missing.
     """
-    ratios = [row["ratio"] for row in rows if row["strategy"] == strategy != PLAIN and "ratio" in row]
+    mine = [row for row in rows if row["strategy"] == strategy != PLAIN]
+    ratios = [row["ratio"] for row in mine if row.get("ratio")]
     known = [ratio for ratio in ratios if ratio["bound"] != "unknown"]
     if not known:
         return None
-    value = median(ratio["value"] for ratio in known)
-    return {"value": value, "tasks": len(known), "bounds": sum(bool(ratio["bound"]) for ratio in known)}
+    gains = [row["forward_transfer"] for row in mine if row.get("forward_transfer") is not None]
+    return {
+        "value": median(ratio["value"] for ratio in known),
+        "tasks": len(known),
+        "bounds": sum(bool(ratio["bound"]) for ratio in known),
+        "holes": sum(row.get("ratio") is None or bool(row.get("holes")) for row in mine),
+        "forward_transfer": mean(gains) if gains else None,
+    }

@@ -1,9 +1,7 @@
 """Tables for the terminal, made from the rows of summaries."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from rich.table import Table
@@ -46,6 +44,20 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['env_steps'] / 1000:,.0f}k" if row.get("env_steps") else "",
             f"{row['seconds']:,.0f}" if row.get("seconds") else "",
         )
+    return table
+
+
+def verified_table(found: Sequence[Any]) -> Table:
+    """Folders that were read, with what is wrong in them; see `stages.verification.Verified`."""
+    table = make_table(title="every file, compared with its checksum")
+    for name in ("folder", "what"):
+        table.add_column(name, overflow="fold")
+    for name in ("files", "MB"):
+        table.add_column(name, justify="right")
+    table.add_column("found", overflow="fold")
+    for one in found:
+        state = "; ".join(one.wrong) or "whole"
+        table.add_row(str(one.folder), one.kind, str(one.files), f"{one.size / 1e6:,.1f}", state)
     return table
 
 
@@ -93,61 +105,6 @@ def ablation_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             row["group"], row["variant"], *found, f"{least:.3f}", f"{collected:,.0f}", f"{seconds:,.0f}"
         )
     return table
-
-
-def comparison_table(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Table:
-    """Steps that each strategy took to reach the level, by task, and the ratio to plain SAC.
-
-    `settings` are those of the comparison: `success`, `seeds` and `steps`.
-    """
-    table = make_table(
-        title=f"environment steps until success reached {settings['success']:g} twice, by the median of "
-        f"{settings['seeds']} seeds (more than {settings['steps']:,}: -)"
-    )
-    table.add_column("task")
-    table.add_column("strategy", overflow="fold")
-    for name in ("success", "steps", "sec", "ratio"):
-        table.add_column(name, justify="right")
-    previous = None
-    for row in sorted(rows, key=lambda row: row["task"]):
-        if previous not in (None, row["task"]):
-            table.add_section()
-        shown = row["task"] if previous != row["task"] else ""
-        previous = row["task"]
-        success = f"{sum(row['success']) / len(row['success']):.2f}"
-        table.add_row(shown, row["strategy"].replace("+", " + "), success, *_course(row))
-    return table
-
-
-def _course(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Steps, seconds and ratio of students that were trained."""
-    if "steps" not in row:
-        return (f"{median(row['env_steps']):,.0f}" if "env_steps" in row else "0", "", "")
-    steps = median(float("inf") if s is None else s for s in row["steps"])
-    return (
-        f"{steps:,.0f}" if math.isfinite(steps) else "-",
-        f"{median(row['seconds']):,.0f}",
-        _ratio(row.get("ratio")),
-    )
-
-
-def _ratio(found: Mapping[str, Any] | None) -> str:
-    """With the sign of a bound where one of the two never reached the level; "" where neither did."""
-    if found is None or found["bound"] == "unknown":
-        return ""
-    sign = {"": "", "at least": "≥ ", "at most": "≤ "}[found["bound"]]
-    return f"{sign}{found['value']:.2f}"
-
-
-def median_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """One sentence for each strategy."""
-    for strategy, ratio in found["median_ratio"].items():
-        if ratio is not None:
-            bounds = f", {ratio['bounds']} of them bounds" if ratio["bounds"] else ""
-            yield (
-                f"{strategy}: {ratio['value']:.2f} times fewer steps than plain SAC, by the median over "
-                f"{ratio['tasks']} tasks{bounds}"
-            )
 
 
 def _average(rows: Sequence[Mapping[str, Any]], name: str) -> str:

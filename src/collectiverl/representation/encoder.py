@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints, configs, sealed
+from collectiverl.artifacts.files import write_json
 from collectiverl.artifacts.modules import load_module
 from collectiverl.artifacts.validation import MOST_LAYERS, MOST_UNITS, at_least, at_most, one_of
 from collectiverl.nn.batch_last import project
@@ -38,7 +39,7 @@ class EncoderConfig:
     rewards: bool = True  # read the rewards too
     window: int = 20  # steps of the trajectory that are read, at most
     dim: int = 32  # entries of a token, or hidden units of a recurrent network
-    layers: int = 3
+    layers: int = 3  # layers of the network
     heads: int = 8  # attention heads of a layer
     feedforward: int = 128  # hidden units of a layer's MLP
     dropout: float = 0.1  # share of entries that training sets to zero
@@ -192,16 +193,20 @@ def save_encoder(folder: Path, encoder: Encoder, config: EncoderConfig, **about:
     checkpoints.save_tree(folder / WEIGHTS, encoder)
     scales = encoder.scales
     sizes = {"state_dim": scales.state_dim, "action_dim": encoder.action_dim, "points": list(scales.points)}
-    checkpoints.write_json(folder / ABOUT, {"encoder": sealed.to_jsonable(config), **sizes, **about})
+    write_json(folder / ABOUT, {"encoder": sealed.to_jsonable(config), **sizes, **about})
 
 
 def load_encoder(folder: Path) -> tuple[Encoder, EncoderConfig]:
     """The encoder sealed in `folder`, its files verified."""
 
     def make(about: Mapping[str, Any], key: PRNGKeyArray) -> Encoder:
-        sizes = about["state_dim"], about["action_dim"]
-        points = [tuple(point) for point in about["points"]]
-        return init_encoder(EncoderConfig(**about["encoder"]), *sizes, key, points)
+        said = configs.reader(about, ABOUT)
+        sizes = said("state_dim", int), said("action_dim", int)
+        return init_encoder(_config(about), *sizes, key, said("points", tuple[tuple[int, ...], ...]))
 
     encoder, about = load_module(folder, about=ABOUT, weights=WEIGHTS, make=make)
-    return encoder, EncoderConfig(**about["encoder"])
+    return encoder, _config(about)
+
+
+def _config(about: Mapping[str, Any]) -> EncoderConfig:
+    return configs.build(EncoderConfig, about["encoder"], f"{ABOUT}: encoder")

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints
 from collectiverl.artifacts.checkpoints import Checkpoints
+from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.metrics import MetricsLog, Report, silent
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.nn.keys import seeded_key
@@ -109,6 +110,7 @@ class Trainer:
         draws, keys = self._draws(self.validation, VALIDATION, 0, self.config.validation_batches)
         found = validate(self.state.model, self.validation.rows, draws, keys, self.config)
         value, step = float(found["loss"]), self.progress.updates
+        checkpoints.check_finite({"train": metrics, "validation": found["loss"]}, self._when)
         if value < self.progress.best:
             self.progress.best, self.best = value, self.state.model.encoder
         if log:
@@ -117,15 +119,21 @@ class Trainer:
         masked = f"reconstruction {found['reconstruction']:.3f}, by copying {found['copied']:.3f}"
         report(step, self.config.updates, f"validation loss {value:.3f}, {masked}")
 
+    @property
+    def _when(self) -> str:
+        return f"after {self.progress.updates} updates"
+
     def _save(self, folder: Path) -> None:
+        """What a resumed training needs; raises FloatingPointError if it diverged."""
+        checkpoints.check_finite(self.state, self._when)
         checkpoints.save_tree(folder / "state.safetensors", self.state)
         checkpoints.save_tree(folder / "best.safetensors", self.best)
-        checkpoints.write_json(folder / "progress.json", vars(self.progress))
+        write_json(folder / "progress.json", vars(self.progress))
 
     def _restore(self, folder: Path) -> None:
         self.state = checkpoints.load_tree(folder / "state.safetensors", self.state)
         self.best = checkpoints.load_tree(folder / "best.safetensors", self.best)
-        self.progress = Progress(**sealed.read_json(folder / "progress.json"))
+        self.progress = Progress(**read_json(folder / "progress.json"))
 
 
 def train(

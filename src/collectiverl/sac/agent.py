@@ -3,7 +3,7 @@
 Every array of an `Agent` or `SACState` made by `init` has a leading axis of experts; E = 1 is no special case.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -12,7 +12,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from collectiverl.artifacts.validation import MOST_ROWS, at_least, at_most, finite, positive
+from collectiverl.artifacts.validation import (
+    MOST_LAYERS,
+    MOST_ROWS,
+    MOST_UNITS,
+    at_least,
+    at_most,
+    finite,
+    fraction,
+    positive,
+)
 from collectiverl.nn.gaussian import Actor, Gaussian
 from collectiverl.nn.mlp import Critic
 from collectiverl.nn.normalizer import Normalizer
@@ -29,13 +38,15 @@ class AgentConfig:
     width: int = 256  # units of a hidden layer
     depth: int = 2  # hidden layers
     layer_norm: bool = True  # in the critics
-    log_std_min: float = -5.0
-    log_std_max: float = 2.0
-    gamma: float = 0.97  # a horizon of 33 steps; with 100 steps learning is slower
-    reward_scale: float = 0.1  # Meta-World's rewards reach 10 a step
+    log_std_min: float = -5.0  # lower bound of log sigma
+    log_std_max: float = 2.0  # upper bound of log sigma
+    gamma: float = 0.97  # discount; 0.97 looks about 33 steps ahead
+    reward_scale: float = 0.1  # rewards are multiplied by it; those of Meta-World reach 10 a step
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width", "depth")
+        at_most(self, MOST_UNITS, "width")
+        at_most(self, MOST_LAYERS, "depth")
         positive(self, "reward_scale")
         finite(self, "log_std_min", "log_std_max")
         _rate(self, "gamma")
@@ -62,11 +73,14 @@ class SACConfig(AgentConfig):
     normalize_obs: bool = True  # standardise observations by their running mean and deviation
     n_step: int = 3  # steps of reward before the bootstrap
     tau: float = 0.01  # Polyak rate of the target critics
-    batch_size: int = 256
-    learning_rate: float = 1e-3  # Adam, actor and critics
-    temperature_learning_rate: float = 3e-4
-    initial_temperature: float = 0.03
-    entropy_per_action: float = -1.0  # target entropy (Haarnoja et al. 2018b, appendix D)
+    batch_size: int = 256  # transitions of an update
+    learning_rate: float = 1e-3  # of Adam, for actor and critics
+    temperature_learning_rate: float = 3e-4  # of Adam, for the temperature alpha
+    initial_temperature: float = 0.03  # alpha at the start
+    # target entropy for each entry of the action (Haarnoja et al. 2018b, appendix D)
+    entropy_per_action: float = -1.0
+    # decay of a moving average of the actor, which plays in evaluations and is saved; None: no average
+    actor_average: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,6 +89,8 @@ class SACConfig(AgentConfig):
         positive(self, "learning_rate", "temperature_learning_rate", "initial_temperature")
         finite(self, "entropy_per_action")
         _rate(self, "tau")
+        if self.actor_average is not None:
+            fraction(self, "actor_average")
 
 
 class Agent(eqx.Module):
@@ -106,6 +122,12 @@ class SACState(eqx.Module):
     opt_critic: optax.OptState
     opt_alpha: optax.OptState
     updates: Int[Array, "*experts"]
+    average: Actor | None = None  # exponential average of the actor, see `SACConfig.actor_average`
+
+    @property
+    def playing(self) -> Agent:
+        """What is evaluated and kept: the agent, with the average of its actor if there is one."""
+        return self.agent if self.average is None else replace(self.agent, actor=self.average)
 
 
 def init_agent(obs_dim: int, action_dim: int, config: AgentConfig, key: PRNGKeyArray) -> Agent:
@@ -139,6 +161,7 @@ def init_state(agent: Agent, config: SACConfig) -> SACState:
         ),
         opt_alpha=optax.adam(config.temperature_learning_rate).init(jnp.zeros(())),
         updates=jnp.zeros((), jnp.int32),
+        average=None if config.actor_average is None else agent.actor,
     )
 
 

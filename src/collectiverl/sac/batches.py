@@ -107,7 +107,7 @@ def sample_batches(
             gamma=config.gamma,
             bonus=weights.bonus,
             potential=weights.potential,
-            advised=bool(weights.imitation),
+            advised=weights.advised,
         )
         for memory, count in sources
         if count

@@ -24,6 +24,7 @@ class Evaluation(NamedTuple):
 
     success: Float[np.ndarray, "E"]  # share of its episodes
     returns: Float[np.ndarray, "E"]  # mean, until the first success
+    episodes: int  # of each
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,29 @@ class Evaluator:
     envs: VectorEnv
     episodes: int  # of each agent
     seed: int
+    first: int | None = (
+        None  # episodes after which it ends unless an agent's success is `promising`; None: all of them
+    )
+    promising: float = 0.0
 
     def play(self, agents: Agent, env_steps: int, stream: int = EVALUATION) -> Evaluation:
-        """As many rounds as the episodes need; a function of the seed, the stream and `env_steps`."""
+        """As many rounds as the episodes need; a function of the seed, the stream and `env_steps`.
+
+        An evaluation of agents that were chosen (`AFTERWARDS`) always has all its episodes.
+        """
         experts, policy = expert_count(agents), AgentPolicy(agents)
+        first = self.episodes if self.first is None or stream == AFTERWARDS else self.first
         rounds = -(-self.episodes * experts // self.envs.num_envs)
         seeds = np.random.SeedSequence([self.seed, stream, env_steps]).generate_state(rounds)
-        played = [first_success(self.envs, policy, int(seed % 2**31)) for seed in seeds]
-        success, returns = (
-            np.concatenate([part.reshape(experts, -1) for part in parts], axis=1)[:, : self.episodes].mean(1)
-            for parts in zip(*played, strict=True)
-        )
-        return Evaluation(success, returns)
+        success, returns = np.zeros((experts, 0)), np.zeros((experts, 0))
+        for seed in seeds:
+            if success.shape[1] >= first and success[:, :first].mean(1).max() < self.promising:
+                break
+            won, gained = first_success(self.envs, policy, int(seed % 2**31))
+            success = np.append(success, won.reshape(experts, -1), axis=1)
+            returns = np.append(returns, gained.reshape(experts, -1), axis=1)
+        count = min(self.episodes, success.shape[1])
+        return Evaluation(success[:, :count].mean(1), returns[:, :count].mean(1), count)
 
 
 def choose(is_new: Bool[np.ndarray, "E"], new: Agent, old: Agent) -> Agent:

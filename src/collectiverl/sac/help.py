@@ -24,7 +24,13 @@ class Weights(NamedTuple):
 
     bonus: float = 0.0  # of the reward for the action
     potential: float = 0.0  # of the difference of potentials that is added to the reward
-    imitation: float = 0.0  # of the actor's distance from the advice
+    imitation: float = 0.0  # of the actor's distance from the advice, where the critics prefer the advice
+    anchor: float = 0.0  # of the same distance in all states
+
+    @property
+    def advised(self) -> bool:
+        """Whether an update reads the advice."""
+        return bool(self.imitation or self.anchor)
 
 
 @runtime_checkable
@@ -62,8 +68,12 @@ class Help(Protocol[C]):
         """The step was taken and rewarded."""
         ...
 
-    def weights(self, env_steps: int) -> Weights:
-        """The weights of an update that is made after so many environment steps."""
+    def weights(self, env_steps: int, *, acting: bool) -> Weights:
+        """The weights of an update that is made after so many environment steps.
+
+        Args:
+            acting: False before the student acts, while it learns from a prior alone.
+        """
         ...
 
 
@@ -91,5 +101,5 @@ class NoHelp:
     def observe(self, context: int, step: Step) -> int:
         return context
 
-    def weights(self, env_steps: int) -> Weights:
+    def weights(self, env_steps: int, *, acting: bool) -> Weights:
         return Weights()

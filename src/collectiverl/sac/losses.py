@@ -38,3 +38,8 @@ def temperature_loss(
 def imitation(action: Float[Array, "A"], advice: Float[Array, "A"]) -> Float[Array, ""]:
     """Squared distance of a deterministic action from the advised one."""
     return jnp.sum((action - advice) ** 2)
+
+
+def advice_is_better(q_advice: Float[Array, "2"], q_own: Float[Array, "2"]) -> Float[Array, ""]:
+    """1 where the critics give more for the advised action than for the actor's mode, else 0 (Nair et al. 2018)."""
+    return (jnp.min(q_advice) > jnp.min(q_own)).astype(q_own.dtype)

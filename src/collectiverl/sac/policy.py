@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import checkpoints, configs, sealed
+from collectiverl.artifacts.files import write_json
 from collectiverl.artifacts.modules import load_module
 from collectiverl.envs.policy import CheckedPolicy, Given
 from collectiverl.nn import padding
@@ -88,17 +89,22 @@ def save_agent(folder: Path, agent: Agent, config: SACConfig, **about: object) -
     """Writes the weights, and the settings and sizes that `load_agent` rebuilds the networks from."""
     checkpoints.save_tree(folder / WEIGHTS, agent)
     sizes = {"obs_dim": agent.normalizer.feature_dim, "action_dim": agent.actor.action_dim}
-    checkpoints.write_json(folder / ABOUT, {"sac": sealed.to_jsonable(config), **sizes, **about})
+    write_json(folder / ABOUT, {"sac": sealed.to_jsonable(config), **sizes, **about})
 
 
 def load_agent(folder: Path) -> tuple[Agent, SACConfig]:
     """The agent sealed in `folder`, its files verified."""
 
     def make(about: Mapping[str, Any], key: PRNGKeyArray) -> Agent:
-        return init_agent(about["obs_dim"], about["action_dim"], SACConfig(**about["sac"]), key)
+        said = configs.reader(about, ABOUT)
+        return init_agent(said("obs_dim", int), said("action_dim", int), _config(about), key)
 
     agent, about = load_module(folder, about=ABOUT, weights=WEIGHTS, make=make)
-    return agent, SACConfig(**about["sac"])
+    return agent, _config(about)
+
+
+def _config(about: Mapping[str, Any]) -> SACConfig:
+    return configs.build(SACConfig, about["sac"], f"{ABOUT}: sac")
 
 
 def load_expert(folder: Path) -> Expert:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.data import episodes as episode_files
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import EpisodeCollector, Step
@@ -60,10 +60,10 @@ class EpisodeSampler:
             episode_files.write(folder / f"recent_{i}", expert.recent)
             episode_files.write(folder / f"sampled_{i}", expert.sampled)
         times = [expert.next_sampling for expert in self.experts]
-        checkpoints.write_json(folder / STATE, {"next_sampling": times})
+        write_json(folder / STATE, {"next_sampling": times})
 
     def restore(self, folder: Path) -> None:
-        times: Sequence[int] = sealed.read_json(folder / STATE)["next_sampling"]
+        times: Sequence[int] = read_json(folder / STATE)["next_sampling"]
         self.experts = [
             Samples(_read(folder / f"recent_{i}"), _read(folder / f"sampled_{i}"), time)
             for i, time in enumerate(times)

@@ -1,12 +1,16 @@
 """How experts are trained: the settings."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from collectiverl.artifacts.validation import MOST_ENVS, MOST_EPISODES, MOST_STEPS, at_least, at_most, between
 from collectiverl.sac.agent import SACConfig
 from collectiverl.types import ConfigError
 
 MOST_TRANSITIONS = 10**9  # in a replay memory, far more than a machine holds
+PROMISING = 0.8  # success of the first episodes from which on an evaluation is worth its other ones
+# The rate at which SAC's authors let the target critics follow (0.005): an average over 200 updates, which evens out
+# the swings of the last iterate and lags by less than the time between two evaluations.
+STUDENT_AVERAGE = 0.995
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,26 +32,28 @@ class TrainConfig:
     """How one agent is trained."""
 
     steps: int = 200_000  # environment steps, at most
-    num_envs: int = 32
-    updates_per_step: int = 4  # after each vector step, which is `num_envs` environment steps
+    num_envs: int = 32  # environments of the training, stepped together
+    updates_per_step: int = 4  # updates after each vector step, which is `num_envs` environment steps
     horizon: int | None = 200  # steps of a training episode, at most; None: the environment's own limit
     noise_hold: int = 8  # vector steps for which exploration keeps its noise; 1: white noise
     warmup: int = 2_000  # random transitions before the first update
     capacity: int = 1_000_000  # transitions in the replay
-    eval_every: int = 8_000  # environment steps
-    eval_episodes: int = 20
-    eval_envs: int = 5  # at most, for evaluation: each of Meta-World's simulators takes 30 MB
-    stop_success: float = 0.95  # stop when an evaluation has reached this …
-    stop_evaluations: int = 2  # … this many times in a row; 0: never
-    # environment steps until all environments are reset; a checkpoint is written there, and every 30 seconds
+    eval_every: int = 8_000  # environment steps between evaluations
+    eval_episodes: int = 20  # episodes of an evaluation, with fresh goals
+    # an evaluation ends after this many episodes if fewer than 0.8 of them succeed; None: all are played
+    eval_first: int | None = None
+    eval_envs: int = 5  # environments of an evaluation, at most; one of Meta-World takes 30 MB
+    stop_success: float = 0.95  # success rate of an evaluation at which training may stop
+    stop_evaluations: int = 2  # evaluations in a row with this success, then training stops; 0: never
+    # environment steps until all environments are reset for a checkpoint; there are others every 30 seconds
     checkpoint_every: int = 50_000
-    sac: SACConfig = field(default_factory=SACConfig)
+    sac: SACConfig = field(default_factory=SACConfig)  # networks and hyper-parameters
 
     def __post_init__(self) -> None:
         at_least(
             self, 1, "steps", "num_envs", "updates_per_step", "horizon", "noise_hold", "warmup", "capacity"
         )
-        at_least(self, 1, "eval_every", "eval_episodes", "eval_envs", "checkpoint_every")
+        at_least(self, 1, "eval_every", "eval_episodes", "eval_first", "eval_envs", "checkpoint_every")
         at_least(self, 0, "stop_evaluations")
         at_most(self, MOST_ENVS, "num_envs", "eval_envs", "updates_per_step")
         at_most(self, MOST_EPISODES, "eval_episodes")
@@ -61,10 +67,25 @@ class TrainConfig:
                 "warmup", f"{self.warmup} must be below steps={self.steps}, or nothing is learned"
             )
 
+    def segment(self, horizon: int) -> int:
+        """Vector steps from one reset to the next, in whole episodes; the step between two is no transition."""
+        episodes = max(1, round(self.checkpoint_every / (horizon * self.num_envs)))
+        return episodes * (horizon + 1) - 1
+
     @property
     def sampled(self) -> SamplingConfig:
         """Which training episodes are kept: none."""
         return SamplingConfig(episodes=0)
+
+    @property
+    def eval_at_once(self) -> int:
+        """Environments in which one agent is evaluated."""
+        return min(self.eval_envs, self.eval_first or self.eval_episodes, self.eval_episodes)
+
+    @property
+    def promising(self) -> float:
+        """Success of an evaluation's first episodes from which on all are played: no more than solves the task."""
+        return min(PROMISING, self.stop_success)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,5 +99,15 @@ class ExpertConfig(TrainConfig):
         return self.sampling
 
     def without_sampling(self) -> TrainConfig:
-        """The same training for a student, whose episodes nobody reads."""
+        """The same training of an agent whose episodes nobody reads."""
         return TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+
+    def for_student(self) -> TrainConfig:
+        """The same training for a student, and for the plain SAC beside it: the averaged actor is what is kept."""
+        training = self.without_sampling()
+        return replace(training, sac=replace(training.sac, actor_average=STUDENT_AVERAGE))
+
+
+def student_training() -> TrainConfig:
+    """How a student is trained by default."""
+    return ExpertConfig().for_student()

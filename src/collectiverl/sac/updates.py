@@ -5,7 +5,7 @@ The functions for one expert stand first; `update` maps them over E experts and 
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -71,14 +71,43 @@ def update_target(state: SACState, config: SACConfig) -> SACState:
     return replace(state, target_critic=eqx.combine(target, state.target_critic))
 
 
+def update_average(state: SACState, config: SACConfig) -> SACState:
+    """The averaged actor, moved towards the actor by the fraction `1 - actor_average`."""
+    if state.average is None or config.actor_average is None:
+        return state
+    average = optax.incremental_update(
+        eqx.filter(state.agent.actor, eqx.is_array),
+        eqx.filter(state.average, eqx.is_array),
+        1 - config.actor_average,
+    )
+    return replace(state, average=eqx.combine(average, state.average))
+
+
+class Imitation(NamedTuple):
+    """Weights of the actor's distance from the advice, relative to the mean absolute Q (as Fujimoto & Gu 2021)."""
+
+    filtered: Float[Array, ""]  # in states where the critics prefer the advice to the actor's mode
+    everywhere: Float[Array, ""]
+
+
+def _imitation_loss(
+    critic: Critic, batch: Transition, mode: Float[Array, "batch A"], weights: Imitation
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The weighted mean distance of the modes from the advice; and the share of states that the filter keeps."""
+    advice, own = cast(Array, batch.advice), jax.lax.stop_gradient(mode)
+    kept = jax.vmap(losses.advice_is_better)(critic(batch.obs, advice), critic(batch.obs, own))
+    weight = weights.filtered * kept + weights.everywhere
+    return jnp.mean(weight * jax.vmap(losses.imitation)(mode, advice)), kept.mean()
+
+
 def update_actor(
     state: SACState,
     batch: Transition,
     key: PRNGKeyArray,
     config: SACConfig,
-    imitation: Float[Array, ""] | None = None,
+    imitation: Imitation | None = None,
 ) -> tuple[SACState, Float[Array, "batch"], dict[str, Array]]:
-    """One step of the actor; with `imitation`, that is the weight of its distance from the batch's advice.
+    """One step of the actor, which `imitation` keeps near the batch's advice.
 
     Also returns the log-probabilities of the actions that it drew, which the temperature needs.
     """
@@ -90,17 +119,19 @@ def update_actor(
         action, log_prob = gaussian.sample(key)
         q = agent.critic(batch.obs, action)
         loss = jnp.mean(jax.vmap(losses.actor_loss, (0, 0, None))(q, log_prob, alpha))
+        more = {}
         if imitation is not None:
             scale = jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))  # one weight for all sizes of reward
-            distance = jnp.mean(jax.vmap(losses.imitation)(gaussian.mode, cast(Array, batch.advice)))
-            loss += imitation * scale * distance
-        return loss, (log_prob, gaussian.log_std)
+            distance, kept = _imitation_loss(agent.critic, batch, gaussian.mode, imitation)
+            loss += scale * distance
+            more = {"actor/advice_kept": kept}
+        return loss, (log_prob, gaussian.log_std, more)
 
-    (loss, (log_prob, log_std)), grads = loss_fn(agent.actor)
+    (loss, (log_prob, log_std, more)), grads = loss_fn(agent.actor)
     actor, opt = _adam_step(agent.actor, grads, state.opt_actor, config.learning_rate)
     state = replace(state, agent=replace(agent, actor=actor), opt_actor=opt)
     metrics = {"actor/loss": loss, "actor/entropy": -log_prob.mean(), "actor/log_std": log_std.mean()}
-    return state, log_prob, metrics
+    return state, log_prob, metrics | more
 
 
 def update_temperature(
@@ -126,7 +157,7 @@ def update_one(
     batch: Transition,
     key: PRNGKeyArray,
     config: SACConfig,
-    imitation: Float[Array, ""] | None = None,
+    imitation: Imitation | None = None,
 ) -> tuple[SACState, dict[str, Array]]:
     """One update of one expert on a raw batch."""
     preprocess, raw_obs = state.agent.normalizer, batch.obs
@@ -135,6 +166,7 @@ def update_one(
     state, of_critic = update_critic(state, batch, k_critic, config, raw_obs)
     state = update_target(state, config)
     state, log_prob, of_actor = update_actor(state, batch, k_actor, config, imitation)
+    state = update_average(state, config)
     state, of_temperature = update_temperature(state, log_prob, config)
     return replace(state, updates=state.updates + 1), of_critic | of_actor | of_temperature
 
@@ -145,12 +177,11 @@ def update(
     batches: Transition,
     key: PRNGKeyArray,
     config: SACConfig,
-    imitation: Float[Array, ""] | None = None,
+    imitation: Imitation | None = None,
 ) -> tuple[SACState, dict[str, Array]]:
     """U updates of E experts in one compiled call; `batches` has axes (U, E, batch).
 
-    `imitation` weighs the actor's distance from the advice in the batches (in the form of TD3+BC, Fujimoto & Gu
-    2021). Metrics are those of the last update, with axis (E,).
+    Metrics are those of the last update, with axis (E,).
     """
     arrays, static = eqx.partition(state, eqx.is_array)
     experts = state.log_alpha.shape[0]

@@ -9,7 +9,8 @@ from typing import Any, Generic, TypeVar
 
 from jax.errors import JaxRuntimeError
 
-from collectiverl.artifacts import checkpoints, sealed, validation
+from collectiverl.artifacts import sealed, validation
+from collectiverl.artifacts.files import read_object, write_json
 from collectiverl.artifacts.metrics import Report, silent
 from collectiverl.artifacts.paths import SUMMARY
 from collectiverl.types import ConfigError, UserError
@@ -30,6 +31,7 @@ class Work(Generic[C]):
     config: C
     inputs: tuple[str, ...] = ()  # folders, relative to `run`
     seed: int = 0
+    spent: float = 0.0  # seconds of earlier attempts, which were interrupted
     report: Report = silent
 
 
@@ -48,6 +50,7 @@ class Stage(Generic[C]):
 
     def __post_init__(self) -> None:
         validation.seed(self)
+        validation.all_finite(self.config)
 
     @property
     def label(self) -> str:
@@ -66,15 +69,22 @@ def input_hashes(run: Path, stage: Stage) -> dict[str, str]:
         if not sealed.is_sealed(run / name):
             hint = f": make it with 'collectiverl {command}'" if command else ""
             raise UserError(f"{stage.label} needs {run / name}, which is not there{hint}")
+        sealed.check(run / name)
         hashes[name] = sealed.identity(run / name)
     return hashes
 
 
 def is_done(run: Path, stage: Stage) -> bool:
-    """True if the stage's output is there and fits; raises UserError if it is there and does not fit."""
-    return sealed.is_sealed(run / stage.out) and sealed.fits(
-        run / stage.out, stage.settings, input_hashes(run, stage), stage.format
-    )
+    """True if the stage's output is there and fits.
+
+    Raises:
+        UserError: it is there and does not fit, or it is damaged.
+    """
+    out = run / stage.out
+    if not sealed.is_sealed(out):
+        return False
+    sealed.check(out)
+    return sealed.fits(out, stage.settings, input_hashes(run, stage), stage.format)
 
 
 def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool = False) -> dict[str, Any]:
@@ -102,10 +112,11 @@ def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool
                 config=stage.config,
                 inputs=tuple(stage.inputs),
                 seed=stage.seed,
+                spent=sealed.spent(folder),
                 report=report,
             )
         )
-        checkpoints.write_json(folder / SUMMARY, result)
+        write_json(folder / SUMMARY, result)
     return result
 
 
@@ -131,6 +142,11 @@ def explained(what: str) -> Iterator[None]:
             f"{what} does not fit in this machine's memory: {error}; choose smaller numbers, "
             "of environments, units or batches"
         ) from error
+    except FloatingPointError as error:
+        raise UserError(
+            f"{what} has diverged: {error}. The checkpoint before is kept; choose a lower learning rate or a "
+            "smaller reward scale, and pass --overwrite to begin anew"
+        ) from error
     except ConfigError as error:
         raise UserError(f"{what}: {error}") from error
 
@@ -141,13 +157,18 @@ def threads_of(run: Path, stage: Stage, *, otherwise: int = 1) -> int:
 
 
 def summary(out: Path) -> dict[str, Any]:
-    """The summary of a sealed stage."""
-    sealed.manifest(out)
-    return sealed.read_json(out / SUMMARY)
+    """The summary of a sealed stage.
+
+    Raises:
+        UserError: the stage is not finished, or it is damaged.
+    """
+    if SUMMARY not in sealed.check(out)["files"]:
+        raise UserError(f"{out} has no {SUMMARY} that its manifest lists: delete it and run its stage again")
+    return read_object(out / SUMMARY)
 
 
 def seconds(out: Path) -> float:
-    """How long a sealed stage took."""
+    """How long a sealed stage took, in all its attempts."""
     return sealed.manifest(out)["seconds"]
 
 

@@ -45,7 +45,7 @@ def clone_student(work: Work[CloneStudent]) -> dict[str, Any]:
     config = work.config
     student, began = config.student, time.perf_counter()
     help = guidance_of(work, student.task, StrategyConfig(use=("imitation",)))
-    prior, mentor_success, _ = played_first(student, config.prior_data, help, work.seed)
+    prior, mentor_success = played_first(student, config.prior_data, help, work.seed)
     agent = clone(
         prior.memory,
         student.train.sac,
@@ -63,7 +63,7 @@ def clone_student(work: Work[CloneStudent]) -> dict[str, Any]:
         "task": student.task,
         "trained_from": "cloning",
         "env_steps": prior.env_steps,
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": round(work.spent + time.perf_counter() - began, 1),
         "success": float(success.mean()),
         "mentor_success": mentor_success,
     }

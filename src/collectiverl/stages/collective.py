@@ -1,6 +1,6 @@
 """`distill-collective`: from the `online_buffer` of all tasks to one policy for all tasks.
 
-And `take-collective`, which copies a collective that was made elsewhere.
+And `take-collective`, which copies a collective that was made elsewhere, and `random-collective`, a control.
 """
 
 import shutil
@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from collectiverl.artifacts import sealed
-from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER, SUMMARY, TRANSFORMER
+from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER, TRANSFORMER
 from collectiverl.collective.policy import ABOUT, WEIGHTS, Collective, load_collective, save_collective
 from collectiverl.collective.segments import played
 from collectiverl.collective.train import CollectiveConfig, distil, fresh_collective
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import layout_of
-from collectiverl.policies import shipped
+from collectiverl.nn.keys import seeded_key
+from collectiverl.policies import shipped, summary_of
+from collectiverl.sac.agent import init_agent
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.buffers import buffer_inputs, open_buffers
 from collectiverl.stages.flags import Flat
@@ -149,7 +151,7 @@ def take_collective_stage(source: str, out: str = COLLECTIVE) -> Stage[TakeColle
 def _found(source: str) -> Path:
     folder = shipped(source) or Path(source)
     folder = folder / COLLECTIVE if sealed.is_sealed(folder / COLLECTIVE) else folder
-    if not sealed.is_sealed(folder) or not (folder / ABOUT).is_file():
+    if not sealed.holds(folder, ABOUT):
         raise UserError(
             f"there is no collective at {source}: name one that comes with the package, such as mt10, "
             "or the folder of a run that has one ('collectiverl run --until collective' makes it)"
@@ -162,5 +164,34 @@ def take_collective(work: Work[TakeCollective]) -> dict[str, Any]:
     collective, *_ = load_collective(folder)
     for name in (WEIGHTS, ABOUT):
         shutil.copy(folder / name, work.folder / name)
-    about = sealed.read_json(folder / SUMMARY) if (folder / SUMMARY).is_file() else {}
-    return about | {"tasks": list(collective.tasks)}
+    return summary_of(folder) | {"tasks": list(collective.tasks)}
+
+
+# -- a control ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomCollective:
+    """A collective whose actor and critics are fresh networks, behind the trained encoder: it knows nothing."""
+
+
+def random_collective_stage(collective: str) -> Stage[RandomCollective]:
+    """`collective`: the folder in the run of the collective whose networks are drawn anew."""
+    return Stage(
+        kind="random-collective",
+        subject=collective,
+        out=f"{collective}-random",
+        function=random_collective,
+        config=RandomCollective(),
+        inputs={collective: ""},
+    )
+
+
+def random_collective(work: Work[RandomCollective]) -> dict[str, Any]:
+    [folder] = work.inputs
+    collective, networks, encoder = load_collective(work.run / folder)
+    sizes = collective.agent.normalizer.feature_dim, collective.agent.actor.action_dim
+    fresh = init_agent(*sizes, networks, seeded_key(work.seed))
+    agent = replace(fresh, normalizer=collective.agent.normalizer)
+    save_collective(work.folder, replace(collective, agent=agent), networks, encoder)
+    return {"tasks": list(collective.tasks)}

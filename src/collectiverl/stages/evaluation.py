@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.sealed import is_sealed
-from collectiverl.evaluation.evaluate import EvaluateConfig, Evaluation, evaluate
+from collectiverl.evaluation.evaluate import SCHEMA, EvaluateConfig, Evaluation, evaluate
 from collectiverl.policies import load_policy
 from collectiverl.stages.base import Stage, Work, summary
 
@@ -54,9 +54,6 @@ def evaluate_policy(work: Work[Evaluate]) -> dict[str, Any]:
         "env_steps": training.get("env_steps", 0),
         "seconds": training.get("seconds", 0.0),
     }
-
-
-SCHEMA = 1  # of the files of `evaluate --json` and `evaluate-meta --json`
 
 
 def evaluation_report(policy: str, config: EvaluateConfig, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -39,11 +39,11 @@ BEFORE = "played_before"  # environment steps that were played for an agent and 
 class TrainTask:
     """One SAC expert for one task."""
 
-    task: Task
-    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    task: Task  # a name such as push, or your own as package.module:name
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
     # demonstrations, such as scripted:20, which make half of each batch; "": none; None: as in the run's settings
     demos: str | None = None
-    train: Flat[ExpertConfig] = field(default_factory=ExpertConfig)
+    train: Flat[ExpertConfig] = field(default_factory=ExpertConfig)  # how it is trained
 
     def __post_init__(self) -> None:
         demo_count(self.demos)
@@ -139,7 +139,7 @@ def train_agents(
             stack.enter_context(contextlib.closing(_side_by_side(tasks, backend, n, horizon)))
             for n, horizon in (
                 (train.num_envs, train.horizon),
-                (min(train.eval_envs, train.eval_episodes), None),
+                (train.eval_at_once, None),
             )
         )
         trainer = Trainer(
@@ -150,6 +150,7 @@ def train_agents(
             seed=work.seed,
             help=help,
             prior=prior,
+            spent=work.spent,
             report=work.report,
         )
         return trainer.measured_anew(trainer.run(work.folder))
@@ -172,7 +173,7 @@ def steps_to(folder: Path, success: float, times: int = 2) -> int | None:
 
     None: they never did, or it was not trained here.
     """
-    if not (folder / METRICS).is_file():
+    if not sealed.holds(folder, METRICS):
         return None
     streak = 0
     for line in read_metrics(folder):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from collectiverl.artifacts import paths
+from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.paths import COLLECTIVE, DISTILL_BUFFER, ONLINE_BUFFER, TRANSFORMER, BufferKind
 from collectiverl.collective.policy import ABOUT as COLLECTIVE_ABOUT
 from collectiverl.collective.policy import Collective, load_collective
@@ -114,9 +114,9 @@ def probe_encoder(work: Work[Probe]) -> dict[str, Any]:
 
 def _encoder_in(folder: Path) -> tuple[Encoder, Collective | None]:
     """The encoder in a folder, and the collective that it belongs to, if it does."""
-    if (folder / ABOUT).is_file():
+    if sealed.holds(folder, ABOUT):
         return load_encoder(folder)[0], None
-    collective = load_collective(folder)[0] if (folder / COLLECTIVE_ABOUT).is_file() else None
+    collective = load_collective(folder)[0] if sealed.holds(folder, COLLECTIVE_ABOUT) else None
     if collective is None or collective.encoder is None:
         raise UserError(f"{folder} holds no encoder: pass --encoder with a folder that does")
     return collective.encoder, collective

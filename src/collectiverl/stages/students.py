@@ -10,8 +10,9 @@ from collectiverl.artifacts.paths import COLLECTIVE
 from collectiverl.collective.policy import check_shapes, load_collective, save_collective
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.sac import agent as sac
+from collectiverl.sac.help import NoHelp
 from collectiverl.sac.policy import save_agent
-from collectiverl.sac.settings import TrainConfig
+from collectiverl.sac.settings import TrainConfig, student_training
 from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.experts import train_agents, training_summary
@@ -30,26 +31,30 @@ MAKES_COLLECTIVE = "distill-collective (or take-collective mt10)"
 class TrainStudent:
     """A student helped by the collective; without strategies it is plain SAC and needs no collective."""
 
-    task: Task
-    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
-    train: Flat[TrainConfig] = field(default_factory=TrainConfig)
+    task: Task  # a name such as push, or your own as package.module:name
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
+    train: Flat[TrainConfig] = field(default_factory=student_training)
     strategy: OrNone[StrategyConfig] = field(default_factory=StrategyConfig)  # None: plain SAC
 
     def __post_init__(self) -> None:
         if self.strategy and "prior-data" in self.strategy.use:
-            own = spec(self.task).horizon
-            played = self.strategy.prior_data.most(min(self.train.horizon or own, own))
-            if played + self.train.warmup >= self.train.steps:
-                raise ConfigError(
-                    "train.steps",
-                    f"{self.train.steps} leave nothing to learn in: the collective may play {played} of them first "
-                    f"and the warm-up takes {self.train.warmup}; raise them, or lower "
-                    "--strategy.prior-data.most-rounds",
-                )
+            _check_steps(self.task, self.train, self.strategy.prior_data, "strategy.prior-data.episodes")
 
     @property
     def kind(self) -> Literal["student", "sac"]:
         return "student" if self.strategy else "sac"
+
+
+def _check_steps(task: str, train: TrainConfig, prior: PriorDataConfig, flag: str) -> None:
+    """Raises if the collective's episodes, which count as the student's steps, leave it none."""
+    own = spec(task).horizon
+    played = prior.episodes * min(train.horizon or own, own)
+    if played >= train.steps:
+        raise ConfigError(
+            "train.steps",
+            f"{train.steps} leave nothing to learn in: the collective plays {played} of them first; raise them, or "
+            f"lower --{flag}",
+        )
 
 
 def train_student_stage(
@@ -69,21 +74,21 @@ def train_student_stage(
 
 def train_student(work: Work[TrainStudent]) -> dict[str, Any]:
     config = work.config
-    help, prior, lessons, before, began = None, None, {}, 0, time.perf_counter()
+    train, help, prior, lessons = config.train, None, None, {}
+    began = time.perf_counter()
     if config.strategy:
         help = guidance_of(work, config.task, config.strategy)
         if "prior-data" in config.strategy.use:
-            prior, success, trust = played_first(config, config.strategy.prior_data, help, work.seed)
-            help, lessons = replace(help, trust=trust), {"mentor_success": success}
-            if not trust:  # from here on it is plain SAC, bit for bit
-                help, prior, before = None, None, prior.env_steps
+            prior, success = played_first(config, config.strategy.prior_data, help, work.seed)
+            train = replace(train, warmup=1)  # its episodes are in the place of the random ones
+            help = help if success else help.without_following()
+            lessons = {"mentor_success": success, "mentor_steps": prior.env_steps}
     seconds = time.perf_counter() - began
-    train = replace(config.train, steps=config.train.steps - before)
     [result] = train_agents(work, [config.task], train, config.backend, help=help, prior=prior)
     save_agent(work.folder, result.agent, config.train.sac, task=config.task)
     origin = "collective" if config.strategy else "scratch"
     result = replace(result, seconds=result.seconds + seconds)
-    return training_summary(config.task, result, origin=origin, before=before) | lessons
+    return training_summary(config.task, result, origin=origin) | lessons
 
 
 def guidance_of(work: Work, task: str, strategy: StrategyConfig) -> Guidance:
@@ -96,7 +101,7 @@ def guidance_of(work: Work, task: str, strategy: StrategyConfig) -> Guidance:
 
 def played_first(config: TrainStudent, settings: PriorDataConfig, help: Guidance, seed: int) -> Played:
     """The collective's episodes in the student's task; a resumed training plays the same ones again."""
-    n, horizon = settings.num_envs, config.train.horizon
+    n, horizon = settings.episodes, config.train.horizon
     envs = make_envs(config.task, n, backend=config.backend, goals="fresh", horizon=horizon)
     with contextlib.closing(envs):
         return play(envs, help, settings, seed)
@@ -106,10 +111,13 @@ def played_first(config: TrainStudent, settings: PriorDataConfig, help: Guidance
 class FinetuneStudent:
     """SAC continued on the collective's own networks, whose sizes and scales it keeps."""
 
-    task: Task
-    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
-    train: Flat[TrainConfig] = field(default_factory=TrainConfig)
+    task: Task  # a name such as push, or your own as package.module:name
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
+    train: Flat[TrainConfig] = field(default_factory=student_training)
     finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
+
+    def __post_init__(self) -> None:
+        _check_steps(self.task, self.train, self.finetuning.prior_data, "finetuning.prior-data.episodes")
 
 
 def finetune_student_stage(
@@ -142,16 +150,30 @@ def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
         envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh", horizon=horizon)
         return EmbeddedEnvs(envs, collective, windows=tuning.encoder)
 
-    envs = make(learning.num_envs, learning.horizon)
-    eval_envs = make(min(learning.eval_envs, learning.eval_episodes))
     reference = ReferencePolicy(agent, tuning.imitation, networks.value_unit)
+    began = time.perf_counter()
+    with contextlib.closing(make(tuning.prior_data.episodes, learning.horizon)) as envs:
+        prior, success = play(envs, reference, tuning.prior_data, work.seed)
+    help = reference if success else NoHelp()
+    seconds = time.perf_counter() - began
+    envs, eval_envs = make(learning.num_envs, learning.horizon), make(learning.eval_at_once)
     with contextlib.closing(envs), contextlib.closing(eval_envs):
         trainer = Trainer(
-            state, learning, envs, eval_envs, seed=work.seed, help=reference, report=work.report
+            state,
+            learning,
+            envs,
+            eval_envs,
+            seed=work.seed,
+            help=help,
+            prior=prior,
+            spent=work.spent,
+            report=work.report,
         )
         [result] = trainer.measured_anew(trainer.run(work.folder))
     save_collective(work.folder, with_agent(collective, result.agent), networks, encoder)
-    return training_summary(config.task, result, origin="collective")
+    result = replace(result, seconds=result.seconds + seconds)
+    lessons = {"mentor_success": success, "mentor_steps": prior.env_steps}
+    return training_summary(config.task, result, origin="collective") | lessons
 
 
 def _learning_settings(

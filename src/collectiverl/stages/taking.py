@@ -8,6 +8,7 @@ from typing import Any
 from collectiverl.adapters import networks
 from collectiverl.adapters.sb3 import read_zip
 from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts.files import sha256
 from collectiverl.artifacts.paths import EPISODES
 from collectiverl.data.episodes import write
 from collectiverl.envs.make import spec
@@ -65,7 +66,7 @@ def _folder(source: str) -> Path:
 def _identity(source: str, task: str) -> str:
     folder = _folder(source)
     if folder.is_file():
-        return sealed.sha256(folder)
+        return sha256(folder)
     if not sealed.is_sealed(folder):
         raise UserError(
             f"there is no expert of {task} at {source}: {TASK} in --teacher stands for {task} or {label(task)}, and "
@@ -96,7 +97,7 @@ def _copy(source: Path, folder: Path, task: str) -> dict[str, Any]:
         return {"trained_from": network.made_by, "env_steps": network.env_steps, "seconds": 0.0}
     sealed.verify(source)
     for about, weights in ((expert.ABOUT, expert.WEIGHTS), (networks.ABOUT, networks.WEIGHTS)):
-        if (source / about).is_file():
+        if sealed.holds(source, about):
             shutil.copy(source / about, folder / about)
             shutil.copy(source / weights, folder / weights)
             return {"env_steps": 0, "seconds": 0.0} | summary(source)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from collectiverl.artifacts.checkpoints import Checkpoints, load_tree, save_tree
+from collectiverl.artifacts.checkpoints import Checkpoints, check_finite, load_tree, save_tree
 from collectiverl.artifacts.metrics import Report, silent
 from collectiverl.artifacts.validation import MOST_ROWS, at_least, at_most, positive
 from collectiverl.collective.distill import descend, draw, optimizer
@@ -88,10 +88,12 @@ def clone(
         batches = features[index], advice[index]
         actor, opt_state, loss = descend(state.actor, state.optimizer, batches, _loss, opt)
         state = State(actor, opt_state, np.asarray(step + count))
+        check_finite({"loss": loss}, f"after {step + count} updates")
         report(step + count, config.updates, f"cloning {float(loss):.4f}")
         kept.offer(partial(_save, state))
     return eqx.tree_at(lambda a: a.actor, agent, state.actor)
 
 
 def _save(state: State, folder: Path) -> None:
+    check_finite(state, f"after {int(state.updates)} updates")
     save_tree(folder / STATE, state)

@@ -18,6 +18,7 @@ from collectiverl.sac.agent import Agent
 from collectiverl.sac.help import MentorOutput, NoHelp, Weights
 from collectiverl.student.imitation import ImitationConfig
 from collectiverl.student.mentor import output_of
+from collectiverl.student.prior_data import PriorDataConfig
 from collectiverl.student.trained_encoder import pack, trained_encoder
 from collectiverl.types import EnvSpec, ValueUnit, Window
 
@@ -29,8 +30,9 @@ class FinetuningConfig:
     encoder: bool = False  # train the encoder too
     # of actor and critics; at higher rates the first updates undo the actor's skill
     learning_rate: float = 3e-4
-    # the actor is kept near the collective before fine-tuning
+    # the actor is kept near the collective before fine-tuning, at first everywhere, then where the critics prefer it
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    prior_data: PriorDataConfig = field(default_factory=PriorDataConfig)  # episodes of the collective
 
     def __post_init__(self) -> None:
         positive(self, "learning_rate")
@@ -79,9 +81,10 @@ class EmbeddedEnvs:
 
 @dataclass(frozen=True)
 class ReferencePolicy(NoHelp):
-    """The collective before fine-tuning, near which the actor is kept while the critics learn the task.
+    """The collective before fine-tuning, near which the actor is kept.
 
-    This is the imitation of Schmitt et al. (2018), and the only help.
+    In all states while the critics learn the task from the collective's episodes; then, as in `student.imitation`,
+    where they prefer the collective's actions.
     """
 
     agent: Agent
@@ -91,5 +94,6 @@ class ReferencePolicy(NoHelp):
     def predict(self, context: int, obs: Float[np.ndarray, "N F"]) -> tuple[int, MentorOutput]:
         return context, output_of(self.agent, obs, self.unit)
 
-    def weights(self, env_steps: int) -> Weights:
-        return Weights(imitation=self.imitation.at(env_steps))
+    def weights(self, env_steps: int, *, acting: bool) -> Weights:
+        weight = self.imitation.weight
+        return Weights(imitation=weight) if acting else Weights(anchor=weight)

@@ -5,6 +5,7 @@ acts longest. The student thus learns both after the collective's first steps an
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -25,13 +26,15 @@ class JumpStartConfig:
 
 
 class JumpStart(Strategy):
+    follows: ClassVar[bool] = True
+
     def __init__(self, config: JumpStartConfig):
         self.config = config
 
     def act(self, own: Float[np.ndarray, "N A"], context: StepContext) -> Float[np.ndarray, "N A"]:
         if context.env_steps >= self.config.decay_steps:
             return own
-        longest = context.trust * self.config.steps * (1 - context.env_steps / self.config.decay_steps)
+        longest = self.config.steps * (1 - context.env_steps / self.config.decay_steps)
         shares = np.linspace(0, 1, len(own)) if len(own) > 1 else np.ones(1)
         collective_acts = context.age < longest * shares
         return np.where(collective_acts[:, None], context.output.mean, own)

@@ -39,5 +39,5 @@ class Likelihood(Strategy):
         std = np.maximum(np.exp(output.log_std), self.config.sigma_floor)
         return np.asarray(likelihood(jnp.asarray(action), jnp.asarray(output.mean), jnp.asarray(std)))
 
-    def weights(self, env_steps: int, trust: float) -> Weights:
+    def weights(self, env_steps: int, *, acting: bool) -> Weights:
         return Weights(bonus=self.config.at(env_steps))

@@ -25,5 +25,5 @@ class Potential(Strategy):
     def __init__(self, config: PotentialConfig):
         self.config = config
 
-    def weights(self, env_steps: int, trust: float) -> Weights:
+    def weights(self, env_steps: int, *, acting: bool) -> Weights:
         return Weights(potential=self.config.weight)

@@ -15,7 +15,7 @@ from collectiverl.student.strategy import Guidance, Strategy
 from collectiverl.types import ConfigError, ValueUnit
 
 Name = Literal["none", "likelihood", "potential", "jump-start", "prior-data", "imitation"]
-DEFAULT: tuple[Name, ...] = ("jump-start", "prior-data", "imitation")
+DEFAULT: tuple[Name, ...] = ("prior-data", "imitation")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """What a strategy may do for a student; each strategy has a module of its own beside this one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,11 +18,13 @@ class StepContext(NamedTuple):
     output: MentorOutput  # the collective's, at the latest observations
     age: Int[np.ndarray, "N"]  # steps that the running episodes have lasted
     env_steps: int  # of training
-    trust: float  # in the collective
 
 
 class Strategy:
     """The base class, which does nothing. A strategy overrides one of these methods, or several."""
+
+    # whether it follows the collective's actions: these harm where the collective never succeeds
+    follows: ClassVar[bool] = False
 
     def act(self, own: Float[np.ndarray, "N A"], context: StepContext) -> Float[np.ndarray, "N A"]:
         """The actions that are taken, where the student's would be `own`."""
@@ -32,7 +34,8 @@ class Strategy:
         """The reward for these actions, before it is weighted."""
         return np.zeros(len(action), np.float32)
 
-    def weights(self, env_steps: int, trust: float) -> Weights:
+    def weights(self, env_steps: int, *, acting: bool) -> Weights:
+        """As in `sac.help.Help`."""
         return Weights()
 
 
@@ -45,7 +48,10 @@ class Guidance:
 
     mentor: Mentor
     strategies: tuple[Strategy, ...]
-    trust: float = 1.0  # 0 to 1, from the collective's success in the student's task, if it has played there
+
+    def without_following(self) -> "Guidance":
+        """The same help without the strategies that follow the collective's actions."""
+        return replace(self, strategies=tuple(s for s in self.strategies if not s.follows))
 
     def begin(self, tasks: Sequence[str]) -> MentorContext:
         return self.mentor.begin(tasks)
@@ -61,7 +67,7 @@ class Guidance:
     def act(
         self, own: Float[np.ndarray, "N A"], output: MentorOutput, context: MentorContext, env_steps: int
     ) -> Float[np.ndarray, "N A"]:
-        at_step = StepContext(output, context.age, env_steps, self.trust)
+        at_step = StepContext(output, context.age, env_steps)
         for strategy in self.strategies:
             own = strategy.act(own, at_step)
         return own
@@ -75,6 +81,6 @@ class Guidance:
     def observe(self, context: MentorContext, step: Step) -> MentorContext:
         return self.mentor.observe(context, step)
 
-    def weights(self, env_steps: int) -> Weights:
-        parts = [strategy.weights(env_steps, self.trust) for strategy in self.strategies]
+    def weights(self, env_steps: int, *, acting: bool) -> Weights:
+        parts = [strategy.weights(env_steps, acting=acting) for strategy in self.strategies]
         return Weights(*(sum(column) for column in zip(Weights(), *parts, strict=True)))

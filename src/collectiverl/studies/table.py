@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from collectiverl.artifacts import checkpoints, outputs, provenance, sealed
+from collectiverl.artifacts import locks, outputs, provenance, sealed
+from collectiverl.artifacts.files import write_json
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages.base import Stage
 
@@ -36,6 +37,6 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], settings: Any, **
         "versions": provenance.versions(),
     }
     if not outputs.is_readonly(path.parent):  # a finished run may be; its table is still shown
-        sealed.make_writable(path.parent)
-        checkpoints.write_json(path, table)
+        locks.make_writable(path.parent)
+        write_json(path, table)
     return table

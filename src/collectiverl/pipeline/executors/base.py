@@ -1,9 +1,10 @@
 """The protocol of an executor, and the schedule, which is the same for all."""
 
 from collections.abc import Collection, Hashable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
-from collectiverl.pipeline.executor import Progress, Watch
+from collectiverl.pipeline.executor import Progress, Watch, ended
 from collectiverl.stages.base import Stage
 
 POLL = 0.2  # seconds between looks at the progress of the workers
@@ -13,6 +14,7 @@ Job = Any  # what an executor calls a stage at work; hashable
 class Executor(Protocol):
     """Does stages whose inputs are sealed, several at once."""
 
+    run: Path  # the run's folder here
     slots: int  # stages at once, at most
 
     def submit(self, stage: Stage) -> Hashable:
@@ -75,4 +77,4 @@ def _schedule(executor: Executor, todo: list[Stage], watch: Watch) -> None:
         for job in finished:
             stage = running.pop(job)
             executor.result(job)
-            watch(Progress(stage.out, 1, 0, ""))
+            watch(ended(executor.run, stage))

@@ -140,7 +140,4 @@ def _start_worker(channel: Any, parent: int, threads: int, registered: bytes) ->
 
 
 def _work(run: Path, overwrite: bool, stage: Stage) -> dict[str, Any]:
-    def report(done: int, total: int, note: str = "") -> None:
-        _progress.put(Progress(stage.out, done, total, note))
-
-    return run_logged(run, stage, report=report, overwrite=overwrite)
+    return run_logged(run, stage, watch=_progress.put, overwrite=overwrite)

@@ -127,13 +127,13 @@ def _line(error: BaseException) -> str:
 
 
 class _Board:
-    """The last report of each stage since somebody looked."""
+    """The last report of each stage since somebody looked, and all notices."""
 
     def __init__(self) -> None:
         self.last: dict[str, Progress] = {}
 
     def tell(self, progress: Progress) -> None:
-        self.last[progress.out] = progress
+        self.last[progress.out + progress.notice] = progress
 
     def read(self) -> list[Progress]:
         found, self.last = list(self.last.values()), {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts import manifests, paths, sealed
 from collectiverl.artifacts.store import Store
 from collectiverl.envs import registry
 from collectiverl.pipeline.executor import Progress
@@ -155,7 +155,7 @@ class Remote:
 def bring(run: Path, store: Store, every: Sequence[Stage]) -> None:
     """Copies results that the store has and this folder has not: an earlier driver may have died."""
     for stage in every:
-        if not sealed.is_sealed(run / stage.out) and store.has(stage.out):
+        if not manifests.is_sealed(run / stage.out) and store.has(stage.out):
             store.get(stage.out, run / stage.out)
 
 
@@ -165,7 +165,7 @@ def share(run: Path, store: Store, out: str) -> None:
     Raises:
         UserError: the store has another one of this name.
     """
-    if not sealed.is_sealed(run / out) or store.put(run / out, out):
+    if not manifests.is_sealed(run / out) or store.put(run / out, out):
         return
     with tempfile.TemporaryDirectory() as folder:
         store.get(out, Path(folder) / "other")

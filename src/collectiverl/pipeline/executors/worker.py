@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from collectiverl.artifacts import checkpoints, paths, sealed
+from collectiverl.artifacts import checkpoints, manifests, paths, sealed
 from collectiverl.artifacts.store import Store
 from collectiverl.artifacts.uploads import uploading
 from collectiverl.envs import registry
@@ -90,21 +90,21 @@ def _perform(task: Task, folder: Path, tell: Tell) -> None:
     for name, identity in task.inputs.items():
         _fetch(store, folder, name, identity)
     shutil.rmtree(folder / out, ignore_errors=True)  # of an earlier attempt of this process
-    work = sealed.partial(folder / out)
+    work = manifests.partial(folder / out)
     if store.has(out):
         store.get(out, folder / out)
     else:
         store.get_checkpoint(out, work)
     checkpoints.SECONDS = task.checkpoint_every
     with uploading(store, out, work, task.upload_every):
-        run_logged(folder, task.stage, report=_seldom(out, tell))
+        run_logged(folder, task.stage, watch=_seldom(tell))
     store.put(folder / out, out)
     store.drop_checkpoints(out)
 
 
 def _fetch(store: Store, folder: Path, name: str, identity: str) -> None:
     """Makes an input of this identity a sealed folder here; those of earlier stages are still there."""
-    if sealed.is_sealed(folder / name) and sealed.identity(folder / name) == identity:
+    if manifests.is_sealed(folder / name) and sealed.identity(folder / name) == identity:
         return
     store.get(name, folder / name)
     if sealed.identity(folder / name) != identity:
@@ -114,17 +114,17 @@ def _fetch(store: Store, folder: Path, name: str, identity: str) -> None:
         )
 
 
-def _seldom(out: str, tell: Tell) -> Callable[..., None]:
-    """Reports of a stage, at most one in `TELL_EVERY` seconds."""
+def _seldom(tell: Tell) -> Tell:
+    """Reports of a stage, at most one in `TELL_EVERY` seconds; notices are always told."""
     last = -TELL_EVERY
 
-    def report(done: int, total: int, note: str = "") -> None:
+    def told(progress: Progress) -> None:
         nonlocal last
-        if time.monotonic() - last >= TELL_EVERY:
+        if progress.notice or time.monotonic() - last >= TELL_EVERY:
             last = time.monotonic()
-            tell(Progress(out, done, total, note))
+            tell(progress)
 
-    return report
+    return told
 
 
 @cache

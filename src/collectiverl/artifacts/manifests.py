@@ -1,0 +1,73 @@
+"""The manifest of a sealed folder: how its result was made, and the checksums of its files."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from collectiverl.artifacts.contents import Damaged, check_list, times
+from collectiverl.artifacts.files import read_json, write_json
+from collectiverl.artifacts.paths import MANIFEST
+from collectiverl.types import UserError
+
+SEAL = "seal"  # a hash of all else in a manifest
+KEYS = {
+    *("stage", "format", "config", "inputs", "seed", "runtime", "versions", "commit", "seconds"),
+    *("created", "peak_memory"),
+    *("files", "times", SEAL),
+}
+
+
+def partial(out: Path) -> Path:
+    """The working folder of the stage that will be sealed as `out`."""
+    return out.parent / f"{out.name}.partial"
+
+
+def is_sealed(out: Path) -> bool:
+    return (out / MANIFEST).is_file()
+
+
+def manifest(out: Path) -> dict[str, Any]:
+    """The manifest of a sealed directory; its files are not looked at.
+
+    Raises:
+        UserError: the directory is missing or not sealed, or its manifest is damaged.
+    """
+    path = out / MANIFEST
+    if not path.is_file():
+        hint = f" ({partial(out).name} is there: the stage was interrupted)" if partial(out).exists() else ""
+        raise UserError(f"{out} is not a finished result{hint}")
+    record = read_json(path)
+    needed = {"config", "inputs", "files"}
+    if not isinstance(record, dict) or not needed <= record.keys() <= KEYS:
+        raise UserError(f"{path} is no manifest: {again(out)}")
+    if not all(isinstance(record[name], dict) for name in ("config", "inputs")):
+        raise UserError(f"{path} is no manifest: {again(out)}")
+    if SEAL in record and not is_whole(record):  # manifests of earlier versions have none
+        raise UserError(f"{path} is damaged (its own checksum does not fit): {again(out)}")
+    try:
+        check_list(record["files"])
+    except Damaged as error:
+        raise UserError(f"{path} is no manifest ({error}): {again(out)}") from error
+    return record
+
+
+def again(out: Path) -> str:
+    return f"delete {out} and run its stage again"
+
+
+def write_manifest(out: Path, record: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    """Seals a folder: its files must have these checksums from now on."""
+    write_json(out / MANIFEST, with_seal({**record, "files": dict(files), "times": times(out, files)}))
+
+
+def with_seal(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with its own checksum."""
+    rest = {name: value for name, value in record.items() if name != SEAL}
+    return rest | {SEAL: hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
+
+
+def is_whole(record: Mapping[str, Any]) -> bool:
+    """Whether a record has the checksum that fits it."""
+    return with_seal(record)[SEAL] == record.get(SEAL)

@@ -1,0 +1,88 @@
+"""What one cell of a comparison found: a strategy, a task and a seed; and the rows that cells make."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from collectiverl.artifacts import sealed
+from collectiverl.artifacts.metrics import read_metrics
+from collectiverl.evaluation.statistics import seeds_interval
+from collectiverl.reporting.ratios import PLAIN, area, forward_transfer, ratio
+from collectiverl.stages.base import summary
+from collectiverl.stages.experts import steps_to
+
+ZERO_SHOT, CLONING, RANDOM = "zero-shot", "cloning", "random"
+UNTRAINED = (ZERO_SHOT, CLONING)  # not trained by SAC: evaluated once
+OF_SEEDS = ("success", "steps", "env_steps", "seconds", "area", "mentor_success", "curve")  # columns of a row
+
+
+def cell_result(folder: Path) -> dict[str, Any]:
+    """What the sealed folder of a cell says: enough for its part of every table.
+
+    `steps` are environment steps until success had reached the level, the mentor's own counted; None: it never did.
+    """
+    folder = folder.resolve()
+    record, found, strategy = sealed.manifest(folder), summary(folder), folder.parents[1].name
+    cell: dict[str, Any] = {
+        "strategy": strategy,
+        "collective": "" if strategy == PLAIN else folder.parents[2].name,
+        "task": found["task"],
+        "seed": record["seed"],
+    }
+    if strategy == ZERO_SHOT:
+        last = {"success_last": found["success_last"]}
+        return cell | {"success": found["success_any"], "episodes": found["episodes"]} | last
+    kept = ("success", "env_steps", "seconds", "mentor_success", "mentor_steps")
+    cell |= {name: found[name] for name in kept if name in found}
+    return cell if strategy == CLONING else cell | _course(folder, record["config"]["train"])
+
+
+def _course(folder: Path, train: Mapping[str, Any]) -> dict[str, Any]:
+    """How a training went, by its evaluations."""
+    log = read_metrics(folder)
+    names = {"steps": "step", "success": "eval/success", "episodes": "eval/episodes"}
+    curve = {name: [line[key] for line in log] for name, key in names.items()}
+    return {
+        "level": train["stop_success"],
+        "limit": train["steps"],
+        "updates_per_step": train["updates_per_step"],
+        "steps": steps_to(folder, train["stop_success"], train["stop_evaluations"]),
+        "area": round(area(curve, train["steps"]), 4),
+        "curve": curve,
+    }
+
+
+# -- rows --------------------------------------------------------------------------------------------------
+
+
+def row_of(strategy: str, task: str, seeds: int, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The cells of a strategy and a task in one row; `holes` of its `seeds` are not done yet."""
+    row: dict[str, Any] = {"strategy": strategy, "task": task, "holes": seeds - len(found)}
+    row["seeds"] = [cell["seed"] for cell in found]
+    row |= {name: [c.get(name) for c in found] for name in OF_SEEDS if any(name in c for c in found)}
+    if strategy == ZERO_SHOT and found:
+        episodes = [cell["episodes"] for cell in found]
+        row["interval"] = _interval(row["success"], episodes)
+    return row
+
+
+def compared(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """The rows, each beside plain SAC on its task: the ratio of steps, and the forward transfer."""
+    plain = {row["task"]: row for row in rows if row["strategy"] == PLAIN and row["seeds"]}
+    return [
+        row
+        | {"ratio": ratio(plain[row["task"]], row, most), "forward_transfer": _gain(plain[row["task"]], row)}
+        if row["task"] in plain and row["strategy"] not in UNTRAINED and row["seeds"]
+        else row
+        for row in rows
+    ]
+
+
+def _gain(plain: Mapping[str, Any], row: Mapping[str, Any]) -> float | None:
+    found = forward_transfer(plain, row)
+    return None if found is None else round(found, 4)
+
+
+def _interval(rates: Sequence[float], episodes: Sequence[int]) -> list[float]:
+    successes = [round(rate * n) for rate, n in zip(rates, episodes, strict=True)]
+    return [round(bound, 4) for bound in seeds_interval(successes, episodes)]
