@@ -34,7 +34,11 @@ LONG = 600.0  # seconds
 
 @pytest.fixture(scope="module")
 def machines():
-    """A head that does no stages, and four machines of one core, all of them this one."""
+    """A head that does no stages, and four machines of one core, all of them this one.
+
+    Ray gives its workers a niceness of 15, with which they would wait for whatever else runs here.
+    """
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=80_000_000) for _ in range(NODES)]
     cluster.wait_for_nodes()
