@@ -8,15 +8,13 @@ from typing import Any
 
 from collectiverl.artifacts import locks, outputs, paths, provenance, sealed
 from collectiverl.artifacts.metrics import Report
-from collectiverl.artifacts.paths import LOGS
-from collectiverl.artifacts.store import Store
 from collectiverl.cli import seeds
 from collectiverl.cli.parser import refusals
-from collectiverl.cli.progress import display, tell
+from collectiverl.cli.progress import display
+from collectiverl.cli.running import run_unfinished
 from collectiverl.cli.settings import (
     Evaluate,
     EvaluateMeta,
-    ManyStages,
     Run,
     StudySettings,
     Table,
@@ -30,13 +28,9 @@ from collectiverl.evaluation.metalearning import evaluate_meta, meta_report
 from collectiverl.evaluation.video import filming
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import claim
-from collectiverl.pipeline.executors import remote
-from collectiverl.pipeline.executors.base import run_stages
-from collectiverl.pipeline.executors.choice import CLUSTERS
-from collectiverl.pipeline.executors.processes import run_in_processes
 from collectiverl.policies import load_policy, meta_player, origin_of, shipped, told_tasks
 from collectiverl.reporting import evaluations
-from collectiverl.stages.base import Stage, available_cores, summary, threads_of
+from collectiverl.stages.base import available_cores, summary, threads_of
 from collectiverl.stages.evaluation import detailed_row, evaluation_report
 from collectiverl.stages.verification import Verified, verify_all
 from collectiverl.studies import transfer
@@ -63,7 +57,7 @@ def run_pipeline(settings: Run) -> Found:
         every = plan.stages(config, settings.until)
     with _locked(folder):
         claim(folder, config, overwrite=settings.options.overwrite)
-        _run_unfinished(every, settings)
+        run_unfinished(every, settings)
     return summary(folder / paths.summary(settings.until))
 
 
@@ -113,7 +107,7 @@ def run_study(study: Study) -> Callable[[StudySettings], Found]:
             every = study.stages(folder, config, settings.study)
         with _locked(folder):
             try:
-                _run_unfinished(every, settings)
+                run_unfinished(every, settings)
             except (KeyboardInterrupt, StageFailed) as cause:
                 with contextlib.suppress(UserError):  # a study may need all its stages
                     raise Incomplete(study.summarize(folder, config, settings.study), cause) from cause
@@ -151,37 +145,6 @@ def map_transfer(settings: Transfer) -> Found:
 def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     """The lock of a run. A finished run that cannot be written needs none: its table is only read."""
     return contextlib.nullcontext() if outputs.is_readonly(folder) else locks.lock(folder)
-
-
-def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
-    """The stages that are not done yet, side by side."""
-    folder, overwrite = settings.options.folder, settings.options.overwrite
-    store = Store(f"{settings.store.rstrip('/')}/{folder.name}") if settings.store else None
-    if store:
-        remote.bring(folder, store, every)
-    todo = plan.unfinished(folder, every, overwrite=overwrite)
-    if not todo:
-        tell(f"all {len(every)} stages are done: nothing to do")
-        return
-    locks.make_writable(folder)
-    done = len(every) - len(todo)
-    tell(f"{done} of {len(every)} stages are done, {len(todo)} to do; logs in {folder / LOGS}")
-    with display(todo) as watch:
-        if store:
-            _run_elsewhere(todo, settings, store, watch)
-        else:
-            cores = settings.cores or available_cores()
-            run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=overwrite)
-
-
-def _run_elsewhere(todo: Sequence[Stage], settings: ManyStages, store: Store, watch: executor.Watch) -> None:
-    """The same on other machines, whose results come here through the store."""
-    folder = settings.options.folder
-    cluster = CLUSTERS[settings.executor](folder, settings.address)
-    if settings.options.overwrite:
-        for stage in todo:
-            store.drop(stage.out)
-    run_stages(remote.Remote(folder, store, cluster), todo, watch)
 
 
 def run_stage(settings: StageSettings) -> Found:
