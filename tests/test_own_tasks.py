@@ -187,7 +187,7 @@ def play_one_step(make, options):
 
 
 def test_an_environment_that_draws_itself_is_filmed(tmp_path):
-    config = VideoConfig(width=32, height=16, mark_success=False)
+    config = VideoConfig(width=32, height=16, mark_success=False, overlay=False)
     path = record_video(
         load_policy("scripted:own_tasks:drawn"), "own_tasks.drawn", tmp_path / "a.mp4", config
     )

@@ -17,7 +17,7 @@ from collectiverl.envs.rollout import RandomPolicy, episodes, first_success
 from collectiverl.envs.toy import HORIZON
 from collectiverl.sac import evaluation, learner
 from collectiverl.sac.batches import Prior
-from collectiverl.sac.evaluation import AFTERWARDS, Evaluation, Evaluator
+from collectiverl.sac.evaluation import Evaluation, Evaluator
 from collectiverl.sac.help import MentorOutput, NoHelp
 from collectiverl.sac.policy import AgentPolicy
 from collectiverl.sac.progress import ExpertProgress
@@ -352,8 +352,6 @@ def test_an_evaluation_that_begins_badly_ends_early(monkeypatch, won, success, e
     judge = Evaluator(make_envs("toy-reach", 5), episodes=20, seed=0, first=10, promising=0.8)
     found = judge.play(fresh().agent, 300)
     assert (found.success[0], found.episodes) == (pytest.approx(success), episodes)
-    rounds = iter(won)
-    assert judge.play(fresh().agent, 300, AFTERWARDS).episodes == 20
 
 
 def test_what_solves_a_task_is_judged_on_whole_evaluations():
@@ -456,7 +454,7 @@ def harmed_actor(state, metrics):
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (harmed_actor, r"action is not finite after \d+ environment steps"),
+        (harmed_actor, r"is not finite after \d+ environment steps"),
         (lambda state, metrics: (state, metrics | {"critic/loss": np.array([np.inf])}), "critic/loss is not"),
     ],
 )

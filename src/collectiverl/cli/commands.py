@@ -9,7 +9,9 @@ from collectiverl.cli import (
     collective_settings,
     exchange_actions,
     exchange_settings,
+    finished_settings,
     policy_settings,
+    reports,
     settings,
     show,
 )
@@ -57,7 +59,7 @@ def _stage(
 
 
 ESSENTIAL = (
-    *("--run", "--root", "--preset", "--config", "--overwrite", "--cores", "--until"),
+    *("--run", "--root", "--preset", "--config", "--overwrite", "--cores", "--until", "--open", "--dry-run"),
     *("--tasks", "--seed", "--seeds", "--teacher", "--student-tasks", "--demo-tasks", "--vectorize"),
     *("--expert.steps", "--goals-hidden", "--online.learner-rounds"),
     *("--collective.conditioning", "--collective.updates", "--student.steps", "--strategy.use"),
@@ -207,15 +209,23 @@ _TABLE = (
     Command(
         "table",
         "the success of several runs, as Markdown, CSV or LaTeX",
-        settings.Table,
+        finished_settings.Table,
         actions.table,
         show.show_table,
         "runs/quickstart --format csv",
     ),
     Command(
+        "report",
+        "a run, or several side by side, as a page to look at",
+        finished_settings.Report,
+        reports.report,
+        show.show_report,
+        "runs/quickstart --open",
+    ),
+    Command(
         "verify",
         "every file of a run, compared with its checksum",
-        settings.Verify,
+        finished_settings.Verify,
         actions.verify,
         show.show_verified,
         "runs/demo",

@@ -8,6 +8,7 @@ from collectiverl.artifacts.store import Store
 from collectiverl.cli.progress import display, tell
 from collectiverl.cli.settings import ManyStages
 from collectiverl.pipeline import plan
+from collectiverl.pipeline.estimates import cost
 from collectiverl.pipeline.executor import Watch
 from collectiverl.pipeline.executors import remote
 from collectiverl.pipeline.executors.base import run_stages
@@ -29,7 +30,7 @@ def run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
     locks.make_writable(folder)
     done = len(every) - len(todo)
     tell(f"{done} of {len(every)} stages are done, {len(todo)} to do; logs in {folder / LOGS}")
-    with display(todo) as watch:
+    with display(todo, {stage.out: cost(stage).seconds for stage in todo}) as watch:
         if store:
             _run_elsewhere(todo, settings, store, watch)
         else:

@@ -10,11 +10,11 @@ from collectiverl.cli.options import RunOptions
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.evaluation.metalearning import MetaConfig
+from collectiverl.evaluation.video import VideoConfig
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.pipeline.executors.choice import ExecutorName
 from collectiverl.pipeline.plan import Until
 from collectiverl.policies import tasks_of
-from collectiverl.reporting.formats import Format
 from collectiverl.stages.flags import Flat, Tasks
 from collectiverl.studies.ablation import AblationConfig
 from collectiverl.studies.comparison import ComparisonConfig
@@ -92,6 +92,8 @@ class Run(ManyStages):
 
     until: Until = "end"  # stop when these are trained and evaluated
     seeds: tuple[int, ...] = ()  # a run for each of these seeds, side by side
+    open: bool = False  # show the page of the run in a browser when it ends
+    dry_run: bool = False  # say which stages there are to do, with minutes and memory, and do nothing
     settings: Flat[RunConfig] = field(default_factory=RunConfig)
 
     @classmethod
@@ -202,7 +204,9 @@ class Evaluate(Settings):
     json: str | None = None  # file for the results
     # files of --json, or runs; the first is compared with each other one. 'a_seed_*.json', quoted: training seeds
     compare: tuple[str, ...] = ()
-    video: str | None = None  # folder for videos: one of each task, of the first goal that is evaluated
+    # folder for a film of each task; or a file, .mp4 or .gif, in which all tasks play side by side
+    video: str | None = None
+    film: VideoConfig = field(default_factory=VideoConfig)  # of the first goals that are evaluated
     settings: Flat[EvaluateConfig] = field(default_factory=EvaluateConfig)
 
     @classmethod
@@ -214,6 +218,12 @@ class Evaluate(Settings):
             raise ConfigError("", "name a POLICY to evaluate, or two or more files with --compare")
         if len(self.compare) == 1:
             raise ConfigError("compare", f"{self.compare[0]} is compared with nothing: name two or more")
+        if self.video is None and self.film != VideoConfig():
+            raise ConfigError("video", "nothing is filmed without it: name a folder or a file")
+        played = len(self.settings.goal_indices) // self.settings.envs_used
+        if self.video is not None and self.film.episodes > played:
+            episodes = f"{self.film.episodes} exceeds the {played} that the filmed environment plays"
+            raise ConfigError("film.episodes", f"{episodes}: choose a smaller --num-envs")
 
     def resolved(self) -> Self:
         if not self.policy:
@@ -239,44 +249,3 @@ class EvaluateMeta(Settings):
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
         return cls(policy=tyro.MISSING)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verify(Settings):
-    """Read every file of finished results and of checkpoints, and compare it with what was written.
-
-    FOLDER is a run's folder, that of one stage, or a policy that comes with the package, such as mt10. Other commands
-    look at size and time of a file, and read it if these have changed or if they use it. The exit code is 2 if
-    something is damaged.
-    """
-
-    folders: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]  # one or more
-
-    @classmethod
-    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
-        return cls(folders=tyro.MISSING)
-
-    def __post_init__(self) -> None:
-        if not self.folders:
-            raise ConfigError("folders", "name at least one FOLDER")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table(Settings):
-    """Print a table of several runs as text: the success of every policy on every task.
-
-    RUN is a run's folder, or a file of `evaluate --json`. Runs whose names differ only in the seed, such as mt10_seed_0
-    and mt10_seed_1, are averaged as training seeds of one run.
-    """
-
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]  # one or more
-    # md: Markdown; csv: a line for each policy and task; latex: for the package booktabs
-    format: Format = "md"
-
-    @classmethod
-    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
-        return cls(runs=tyro.MISSING)
-
-    def __post_init__(self) -> None:
-        if not self.runs:
-            raise ConfigError("runs", "name at least one RUN")

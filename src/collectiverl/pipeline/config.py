@@ -102,14 +102,26 @@ class RunConfig:
 
 def claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:
     """Makes `run` the folder of this configuration, or says what differs from the one it belongs to."""
-    path, record = run / CONFIG, sealed.to_jsonable(config)
+    check_claim(run, config, overwrite=overwrite)
+    path = run / CONFIG
     if path.is_file() and not overwrite:
-        changed = sealed.differences(record, files.read_yaml(path))
-        if changed:
-            raise UserError(
-                f"{run} belongs to another configuration ({'; '.join(changed[:3])}): "
-                "choose another folder with --run, or pass --overwrite"
-            )
         return
     locks.make_writable(run)
-    write_atomically(path, yaml.safe_dump(record, sort_keys=False).encode())
+    write_atomically(path, yaml.safe_dump(sealed.to_jsonable(config), sort_keys=False).encode())
+
+
+def check_claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:
+    """Changes nothing.
+
+    Raises:
+        UserError: the folder belongs to another configuration.
+    """
+    path = run / CONFIG
+    if not path.is_file() or overwrite:
+        return
+    changed = sealed.differences(sealed.to_jsonable(config), files.read_yaml(path))
+    if changed:
+        raise UserError(
+            f"{run} belongs to another configuration ({'; '.join(changed[:3])}): "
+            "choose another folder with --run, or pass --overwrite"
+        )

@@ -42,6 +42,7 @@ class TrainConfig:
     eval_episodes: int = 20  # episodes of an evaluation, with fresh goals
     # an evaluation ends after this many episodes if fewer than 0.8 of them succeed; None: all are played
     eval_first: int | None = None
+    eval_horizon: int | None = None  # steps of an evaluation's episode; None: the environment's own limit
     eval_envs: int = 5  # environments of an evaluation, at most; one of Meta-World takes 30 MB
     stop_success: float = 0.95  # success rate of an evaluation at which training may stop
     stop_evaluations: int = 2  # evaluations in a row with this success, then training stops; 0: never
@@ -53,11 +54,20 @@ class TrainConfig:
         at_least(
             self, 1, "steps", "num_envs", "updates_per_step", "horizon", "noise_hold", "warmup", "capacity"
         )
-        at_least(self, 1, "eval_every", "eval_episodes", "eval_first", "eval_envs", "checkpoint_every")
+        at_least(
+            self,
+            1,
+            "eval_every",
+            "eval_episodes",
+            "eval_first",
+            "eval_envs",
+            "checkpoint_every",
+            "eval_horizon",
+        )
         at_least(self, 0, "stop_evaluations")
         at_most(self, MOST_ENVS, "num_envs", "eval_envs", "updates_per_step")
         at_most(self, MOST_EPISODES, "eval_episodes")
-        at_most(self, MOST_STEPS, "horizon")
+        at_most(self, MOST_STEPS, "horizon", "eval_horizon")
         at_most(self, MOST_TRANSITIONS, "capacity")
         between(self, 0, 1, "stop_success")
         if self.warmup > self.capacity:

@@ -91,9 +91,10 @@ class Trainer:
                     kept.write(self.save)
         return [self._result(i) for i in range(self.experts)]
 
-    def measured_anew(self, results: Sequence[Result]) -> list[Result]:
+    def measured_anew(self, results: Sequence[Result], envs: VectorEnv) -> list[Result]:
         """The results with the success on goals that no evaluation which chose an agent or ended training had."""
-        found = self.evaluator.play(self.best, self.progress.env_steps, AFTERWARDS)
+        judge = Evaluator(envs, self.config.eval_episodes, self.seed)
+        found = judge.play(self.best, self.progress.env_steps, AFTERWARDS)
         return [replace(r, success=float(s)) for r, s in zip(results, found.success, strict=True)]
 
     def _segment(self, log: MetricsLog | None, kept: Checkpoints) -> None:
@@ -212,6 +213,8 @@ class Trainer:
         if log:
             tasks = self.envs.tasks[:: config.num_envs]
             measured = {"eval/success": found.success, "eval/return_to_success": found.returns}
+            if (whole := self.sampler.take_returns()) is not None:
+                measured["train/return"] = whole
             about = {"eval/episodes": found.episodes, "seconds": self._seconds()}
             log.write(p.env_steps, by_task(tasks, metrics | measured) | about)
         self.report(p.env_steps, config.steps, f"success {found.success.mean():.2f}")

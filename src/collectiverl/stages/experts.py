@@ -139,7 +139,7 @@ def train_agents(
             stack.enter_context(contextlib.closing(_side_by_side(tasks, backend, n, horizon)))
             for n, horizon in (
                 (train.num_envs, train.horizon),
-                (train.eval_at_once, None),
+                (train.eval_at_once, train.eval_horizon),
             )
         )
         trainer = Trainer(
@@ -153,7 +153,12 @@ def train_agents(
             spent=work.spent,
             report=work.report,
         )
-        return trainer.measured_anew(trainer.run(work.folder))
+        results = trainer.run(work.folder)
+        if train.eval_horizon:  # what is told in the end is success within the environment's own limit
+            eval_envs = stack.enter_context(
+                contextlib.closing(_side_by_side(tasks, backend, train.eval_at_once))
+            )
+        return trainer.measured_anew(results, eval_envs)
 
 
 def _side_by_side(
