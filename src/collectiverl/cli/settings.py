@@ -12,6 +12,7 @@ from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.evaluation.metalearning import MetaConfig
 from collectiverl.evaluation.video import VideoConfig
 from collectiverl.pipeline.config import RunConfig
+from collectiverl.pipeline.executors.choice import ExecutorName
 from collectiverl.pipeline.plan import Until
 from collectiverl.policies import tasks_of
 from collectiverl.stages.flags import Flat, Tasks
@@ -60,11 +61,24 @@ class RunSettings(Settings):
 class ManyStages(RunSettings):
     """The flags of a command that runs many stages side by side."""
 
-    cores: int = 0  # stages side by side; 0: one for each core
+    cores: int = 0  # stages side by side in processes here; 0: one for each core
+    executor: ExecutorName = "processes"  # processes here, a Ray cluster, or Slurm
+    address: str = ""  # of the Ray cluster, which is otherwise this machine's own; or Slurm's partition
+    store: str = (
+        ""  # where all machines read and write results: s3://bucket/folder, or file:///a/shared/folder
+    )
 
     def __post_init__(self) -> None:
         at_least(self, 0, "cores")
         at_most(self, MOST_CORES, "cores")
+        here = self.executor == "processes"
+        if here and (self.address or self.store):
+            name = "address" if self.address else "store"
+            raise ConfigError(name, "is for --executor ray or slurm; processes here need none")
+        if not here and not self.store:
+            raise ConfigError("store", f"--executor {self.executor} needs one, such as s3://bucket/folder")
+        if not here and self.cores:
+            raise ConfigError("cores", f"is for processes here; {self.executor} has a queue of its own")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,6 +114,9 @@ def _show_collective(summary: Found) -> None:
     console.print(f"success on average over tasks: {means}")
     if summary["probe"]:
         console.print(*probe_tables(summary["probe"]), sep="")
+    if known := {folder: peak for folder, peak in summary.get("stage_memory", {}).items() if peak}:
+        largest = max(known, key=known.__getitem__)
+        console.print(f"most memory of a stage: {known[largest] / 1e9:.2f} GB ({largest})")
     for label, steps in summary["solved_at"].items():
         solved = f"solved after {steps:,} environment steps" if steps else "not solved in training"
         console.print(f"{label}: {solved}")

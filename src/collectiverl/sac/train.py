@@ -20,7 +20,7 @@ from collectiverl.artifacts.checkpoints import Checkpoints
 from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.artifacts.tensors import load_arrays
-from collectiverl.data.replay import Replay
+from collectiverl.data.device_replay import replay_kind
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import Step, steps
 from collectiverl.sac.agent import SACState, expert_count, expert_of
@@ -59,7 +59,9 @@ class Trainer:
     ):
         self.config, self.envs, self.seed, self.report = config, envs, seed, report
         self.experts, spec = expert_count(state), envs.spec
-        self.replay = Replay(config.capacity, self.experts, config.num_envs, spec.obs_dim, spec.action_dim)
+        self.replay = replay_kind()(
+            config.capacity, self.experts, config.num_envs, spec.obs_dim, spec.action_dim
+        )
         self.learner = Learner(state, config.sac, self.replay, prior, seed=seed)
         self.best = self.learner.playing
         self.help: Help[Any] = help or NoHelp()
