@@ -151,7 +151,7 @@ def test_a_film_is_of_an_episode_that_was_evaluated_and_says_its_goal(capsys, mo
     with av.open(f"films/{name}") as film:
         assert film.metadata["title"] == f"random:toy-reach plays toy-reach, goal {number}"
     [row] = json.loads(Path("figures.json").read_text())["policies"]
-    assert row["film"] == {"file": name, "goal": number, "success": False}
+    assert row["film"] == {"file": name, "goals": [number], "success": [False]}
     assert f"toy-reach, goal {number}, failed" in " ".join(capsys.readouterr().out.split())
 
 
@@ -166,3 +166,33 @@ def test_a_film_that_fails_costs_no_figures(capsys, monkeypatch):
     assert "No space left" in shown.err
     assert len(json.loads(Path("figures.json").read_text())["policies"]) == 1
     assert os.listdir("films") == []
+
+
+def test_several_episodes_of_several_tasks_play_side_by_side_in_one_file(capsys):
+    tasks = ("toy-reach", "toy-mirror")
+    look = ("--film.episodes", "2", "--film.width", "64", "--film.height", "48", "--film.fps", "5")
+    line = ["evaluate", "random:toy-reach", *tasks, "--goals", "0", "1", "2", "3", "--num-envs", "2", *look]
+    assert main.dispatch([*line, "--video", "films/both.gif", "--json", "figures.json"]) == 0
+    assert os.listdir("films") == ["both.gif"]
+    with av.open("films/both.gif") as film:
+        assert (film.streams.video[0].width, film.streams.video[0].height) == (2 * 64 + 4, 48)
+    rows = json.loads(Path("figures.json").read_text())["policies"]
+    assert [row["film"]["goals"] for row in rows] == [
+        [0, 2],
+        [0, 2],
+    ]  # those of the first of two environments
+    assert "toy-mirror, goals 0, 2, 0 succeeded" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--film.episodes", "2"], "--video: nothing is filmed without it"),
+        (["--video", "films", "--film.episodes", "9"], "--film.episodes: 9 exceeds the 5"),
+        (["--video", "films", "--film.camera", "below"], "below is none of above"),
+        (["--video", "films", "--film.speed", "0"], "--film.speed: 0.0 is not above 0"),
+    ],
+)
+def test_what_cannot_be_filmed_is_refused_by_name(capsys, flags, message):
+    assert main.dispatch(["evaluate", "scripted:toy-reach", *flags]) == 2
+    assert message in capsys.readouterr().err

@@ -157,3 +157,19 @@ def test_an_interrupt_that_is_ignored_stays_so(monkeypatch, handlers):
     monkeypatch.setattr(main, "_command", command)
     with pytest.raises(SystemExit):
         main.main(["run"])
+
+
+def test_the_bar_of_a_run_goes_by_the_work_and_not_by_the_number_of_stages():
+    made = Progress(*columns(200), console=progress._Terminal(file=io.StringIO()), disable=True)
+    stages = [SimpleNamespace(out=out, label=out) for out in "ab"]
+    shown = Display(made, stages, {"a": 90.0, "b": 10.0})
+    overall = shown.progress._tasks[shown.overall]
+    shown.show(executor.Progress("b", 1, 0, ""))
+    assert (overall.completed, overall.total) == (10, 100)
+    assert overall.fields["count"] == "1/2"
+    shown.show(executor.Progress("a", 1, 2, ""))
+    assert overall.completed == 55
+    shown.show(executor.Progress("a", 0, 9, "the next part"))  # never backwards
+    assert overall.completed == 55
+    shown.show(executor.Progress("a", 1, 0, ""))
+    assert (overall.completed, overall.fields["count"]) == (100, "2/2")

@@ -1,14 +1,21 @@
 """Films."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
 
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.metaworld.scene import UPSIDE_DOWN, MetaworldScene
+from collectiverl.envs.rollout import episodes
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.toy import HORIZON, ToyScene
-from collectiverl.evaluation.video import SUCCESS_GREEN, VideoConfig, record_video
+from collectiverl.evaluation.encode import encoder
+from collectiverl.evaluation.grid import GAP, HOLD, columns_for, write_grid
+from collectiverl.evaluation.overlay import SUCCESS_GREEN, written
+from collectiverl.evaluation.video import VideoConfig, record_video, watched
+from collectiverl.policies import load_policy
 from collectiverl.types import ConfigError, UserError
 
 TOY, SAWYER = "toy-reach", "reach-v3"
@@ -137,3 +144,89 @@ def test_without_egl_the_user_is_told_what_to_install(envs, monkeypatch):
     monkeypatch.setattr(egl, "GLContext", fails)
     with pytest.raises(UserError, match=r"EGL device display.*libegl1"):
         MetaworldScene(envs, "corner2", 64, 64)
+
+
+# -- what a film shows, and how fast ------------------------------------------------------------------------
+
+
+def test_a_film_at_twice_the_speed_takes_half_the_time(tmp_path):
+    for speed in (1.0, 2.0):
+        config = VideoConfig(width=64, height=64, speed=speed)
+        rate, frames = film(record_video(ScriptedPolicy([TOY]), TOY, tmp_path / "a.mp4", config))
+        assert len(frames) / rate == HORIZON / 10 / speed
+
+
+def test_a_film_may_end_some_time_after_success(tmp_path):
+    whole, cut = (
+        film(
+            record_video(
+                ScriptedPolicy([TOY]),
+                TOY,
+                tmp_path / "a.mp4",
+                VideoConfig(width=64, height=64, after_success=after, overlay=False, mark_success=False),
+                goals=(3,),
+            )
+        )[1]
+        for after in (None, 0.3)
+    )
+    envs = make_envs(TOY, 1, goals=(3,), order="sequential")
+    [episode] = episodes(envs, ScriptedPolicy([TOY]), per_env=1, phase="scripted", seed=0)
+    assert len(whole) == HORIZON
+    assert len(cut) == int(episode.success.argmax()) + 1 + 3  # 10 steps a second
+    assert np.abs(cut[-1].astype(int) - whole[len(cut) - 1]).mean() < 1
+
+
+def test_task_step_success_and_z_are_written_into_the_picture():
+    plain = np.full((120, 160, 3), 90, np.uint8)
+    shown = written(plain, ("reach  goal 3", "step 1"), np.array([-3.0, 0.0, 3.0]))
+    assert (plain == 90).all()
+    assert (shown[60:100] == plain[60:100]).all()  # between text and z
+    assert (written(plain, ("reach  goal 3", "step 2"), None)[:30] != shown[:30]).any()
+    below, zero, above = (shown[-1, x].astype(int) for x in (10, 80, 150))
+    assert below[0] > below[2] + 50  # orange
+    assert above[2] > above[0] + 50  # blue
+    assert np.ptp(zero) == 0
+
+
+def test_a_collective_that_is_watched_acts_as_it_did():
+    obs = np.random.default_rng(0).normal(size=(3, 1, 39)).astype(np.float32)
+    plain = load_policy("mt10")
+    seen, embedding = watched(load_policy("mt10"))
+    for policy in (plain, seen):
+        policy.reset(np.ones(1, bool))
+    assert embedding() is None
+    for row in obs:
+        assert np.array_equal(plain.eval_action(row), seen.eval_action(row))
+        assert embedding().shape == (plain.collective.condition_dim,)
+    script = ScriptedPolicy([TOY])
+    assert watched(script)[0] is script
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_films_side_by_side_play_to_the_longest_and_keep_their_last_pictures(tmp_path, suffix):
+    tiles = []
+    for i, count in enumerate((3, 6, 2)):
+        tiles.append(tmp_path / f"{i}.mp4")
+        with encoder(tiles[-1], ".mp4", Fraction(10), "", crf=1) as write:
+            for _ in range(count):
+                write(np.full((32, 32, 3), 60 + 60 * i, np.uint8))
+    path = tmp_path / f"whole{suffix}"
+    write_grid(tiles, path, suffix, Fraction(10), "")
+    with av.open(str(path)) as whole:
+        frames = [frame.to_ndarray(format="rgb24") for frame in whole.decode(video=0)]
+        seconds = whole.duration / av.time_base
+    assert seconds == pytest.approx((6 + 10 * HOLD) / 10, abs=0.11)
+    last = frames[-1].astype(int)
+    assert last.shape == (32, 3 * 32 + 2 * GAP, 3)
+    assert [round(last[16, 16 + i * (32 + GAP), 0], -1) for i in range(3)] == [60, 120, 180]
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (6, 3), (10, 5), (50, 10)])
+def test_a_grid_leaves_few_places_empty(count, columns):
+    assert columns_for(count) == columns
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a"])
+def test_a_kind_of_film_that_cannot_be_written_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match=r"choose one of .mp4, .gif"):
+        record_video(ScriptedPolicy([TOY]), TOY, tmp_path / name, SMALL)

@@ -14,6 +14,7 @@ from collectiverl.types import UserError
 SEAL = "seal"  # a hash of all else in a manifest
 KEYS = {
     *("stage", "format", "config", "inputs", "seed", "runtime", "versions", "commit", "seconds", "created"),
+    "peak_memory",
     *("files", "times", SEAL),
 }
 

@@ -8,6 +8,7 @@ CONFIG = "config.yaml"  # the settings of a run
 MANIFEST = "manifest.json"  # of a sealed folder
 SUMMARY = "summary.json"  # what a stage found: numbers for people and tables
 METRICS = "metrics.jsonl"
+REPORT = "report.html"  # the page of a run, made from its sealed folders
 LOGS = "logs"  # folder, of the processes of a run
 EPISODES = "episodes"  # folder, inside a stage's folder
 DISTILLATION = "distillation"  # folder, inside a stage's folder: of the last distillation after others
@@ -63,6 +64,11 @@ def student(kind: StudentKind, task: str, seed: int) -> str:
 def evaluation(kind: str, task: str, seed: int) -> str:
     """`kind` is what tables call the policy."""
     return _of(f"evaluation/{kind}", task, seed)
+
+
+def films(task: str, seed: int) -> str:
+    """Films of one policy that plays one task, for the report."""
+    return _of("films", task, seed)
 
 
 def probe(encoder: str, buffer: BufferKind) -> str:

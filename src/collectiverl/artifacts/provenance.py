@@ -54,6 +54,24 @@ def git(folder: Path, *args: str) -> str:
     return done.stdout.strip()
 
 
+# -- memory ------------------------------------------------------------------------------------------------
+
+
+def forget_peak_memory() -> None:
+    """From here on `peak_memory` counts anew, if this system can."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int | None:
+    """Bytes that this process had in memory at most; None where the system does not say."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return None
+
+
 # -- how it is computed ------------------------------------------------------------------------------------
 
 

@@ -45,7 +45,12 @@ RESUMABLE = (
     *(LOCK, INTENT),
 )
 TIMED = (METRICS, "tensorboard")  # files and folders that hold times
-TIMES = ("seconds", "core_seconds", "stage_seconds")  # in summaries
+TIMES = (
+    "seconds",
+    "core_seconds",
+    "stage_seconds",
+    "stage_memory",
+)  # in summaries; memory differs as times do
 FORMAT = 1  # of a stage whose format was never changed
 BESIDE = (CARD, CONFIG, COLLECTIVE_FIGURES)  # what `export` writes beside a sealed policy, for people
 
@@ -237,12 +242,14 @@ def stage(
         }
         _clear(work, but=RESUMABLE)
         write_json(work / INTENT, with_seal(record | {"began": began, "seconds": before}))
+        provenance.forget_peak_memory()
         yield work
         seconds = before + time.time() - began
         record |= {
             "versions": provenance.versions(),
             "commit": provenance.commit(),
             "seconds": round(seconds, 3),
+            "peak_memory": provenance.peak_memory(),
             "created": now(),
         }
         _seal(work, out, record)

@@ -8,30 +8,30 @@ from typing import Any
 
 from collectiverl.artifacts import locks, outputs, paths, provenance, sealed
 from collectiverl.artifacts.metrics import Report
-from collectiverl.artifacts.paths import LOGS
-from collectiverl.cli import seeds
+from collectiverl.artifacts.paths import REPORT
+from collectiverl.cli import reports, seeds
+from collectiverl.cli.dry_run import forecast_of
+from collectiverl.cli.filming import films_of
+from collectiverl.cli.finished_settings import Table, Verify
 from collectiverl.cli.parser import refusals
-from collectiverl.cli.progress import display, tell
+from collectiverl.cli.progress import display
+from collectiverl.cli.running import run_unfinished
 from collectiverl.cli.settings import (
     Evaluate,
     EvaluateMeta,
-    ManyStages,
     Run,
     StudySettings,
-    Table,
     Transfer,
-    Verify,
 )
 from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.evaluation.comparing import compare
-from collectiverl.evaluation.evaluate import evaluate, evaluation_envs
+from collectiverl.evaluation.evaluate import evaluate
 from collectiverl.evaluation.metalearning import evaluate_meta, meta_report
-from collectiverl.evaluation.video import filming
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import claim
 from collectiverl.policies import load_policy, meta_player, origin_of, shipped, told_tasks
 from collectiverl.reporting import evaluations
-from collectiverl.stages.base import Stage, available_cores, summary, threads_of
+from collectiverl.stages.base import available_cores, summary, threads_of
 from collectiverl.stages.evaluation import detailed_row, evaluation_report
 from collectiverl.stages.verification import Verified, verify_all
 from collectiverl.studies import transfer
@@ -50,7 +50,9 @@ class Incomplete(Exception):
 
 
 def run_pipeline(settings: Run) -> Found:
-    """The stages of a run that are not done yet; returns the summary."""
+    """The stages of a run that are not done yet; returns the summary. With --dry-run, what it would do."""
+    if settings.dry_run:
+        return {"forecast": forecast_of(settings)}
     if settings.seeds:
         return _run_seeds(settings)
     folder, config = settings.options.folder, settings.settings
@@ -58,8 +60,9 @@ def run_pipeline(settings: Run) -> Found:
         every = plan.stages(config, settings.until)
     with _locked(folder):
         claim(folder, config, overwrite=settings.options.overwrite)
-        _run_unfinished(every, settings)
-    return summary(folder / paths.summary(settings.until))
+        run_unfinished(every, settings)
+        page = reports.page_of_run(folder, settings.until)
+    return {**summary(folder / paths.summary(settings.until)), "page": page}
 
 
 def _run_seeds(settings: Run) -> Found:
@@ -67,7 +70,10 @@ def _run_seeds(settings: Run) -> Found:
     with refusals(settings):
         plan.stages(settings.settings, settings.until)  # refused once, not by each of them
     seeds.run_each(settings)
-    return {"seeds": _tabled(seeds.folders(settings))}
+    runs, base = seeds.folders(settings), settings.options.folder
+    page = base.with_name(f"{base.name}_{REPORT}")
+    reports.write_page(runs, page, settings.until)
+    return {"seeds": _tabled(runs), "page": page}
 
 
 def table(settings: Table) -> Found:
@@ -108,7 +114,7 @@ def run_study(study: Study) -> Callable[[StudySettings], Found]:
             every = study.stages(folder, config, settings.study)
         with _locked(folder):
             try:
-                _run_unfinished(every, settings)
+                run_unfinished(every, settings)
             except (KeyboardInterrupt, StageFailed) as cause:
                 with contextlib.suppress(UserError):  # a study may need all its stages
                     raise Incomplete(study.summarize(folder, config, settings.study), cause) from cause
@@ -148,21 +154,6 @@ def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if outputs.is_readonly(folder) else locks.lock(folder)
 
 
-def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
-    """The stages that are not done yet, side by side."""
-    folder, overwrite = settings.options.folder, settings.options.overwrite
-    todo = plan.unfinished(folder, every, overwrite=overwrite)
-    if not todo:
-        tell(f"all {len(every)} stages are done: nothing to do")
-        return
-    locks.make_writable(folder)
-    done = len(every) - len(todo)
-    tell(f"{done} of {len(every)} stages are done, {len(todo)} to do; logs in {folder / LOGS}")
-    cores = settings.cores or available_cores()
-    with display(todo) as watch:
-        executor.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=overwrite)
-
-
 def run_stage(settings: StageSettings) -> Found:
     """One stage in this process, unless it is done, after those it asks for; returns its folder and its summary."""
     with refusals(settings):
@@ -184,15 +175,13 @@ def evaluate_policy(settings: Evaluate) -> Found:
     """One row a task; it says whether the policy was made for the task, if that is known."""
     if settings.compare:
         return _compared(settings)
-    if settings.video is not None:
-        outputs.check_folder("--video", settings.video)
     rows: list[dict[str, Any]] = []
     config = settings.settings
 
     def found() -> Found:
         return evaluation_report(settings.policy, config, rows)
 
-    with _kept(settings, found) as keep:
+    with films_of(settings) as films, _kept(settings, found) as keep:
         executor.use_threads(1)
         executor.check_device()
         made_for = told_tasks(settings.policy)
@@ -202,9 +191,11 @@ def evaluate_policy(settings: Evaluate) -> Found:
                 def report(done: int, total: int, note: str = "", task: str = task) -> None:
                     watch(executor.Progress(task, done, total, note))
 
-                for one in _evaluated(settings, task, report):
+                for one in films.evaluated(task, report) if films else _evaluated(settings, task, report):
                     rows.append(one | ({"new": task not in made_for} if made_for else {}))
                     keep()
+            if films:
+                films.put_together(lambda note: watch(executor.Progress("films", 0, 1, note)))
     return found()
 
 
@@ -220,24 +211,9 @@ def _compared(settings: Evaluate) -> Found:
 
 
 def _evaluated(settings: Evaluate, task: str, report: Report) -> Iterator[dict[str, Any]]:
-    """The row of one task. With --video, the first goal that is played is filmed."""
-    config = settings.settings
+    """The row of one task."""
     policy = load_policy(settings.policy, task=task)
-    if settings.video is None:
-        yield detailed_row(settings.policy, evaluate(policy, task, config, report=report))
-        return
-    goal = config.goal_indices[0]
-    path = Path(settings.video) / f"{task}_goal_{goal}.mp4"
-    with (
-        contextlib.closing(evaluation_envs(task, config)) as envs,
-        filming(envs, path, title=f"{settings.policy} plays {task}, goal {goal}") as camera,
-    ):
-        result = evaluate(policy, task, config, envs=envs, report=report, watch=camera)
-        success = result.success_any[result.goals.index(goal)]
-        film = {"file": path.name, "goal": goal, "success": success}
-        yield detailed_row(settings.policy, result) | {
-            "film": film
-        }  # before the film is written, which may fail
+    yield detailed_row(settings.policy, evaluate(policy, task, settings.settings, report=report))
 
 
 def evaluate_meta_policy(settings: EvaluateMeta) -> Found:

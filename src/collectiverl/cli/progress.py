@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -30,6 +30,7 @@ class _Terminal(Console):
 
 
 console = _Terminal(markup=False, emoji=False)  # names of files and tasks may look like either
+SPEED_OVER = 300.0  # seconds whose speed says how much time remains
 WIDE = 120  # characters that bar, rate and remaining time ask for as well
 
 
@@ -40,15 +41,32 @@ def tell(message: str) -> None:
 
 
 class Display:
-    """One line for the whole run and one for each stage at work; without a terminal, a line as each ends."""
+    """One line for the whole run and one for each stage at work; without a terminal, a line as each ends.
 
-    def __init__(self, progress: Progress, stages: Sequence[Stage]):
+    Args:
+        weights: expected seconds of the stages, by folder, so that the whole run's bar and the time that remains are
+            shares of the work and not of the number of stages; a stage without one counts as a second.
+    """
+
+    def __init__(
+        self, progress: Progress, stages: Sequence[Stage], weights: Mapping[str, float] | None = None
+    ):
         self.progress = progress
         self.labels = {stage.out: stage.label for stage in stages}
+        self.weights = {stage.out: (weights or {}).get(stage.out, 1.0) for stage in stages}
         self.tasks: dict[str, TaskID] = {}
         self.began: dict[str, float] = {}
+        self.shares: dict[str, float] = {}  # of each stage that was begun
         self.ended: set[str] = set()
-        self.overall = progress.add_task("all stages", total=len(stages), note="", rate="")
+        self.overall = progress.add_task("all stages", total=self._all, note="", rate="", count=self._count)
+
+    @property
+    def _all(self) -> float:
+        return sum(self.weights.values())
+
+    @property
+    def _count(self) -> str:
+        return f"{len(self.ended)}/{len(self.weights)}"
 
     def __call__(self, update: executor.Progress) -> None:
         """Shows how far a stage is. An error is dropped, as in `tell`."""
@@ -65,20 +83,32 @@ class Display:
             return
         if update.out not in self.tasks:
             label = self.labels.setdefault(update.out, update.out)
-            self.tasks[update.out] = self.progress.add_task(label, total=1, note="", rate="")
+            self.weights.setdefault(update.out, 1.0)
+            self.tasks[update.out] = self.progress.add_task(label, total=1, note="", rate="", count="")
             self.began[update.out] = time.perf_counter()
         task = self.tasks[update.out]
         seconds = time.perf_counter() - self.began[update.out]
         if not update.total:
             self.ended.add(update.out)
             self.progress.remove_task(task)
-            self.progress.advance(self.overall)
+            self._advance(update.out, 1.0)
             label = self.labels[update.out]
             took = update.note or f"{seconds:.0f} s"
             self.progress.console.print(Text.assemble(("done ", "green"), label, (f" ({took})", "dim")))
             return
         rate = f"{update.done / seconds:,.0f}/s" if update.done > 1 and seconds > 0 else ""
-        self.progress.update(task, completed=update.done, total=update.total, note=update.note, rate=rate)
+        count = f"{update.done:,.0f}/{update.total:,.0f}"
+        self.progress.update(
+            task, completed=update.done, total=update.total, note=update.note, rate=rate, count=count
+        )
+        self._advance(update.out, update.done / update.total)
+
+    def _advance(self, out: str, share: float) -> None:
+        self.shares[out] = max(
+            share, self.shares.get(out, 0.0)
+        )  # a stage may have several parts, each from 0
+        done = sum(self.weights[name] * share for name, share in self.shares.items())
+        self.progress.update(self.overall, completed=done, total=self._all, count=self._count)
 
 
 def columns(width: int) -> list[ProgressColumn]:
@@ -93,7 +123,7 @@ def columns(width: int) -> list[ProgressColumn]:
         SpinnerColumn(),
         text("{task.description}", fold=True),
         *([BarColumn(bar_width=24)] if wide else []),
-        text("{task.completed:,.0f}/{task.total:,.0f}"),
+        text("{task.fields[count]}"),
         *([text("{task.fields[rate]}", style="cyan")] if wide else []),
         text("{task.fields[note]}", style="dim", fold=True),
         TimeElapsedColumn(),
@@ -102,10 +132,15 @@ def columns(width: int) -> list[ProgressColumn]:
 
 
 @contextmanager
-def display(stages: Sequence[Stage]) -> Iterator[Display]:
-    """Without a terminal, only the line of each stage that ends is printed."""
-    progress = Progress(*columns(console.width), console=console, disable=not console.is_terminal)
-    shown = Display(progress, stages)
+def display(stages: Sequence[Stage], weights: Mapping[str, float] | None = None) -> Iterator[Display]:
+    """Without a terminal, only the line of each stage that ends is printed. See `Display` for `weights`."""
+    progress = Progress(
+        *columns(console.width),
+        console=console,
+        disable=not console.is_terminal,
+        speed_estimate_period=SPEED_OVER,
+    )
+    shown = Display(progress, stages, weights)
     with contextlib.suppress(Exception):  # a terminal that is gone, say
         progress.start()
     try:

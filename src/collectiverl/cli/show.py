@@ -15,12 +15,15 @@ from collectiverl.artifacts.paths import (
     EXPERTS_FIGURES,
     EXTENDED,
     PORTABLE,
+    REPORT,
     STUDENTS,
     SUMMARY,
     TRANSFORMER,
 )
 from collectiverl.cli.exchange_settings import Export, Publish, Record
+from collectiverl.cli.finished_settings import Report, Table, Verify
 from collectiverl.cli.progress import console
+from collectiverl.cli.reports import open_page
 from collectiverl.cli.settings import (
     Ablate,
     CompareStudents,
@@ -28,14 +31,13 @@ from collectiverl.cli.settings import (
     EvaluateMeta,
     ExtendCollective,
     Run,
-    Table,
     Transfer,
-    Verify,
 )
 from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.reporting import formats
 from collectiverl.reporting.compared import compared_tables
 from collectiverl.reporting.curves import draw_curves
+from collectiverl.reporting.forecasts import forecast_tables
 from collectiverl.reporting.probe import probe_tables
 from collectiverl.reporting.students import comparison_table, median_lines
 from collectiverl.reporting.tables import (
@@ -54,9 +56,14 @@ Found = Mapping[str, Any]
 
 
 def show_run(settings: Run, summary: Found) -> None:
-    """The policies of a run, and where everything lies; of several seeds, their means."""
+    """The policies of a run, and where everything lies; of several seeds, their means; or what it would do."""
+    if "forecast" in summary:
+        console.print(*forecast_tables(summary["forecast"]), sep="\n")
+        return
     if settings.seeds:
         _show_text(formats.table(summary["seeds"], "md"))
+        console.print(places(summary["page"].parent, {"page": summary["page"].name}))
+        _shown_page(summary["page"], settings.open)
         return
     console.print(policies_table(summary["policies"]))
     names = {
@@ -71,8 +78,35 @@ def show_run(settings: Run, summary: Found) -> None:
         _show_collective(summary)
         names |= {"transformer": TRANSFORMER, "collective": COLLECTIVE, "students": STUDENTS}
         names |= {"pictures": summary["probe"]["folder"]} if summary["probe"] else {}
+    names["page to look at"] = REPORT
     folder = settings.options.folder
     console.print(places(folder, {what: path for what, path in names.items() if (folder / path).exists()}))
+    for line in _next(folder, settings):
+        console.print(line, soft_wrap=True, highlight=False)
+    _shown_page(summary["page"], settings.open)
+
+
+def _next(folder: Path, settings: Run) -> tuple[str, str]:
+    """What a user may want to do now, in two lines."""
+    look = "" if settings.open else f"collectiverl report {folder} --open"
+    if settings.until == "experts":
+        again = f"collectiverl run --run {folder.name} --root {settings.options.root}"
+        return f"look:  {look or folder / REPORT}", f"next:  {again}  (goes on to the collective)"
+    film = f"collectiverl evaluate {folder} --video films"
+    return (
+        f"look:  {look or film}",
+        f"next:  collectiverl compare-students --collective {folder} --run students",
+    )
+
+
+def _shown_page(page: Path | None, wanted: bool) -> None:
+    if wanted and page is not None:
+        open_page(page)
+
+
+def show_report(settings: Report, found: Found) -> None:
+    console.print(places(Path(), {"page": found["page"]}))
+    _shown_page(Path(found["page"]), settings.open)
 
 
 def _show_collective(summary: Found) -> None:
@@ -80,6 +114,9 @@ def _show_collective(summary: Found) -> None:
     console.print(f"success on average over tasks: {means}")
     if summary["probe"]:
         console.print(*probe_tables(summary["probe"]), sep="")
+    if known := {folder: peak for folder, peak in summary.get("stage_memory", {}).items() if peak}:
+        largest = max(known, key=known.__getitem__)
+        console.print(f"most memory of a stage: {known[largest] / 1e9:.2f} GB ({largest})")
     for label, steps in summary["solved_at"].items():
         solved = f"solved after {steps:,} environment steps" if steps else "not solved in training"
         console.print(f"{label}: {solved}")
@@ -154,13 +191,17 @@ def show_evaluation(settings: Evaluate, found: Found) -> None:
     console.print(policies_table(found["policies"]))
     films = {_filmed(row): row["film"]["file"] for row in found["policies"] if "film" in row}
     if settings.video is not None and films:
-        console.print(places(Path(settings.video), films))
+        place = Path(settings.video)
+        together = len(set(films.values())) == 1 and place.name in films.values()
+        console.print(places(place.parent if together else place, films))
 
 
 def _filmed(row: Mapping[str, Any]) -> str:
-    """What a film shows: one of the episodes that were evaluated."""
-    outcome = "succeeded" if row["film"]["success"] else "failed"
-    return f"{row['task']}, goal {row['film']['goal']}, {outcome}"
+    """What a film shows: episodes that were evaluated."""
+    goals, success = row["film"]["goals"], row["film"]["success"]
+    if len(goals) == 1:
+        return f"{row['task']}, goal {goals[0]}, {'succeeded' if success[0] else 'failed'}"
+    return f"{row['task']}, goals {', '.join(map(str, goals))}, {sum(success)} succeeded"
 
 
 def show_meta(settings: EvaluateMeta, found: Found) -> None:

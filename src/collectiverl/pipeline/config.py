@@ -33,9 +33,10 @@ class RunConfig:
     renamed: ClassVar[dict[str, str]] = {
         "experts": "teacher (sac in place of trained; scripted and shipped as before)"
     }
-    tasks: tuple[str, ...] = ("reach", "drawer-close", "window-close")  # names, or benchmarks such as MT10
+    # names, benchmarks such as MT10, or your own as package.module:name
+    tasks: tuple[str, ...] = ("reach", "drawer-close", "window-close")
     seed: int = 0  # of all random numbers
-    backend: Backend = "auto"  # simulator of all training; auto: EnvPool where it agrees with Meta-World
+    backend: Backend = "auto"  # simulator of all training; auto: EnvPool where it agrees with the suite's own
     # who teaches: sac, scripted, shipped, package.module:function, or a path with {task}
     teacher: str = "sac"
     goals_hidden: bool = False  # the collective does not see the goals, which its teachers do
@@ -101,14 +102,26 @@ class RunConfig:
 
 def claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:
     """Makes `run` the folder of this configuration, or says what differs from the one it belongs to."""
-    path, record = run / CONFIG, sealed.to_jsonable(config)
+    check_claim(run, config, overwrite=overwrite)
+    path = run / CONFIG
     if path.is_file() and not overwrite:
-        changed = sealed.differences(record, files.read_yaml(path))
-        if changed:
-            raise UserError(
-                f"{run} belongs to another configuration ({'; '.join(changed[:3])}): "
-                "choose another folder with --run, or pass --overwrite"
-            )
         return
     locks.make_writable(run)
-    write_atomically(path, yaml.safe_dump(record, sort_keys=False).encode())
+    write_atomically(path, yaml.safe_dump(sealed.to_jsonable(config), sort_keys=False).encode())
+
+
+def check_claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:
+    """Changes nothing.
+
+    Raises:
+        UserError: the folder belongs to another configuration.
+    """
+    path = run / CONFIG
+    if not path.is_file() or overwrite:
+        return
+    changed = sealed.differences(sealed.to_jsonable(config), files.read_yaml(path))
+    if changed:
+        raise UserError(
+            f"{run} belongs to another configuration ({'; '.join(changed[:3])}): "
+            "choose another folder with --run, or pass --overwrite"
+        )

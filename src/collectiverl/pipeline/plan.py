@@ -23,6 +23,7 @@ from collectiverl.stages.experts import (
     train_task_stage,
     train_together_stage,
 )
+from collectiverl.stages.films import film_stages
 from collectiverl.stages.online import OnlineDistill, online_distill_stage, online_path
 from collectiverl.stages.recording import record_stage
 from collectiverl.stages.representation import (
@@ -55,13 +56,15 @@ def stages(config: RunConfig, until: Until = "end") -> list[Stage]:
                 f"{config.teacher} experts are neither trained nor copied, so no experts can be summarized",
             )
         every = [*experts(config), *_evaluations(config, ["expert"])]
-        return [*every, summary_of_experts(config.tasks, trained, every, config.seed)]
+        last = summary_of_experts(config.tasks, trained, every, config.seed)
+        return [*every, *film_stages(every, "expert", config.seed), last]
     if until == "collective":
         every = [*_collective(config), *_evaluations(config, ["collective"])]
     else:
         resolve((*config.tasks, *config.student_tasks))
         every = [*_collective(config), *_students(config), *_evaluations(config, KINDS[::-1])]
-    found = [*every, summary_of_run(until, config.tasks, every, config.seed)]
+    films = film_stages(every, "collective", config.seed)
+    found = [*every, *films, summary_of_run(until, config.tasks, every, config.seed)]
     if until == "end" and learned:
         found.append(summary_of_experts(config.tasks, trained, every, config.seed))
     return found

@@ -81,6 +81,22 @@ def draw_points(path: Path, points: Points, plane: Plane) -> None:
     figure.savefig(path)
 
 
+def as_numbers(points: Points, planes: Mapping[str, Plane]) -> dict[str, Any]:
+    """The same as JSON, for pictures that are drawn elsewhere: each plane, and what is known of each point."""
+    names = sorted(set(points.task.tolist()))
+    return {
+        "planes": {
+            name: {"xy": np.round(plane.xy, 4).tolist(), "axes": list(plane.axes)}
+            for name, plane in planes.items()
+        },
+        "tasks": names,
+        "task": np.searchsorted(names, points.task).tolist(),
+        "step": points.step.tolist(),
+        "reward": np.round(points.reward, 3).tolist(),
+        "cluster": points.cluster.tolist(),
+    }
+
+
 def style(category: int) -> tuple[Any, str]:
     """A colour and a marker."""
     return COLOURS[category % len(COLOURS)], MARKERS[category // len(COLOURS) % len(MARKERS)]

@@ -1,8 +1,10 @@
 """Episodes sampled while experts learn; the collective is trained on them later."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
 
 from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.data import episodes as episode_files
@@ -21,6 +23,7 @@ class Samples:
     recent: list[Episode] = field(default_factory=list)  # the last complete ones
     sampled: list[Episode] = field(default_factory=list)
     next_sampling: int = 0  # environment steps
+    returns: list[float] = field(default_factory=list)  # of whole episodes, since they were last taken
 
 
 class EpisodeSampler:
@@ -40,15 +43,25 @@ class EpisodeSampler:
         """Takes a step; samples the last episodes of each expert if it is time, or if training is finished."""
         config = self.config
         for env, episode in self.collector.add(step):
-            recent = self.experts[env // self.envs_of_one].recent
-            recent.append(episode)
-            del recent[: -max(config.episodes, 1)]
+            expert = self.experts[env // self.envs_of_one]
+            expert.returns.append(float(episode.reward.sum()))
+            expert.recent.append(episode)
+            del expert.recent[: -max(config.episodes, 1)]
         for expert in self.experts:
             due = finished or env_steps >= max(expert.next_sampling, config.warmup)
             if due and len(expert.recent) >= config.episodes:
                 expert.sampled += expert.recent[: config.episodes]
                 expert.recent.clear()
                 expert.next_sampling = env_steps + config.period
+
+    def take_returns(self) -> Float[np.ndarray, "E"] | None:
+        """The mean return of each expert's training episodes that ended since the last call; None: one has none."""
+        taken = [expert.returns for expert in self.experts]
+        if not all(taken):
+            return None
+        for expert in self.experts:
+            expert.returns = []
+        return np.array([np.mean(returns) for returns in taken])
 
     def follow(self, step: Step) -> None:
         """Takes a step that a resumed training plays again: the episodes that it ends are known."""
@@ -59,14 +72,16 @@ class EpisodeSampler:
         for i, expert in enumerate(self.experts):
             episode_files.write(folder / f"recent_{i}", expert.recent)
             episode_files.write(folder / f"sampled_{i}", expert.sampled)
-        times = [expert.next_sampling for expert in self.experts]
-        write_json(folder / STATE, {"next_sampling": times})
+        state = {
+            name: [getattr(expert, name) for expert in self.experts] for name in ("next_sampling", "returns")
+        }
+        write_json(folder / STATE, state)
 
     def restore(self, folder: Path) -> None:
-        times: Sequence[int] = read_json(folder / STATE)["next_sampling"]
+        state = read_json(folder / STATE)
         self.experts = [
-            Samples(_read(folder / f"recent_{i}"), _read(folder / f"sampled_{i}"), time)
-            for i, time in enumerate(times)
+            Samples(_read(folder / f"recent_{i}"), _read(folder / f"sampled_{i}"), time, returns)
+            for i, (time, returns) in enumerate(zip(state["next_sampling"], state["returns"], strict=True))
         ]
 
 

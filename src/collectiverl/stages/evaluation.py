@@ -49,11 +49,14 @@ def evaluate_policy(work: Work[Evaluate]) -> dict[str, Any]:
     policy = load_policy(folder if trained else config.policy, task=config.task)
     result = evaluate(policy, config.task, config.evaluate, seed=work.seed, report=work.report)
     training = summary(folder) if trained else {}
-    return row(config.kind, result) | {
+    return detailed_row(config.kind, result) | {
         "trained_from": training.get("trained_from", ""),
         "env_steps": training.get("env_steps", 0),
         "seconds": training.get("seconds", 0.0),
     }
+
+
+EACH_GOAL = "each_goal"  # a key of rows: what happened at each goal
 
 
 def evaluation_report(policy: str, config: EvaluateConfig, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -72,7 +75,7 @@ def detailed_row(policy: str, result: Evaluation) -> dict[str, Any]:
     )
     names = ("goal", "success_any", "success_last", "return", "first_success")
     each = [dict(zip(names, values, strict=True)) for values in of_goals]
-    return row(policy, result) | {"each_goal": each}
+    return row(policy, result) | {EACH_GOAL: each}
 
 
 def row(kind: str, result: Evaluation) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """`train-transformer`: the encoder from the tasks' `buffer_distill`; `probe`: how well it tells tasks apart."""
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts.files import write_json
 from collectiverl.artifacts.paths import COLLECTIVE, DISTILL_BUFFER, ONLINE_BUFFER, TRANSFORMER, BufferKind
 from collectiverl.collective.policy import ABOUT as COLLECTIVE_ABOUT
 from collectiverl.collective.policy import Collective, load_collective
@@ -63,6 +63,7 @@ def train_transformer(work: Work[TrainTransformer]) -> dict[str, Any]:
 
 PICTURES = {"accuracy": "accuracy.png", "PCA": "pca.png", "t-SNE": "tsne.png"}
 GOALS_PICTURE = "goals.png"  # where goals differ between episodes
+POINTS = "points.json"  # what the pictures show, as numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +108,10 @@ def probe_encoder(work: Work[Probe]) -> dict[str, Any]:
     if course:
         pictures.draw_goals(work.folder / GOALS_PICTURE, goals, course)
     pictures.draw_accuracy(work.folder / PICTURES["accuracy"], numbers)
-    for name, place in (("PCA", pictures.pca), ("t-SNE", partial(pictures.tsne, seed=work.seed))):
-        pictures.draw_points(work.folder / PICTURES[name], points, place(points.z))
+    planes = {"PCA": pictures.pca(points.z), "t-SNE": pictures.tsne(points.z, work.seed)}
+    for name, plane in planes.items():
+        pictures.draw_points(work.folder / PICTURES[name], points, plane)
+    write_json(work.folder / POINTS, pictures.as_numbers(points, planes))
     return {"encoder": config.encoder, "buffer": config.buffer, **numbers, "goals": goals}
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from collectiverl.artifacts import paths, provenance
-from collectiverl.stages.base import Stage, Work, seconds, summary
-from collectiverl.stages.evaluation import KINDS
+from collectiverl.stages.base import Stage, Work, peak_memory, seconds, summary
+from collectiverl.stages.evaluation import EACH_GOAL, KINDS
 from collectiverl.stages.experts import BEFORE, steps_to
 from collectiverl.stages.students import TrainStudent
 
@@ -90,7 +90,7 @@ def summarize_experts(work: Work[SummarizeExperts]) -> dict[str, Any]:
     return {
         "tasks": list(config.tasks),
         "seed": work.seed,
-        "policies": [summary(work.run / folder) for folder in config.evaluations],
+        "policies": [_row(work.run, folder) for folder in config.evaluations],
         "env_steps": sum(expert["env_steps"] for expert in trained),
         "core_seconds": round(sum(expert["seconds"] for expert in trained), 1),
         "steps_to_0.9": reached,
@@ -101,7 +101,7 @@ def summarize_experts(work: Work[SummarizeExperts]) -> dict[str, Any]:
 def summarize_run(work: Work[SummarizeRun]) -> dict[str, Any]:
     """Every policy's row; the collective's says what it took to make, its experts included."""
     config = work.config
-    rows = [summary(work.run / folder) for folder in config.evaluations]
+    rows = [_row(work.run, folder) for folder in config.evaluations]
     rows.sort(key=lambda row: KINDS.index(row["policy"]))
     cost = _cost_of_collective(work.run, config)
     return {
@@ -114,8 +114,14 @@ def summarize_run(work: Work[SummarizeRun]) -> dict[str, Any]:
             label: summary(work.run / folder)["solved_at"] for label, folder in config.students.items()
         },
         "stage_seconds": {folder: seconds(work.run / folder) for folder in config.stages},
+        "stage_memory": {folder: peak_memory(work.run / folder) for folder in config.stages},
         "versions": provenance.versions(),
     }
+
+
+def _row(run: Path, folder: str) -> dict[str, Any]:
+    """Without what happened at each goal, which stands in the evaluation's own summary."""
+    return {name: value for name, value in summary(run / folder).items() if name != EACH_GOAL}
 
 
 def _cost_of_collective(run: Path, config: SummarizeRun) -> dict[str, float]:
