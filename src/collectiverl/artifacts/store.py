@@ -12,11 +12,12 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from collectiverl.artifacts.files import sha256, write_atomically
+from collectiverl.artifacts.contents import Damaged, check_list
+from collectiverl.artifacts.files import parse_json, sha256, write_atomically
 from collectiverl.artifacts.paths import MANIFEST
 from collectiverl.types import UserError
 
@@ -63,7 +64,7 @@ class Store:
             first = self._read(self._manifest(out))
             if first is not None:
                 return first == data
-            for name, checksum in json.loads(data)["files"].items():
+            for name, checksum in _files(data, self._manifest(out)).items():
                 self._upload(folder / name, self._object(checksum))
             return self._create(self._manifest(out), data)
 
@@ -75,7 +76,7 @@ class Store:
                 data = self._read(self._manifest(out))
                 if data is None:
                     raise UserError(f"{self.url} has no result of {out}: run its stage again")
-                for name, checksum in json.loads(data)["files"].items():
+                for name, checksum in _files(data, self._manifest(out)).items():
                     self._download(self._object(checksum), new / name, checksum)
             new.mkdir(parents=True, exist_ok=True)
             write_atomically(new / MANIFEST, data)
@@ -104,7 +105,7 @@ class Store:
                 name = path.relative_to(folder).as_posix()
                 files[name] = sha256(path)
                 self._upload(path, f"{target}/{name}")
-            self._create(f"{target}/{FILES}", json.dumps(files).encode())
+            self._create(f"{target}/{FILES}", json.dumps({"files": files}).encode())
             whole = [name for name in found if self._read(self._at("checkpoints", out, name, FILES))]
             for name in found:
                 if _number(name) < number and name not in sorted(whole)[-(KEPT - 1) :]:
@@ -120,9 +121,9 @@ class Store:
                 with contextlib.suppress(
                     FileNotFoundError, _Damaged
                 ):  # it is being removed, say: an older one
-                    for file, checksum in json.loads(data or b"{}").items():
-                        self._download(f"{source}/{file}", work / file, checksum)
                     if data:
+                        for file, checksum in _files(data, f"{source}/{FILES}").items():
+                            self._download(f"{source}/{file}", work / file, checksum)
                         return True
         shutil.rmtree(work, ignore_errors=True)
         return False
@@ -221,6 +222,19 @@ class Store:
 
 class _Damaged(UserError):
     """A file that is not what its checksum says."""
+
+
+def _files(data: bytes, where: str) -> Mapping[str, str]:
+    """The files that a manifest or the list of a checkpoint names, with their checksums.
+
+    Raises:
+        _Damaged: it cannot be read, or a name leads out of its folder.
+    """
+    try:
+        found = parse_json(data)
+        return check_list(found.get("files") if isinstance(found, dict) else None)
+    except (ValueError, Damaged) as error:
+        raise _Damaged(f"{where} is damaged ({error}): pass --overwrite to make it anew") from error
 
 
 def _number(checkpoint: str) -> int:

@@ -1,16 +1,14 @@
 """A run as its page reads it: sealed folders alone, each file compared with its checksum, and what is missing."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml  # type: ignore[import-untyped]
-
 from collectiverl.artifacts import sealed
+from collectiverl.artifacts.files import parse_json, read_yaml
 from collectiverl.artifacts.paths import CONFIG, LOGS, MANIFEST, METRICS, SUMMARY
 from collectiverl.envs.tasks import label
 from collectiverl.types import UserError
@@ -75,8 +73,8 @@ class RunFolder:
         if not path.is_file():
             return {}
         try:
-            found = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            found = read_yaml(path)
+        except UserError:
             found = None
         if not isinstance(found, dict):
             self.problems.append(f"{CONFIG} cannot be read")
@@ -129,7 +127,7 @@ class RunFolder:
         """A JSON file of a sealed folder; None if there is no whole one."""
         data = self.data(stage, name)
         try:
-            return None if data is None else json.loads(data)
+            return None if data is None else parse_json(data)
         except ValueError:
             self.problems.append(f"{stage.name}/{name} is not readable JSON")
             return None
@@ -137,7 +135,7 @@ class RunFolder:
     def metrics(self, stage: Sealed) -> list[Found]:
         """What a stage logged; [] if there is no whole log."""
         data = self.data(stage, METRICS)
-        return [] if data is None else [json.loads(line) for line in data.decode().splitlines()]
+        return [] if data is None else [parse_json(line) for line in data.splitlines()]
 
     def data(self, stage: Sealed, name: str) -> bytes | None:
         """A file of a sealed folder, if it has one and its checksum fits."""
