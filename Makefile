@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-BENCHMARKS := learner loop cores environments scaling encoder
+BENCHMARKS := learner loop cores environments scaling encoder schedule
 
-.PHONY: quickstart experts test test-slow check attack tables site package bench smoke clean
+.PHONY: quickstart experts test test-slow test-machines check attack tables site package bench smoke clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/collectiverl run --preset quickstart
@@ -23,6 +23,17 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
+
+# Four machines of Ray and a server of S3, in an environment of their own: s3fs needs an older python-dateutil.
+test-machines: $(VENV)-s3/.installed
+	$(VENV)-s3/bin/pytest -n 0 -m slow tests/test_cluster.py tests/test_remote.py
+
+$(VENV)-s3/.installed: pyproject.toml constraints.txt
+	test -d $(VENV)-s3 || $(PYTHON) -m venv $(VENV)-s3
+	grep -v '^python-dateutil' constraints.txt > $(VENV)-s3/constraints.txt
+	PIP_CONSTRAINT=$(VENV)-s3/constraints.txt $(VENV)-s3/bin/pip install --quiet -e '.[envpool,dev,ray,s3,slurm]' \
+		'moto[s3]' flask flask-cors psutil
+	touch $@
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ from rich.table import Table
 from attacks import Row
 from collectiverl.artifacts import provenance, sealed
 
-PARTS = ("commands", "loops", "kills")
+PARTS = ("files", "commands", "loops", "kills")
 Attack = Callable[[float], list[Row]]
 
 
@@ -59,7 +59,7 @@ def main(
     """Attacks the package, and says what held.
 
     Args:
-        scale: part of the tries; 1 takes some 20 minutes on two cores.
+        scale: part of the tries; 1 takes some half an hour on two cores.
         only: parts, of files, commands, loops and kills.
         json_file: where the table is also written, with what it was made from.
     """

@@ -1,6 +1,7 @@
 """Ends small runs at random moments, or fills their disk; started again, each must end as one that nobody disturbed.
 
-A life is a process that does all stages of a run that are left, one after another. Checkpoints, which are otherwise
+A run is prepared once. For each disturbance one of its stages, drawn by how long it takes, is removed from a copy, and
+a life is a process that does it again; then the copy must be as the run was. Checkpoints, which are otherwise
 written every 30 seconds, come several times a second, so that there is one in most lives. Half of the kills come at a
 random moment, the other half right before a random change of the run's folder: a file that is opened for writing, a
 rename, a removal. A disk is filled up the same way: from a random change on, no file may grow beyond a random size.
@@ -26,17 +27,18 @@ from typing import Any
 
 from attacks import Row
 from collectiverl.artifacts import checkpoints, locks, sealed
-from collectiverl.artifacts.paths import MANIFEST, METRICS
+from collectiverl.artifacts.paths import CONFIG, MANIFEST, METRICS
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import RunConfig, claim
 from collectiverl.pipeline.presets import smoke
+from collectiverl.stages.base import Stage
 from collectiverl.types import UserError
 
 KILLS, FULL_DISKS = 100, 20  # at scale 1
-PER_RUN = 12  # kills of one run, on average
+PER_STAGE = 3  # kills of one stage, on average
 CHECKPOINT_EVERY = 0.1  # seconds
 LARGEST = 20_000  # bytes that a file may have on a full disk, at most
-LIFE = 600.0  # seconds after which a life counts as hanging
+LIFE = 1_800.0  # seconds after which a life counts as hanging
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir")  # audit events
 LOGGED = ("tensorboard", "logs", ".lock")  # names of files and folders that may differ
 
@@ -71,14 +73,22 @@ def settings() -> RunConfig:
 
 
 def live(
-    run: str, changes: Any, kill_at: int | None = None, fill_at: int | None = None, size: int = 0
+    run: str,
+    stage: str,
+    changes: Any,
+    kill_at: int | None = None,
+    fill_at: int | None = None,
+    size: int = 0,
+    keep: bool = False,
 ) -> None:
-    """Does all stages that are left.
+    """Does a stage; all that are left, if it is "".
 
     Args:
+        stage: its folder.
         changes: counts the changes of the run's folder.
         kill_at: number of the change right before which the process is killed.
         fill_at: number of the change from which on no file may grow beyond `size` bytes.
+        keep: compiled programs.
     """
     folder = os.path.realpath(run)
 
@@ -92,7 +102,7 @@ def live(
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     executor.use_threads(1)
-    _write_no_programs()
+    _keep_programs(keep)
     checkpoints.SECONDS = CHECKPOINT_EVERY
     sys.addaudithook(watch)
     with (
@@ -101,7 +111,7 @@ def live(
         contextlib.redirect_stderr(nowhere),
     ):
         try:
-            _all_stages(Path(folder))
+            _do(Path(folder), stage)
         except UserError:
             sys.exit(2)
 
@@ -119,24 +129,33 @@ def _changes(folder: str, event: str, args: tuple[Any, ...]) -> bool:
     return isinstance(path, str) and (inside_a_tree or path.startswith(folder))
 
 
-def _write_no_programs() -> None:
-    """Compiled programs are read from the cache, not written: half of one would stay there."""
+def _keep_programs(keep: bool) -> None:
+    """Compiling is most of a short stage: the lives that prepare the run keep all programs, the others only read them.
+
+    Of one that is killed while it writes a program, half would stay in the cache.
+    """
     import jax
 
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0 if keep else 1e9)
 
 
-def _all_stages(run: Path) -> None:
-    config = settings()
+def _do(run: Path, stage: str) -> None:
     with locks.lock(run):
-        claim(run, config)
-        left = plan.unfinished(run, plan.stages(config))
-        while left:
-            ready = next(
-                stage for stage in left if all(sealed.is_sealed(run / name) for name in stage.inputs)
-            )
-            left.remove(ready)
-            executor.run_here(run, ready, watch=lambda progress: None)
+        claim(run, settings())
+        for one in in_order():
+            if stage not in ("", one.out):
+                continue
+            executor.run_here(run, one, watch=lambda progress: None)
+
+
+def in_order() -> list[Stage]:
+    """All stages of the run, each behind those that it reads."""
+    left, found = list(plan.stages(settings())), list[Stage]()
+    while left:
+        done = {one.out for one in found}
+        found.append(next(one for one in left if done.issuperset(one.inputs)))
+        left.remove(found[-1])
+    return found
 
 
 class Lives:
@@ -147,15 +166,15 @@ class Lives:
         self.context.set_forkserver_preload(["attacks.kills", "collectiverl.cli.main"])
         self.changes = self.context.Value("q", 0, lock=False)
 
-    def start(self, run: Path, **disturbed: int | None) -> ForkServerProcess:
+    def start(self, run: Path, stage: str = "", **disturbed: int | None) -> ForkServerProcess:
         self.changes.value = 0
-        process = self.context.Process(target=partial(live, str(run), self.changes, **disturbed))
+        process = self.context.Process(target=partial(live, str(run), stage, self.changes, **disturbed))
         process.start()
         return process
 
-    def whole(self, run: Path) -> str | None:
+    def whole(self, run: Path, stage: str = "", keep: bool = False) -> str | None:
         """A life to its end, undisturbed; what went wrong."""
-        process = self.start(run)
+        process = self.start(run, stage, keep=keep)
         process.join(LIFE)
         if process.exitcode is None:
             process.kill()
@@ -196,53 +215,72 @@ def difference(found: dict[str, Any], expected: dict[str, Any]) -> str | None:
 # -- disturbances --------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Undisturbed:
-    """The run that all others are compared with."""
+@dataclass(frozen=True)
+class Life:
+    """A stage that nobody disturbed."""
 
-    content: dict[str, Any]
+    stage: str  # its folder
     seconds: float
     changes: int
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """The run that all others are compared with, and its stages."""
+
+    run: Path
+    content: dict[str, Any]
+    lives: tuple[Life, ...]
+
+    def without(self, run: Path, life: Life, rng: random.Random) -> None:
+        """A copy in which one stage is to be done again; the settings may be missing as well."""
+        shutil.copytree(self.run, run)
+        shutil.rmtree(run / life.stage)
+        if rng.random() < 0.2:
+            (run / CONFIG).unlink()
+
+
 def undisturbed(lives: Lives, run: Path) -> Undisturbed:
-    began = time.monotonic()
-    if wrong := lives.whole(run):
-        raise RuntimeError(f"the run that nobody disturbed {wrong}")
-    return Undisturbed(content(run), time.monotonic() - began, lives.changes.value)
+    """Does every stage in a life of its own."""
+    found = []
+    for stage in (one.out for one in in_order()):
+        began = time.monotonic()
+        if wrong := lives.whole(run, stage, keep=True):
+            raise RuntimeError(f"{stage}, which nobody disturbed, {wrong}")
+        found.append(Life(stage, time.monotonic() - began, lives.changes.value))
+    return Undisturbed(run, content(run), tuple(found))
 
 
 def kills(lives: Lives, root: Path, reference: Undisturbed, count: int, rng: random.Random) -> Row:
-    """Kills of several runs, one after another; each run goes on until it has ended."""
+    """Kills of stages; each goes on until it has ended. Of each number of changes or seconds as many are killed."""
     failures, held, done, number = [], 0, 0, 0
     while done < count:
-        run, here = root / f"killed_{number}", 0
+        run, here, at_change = root / f"killed_{number}", 0, rng.random() < 0.5
         number += 1
-        while done < count and _killed(lives, run, reference, rng):
+        weights = [life.changes if at_change else life.seconds for life in reference.lives]
+        [life] = rng.choices(reference.lives, weights)
+        reference.without(run, life, rng)
+        while done < count and _killed(lives, run, life, at_change, rng):
             done, here = done + 1, here + 1
-        wrong = lives.whole(run) or difference(content(run), reference.content)
+        wrong = lives.whole(run, life.stage) if not sealed.is_sealed(run / life.stage) else None
+        wrong = wrong or difference(content(run), reference.content)
         held += 0 if wrong else here
-        failures += [f"{run.name}, killed {here} times: {wrong}"] if wrong else []
+        failures += [f"{life.stage}, killed {here} times: {wrong}"] if wrong else []
         shutil.rmtree(run, ignore_errors=True)
-    return Row(
-        "kills: started again, the run ends as one that was never killed",
-        done,
-        done - len(failures),
-        tuple(failures),
-    )
+    return Row("kills: started again, a stage ends as one that was never killed", done, held, tuple(failures))
 
 
-def _killed(lives: Lives, run: Path, reference: Undisturbed, rng: random.Random) -> bool:
-    """Goes on with the run and kills it, unless it ends before.
+def _killed(lives: Lives, run: Path, life: Life, at_change: bool, rng: random.Random) -> bool:
+    """Goes on with the stage and kills it, unless it ends before.
 
-    Both kinds of moments are exponentially distributed: then each moment of a run is as likely as any other.
+    Moments are exponentially distributed: then each moment of a stage is as likely as any other.
     """
-    if rng.random() < 0.5:
-        lives_on = lives.start(run, kill_at=1 + int(rng.expovariate(PER_RUN / reference.changes)))
+    if at_change:
+        lives_on = lives.start(run, life.stage, kill_at=1 + int(rng.expovariate(PER_STAGE / life.changes)))
         lives_on.join(LIFE)
     else:
-        lives_on = lives.start(run)
-        lives_on.join(rng.expovariate(PER_RUN / reference.seconds))
+        lives_on = lives.start(run, life.stage)
+        lives_on.join(rng.expovariate(PER_STAGE / life.seconds))
         if lives_on.exitcode is None:
             lives_on.kill()
         lives_on.join()
@@ -254,15 +292,17 @@ def full_disks(lives: Lives, root: Path, reference: Undisturbed, count: int, rng
     failures = []
     for number in range(count):
         run = root / f"full_{number}"
-        fill_at = rng.randint(1, max(1, reference.changes * 9 // 10))
-        process = lives.start(run, fill_at=fill_at, size=rng.randint(0, LARGEST))
+        [life] = rng.choices(reference.lives, [life.changes for life in reference.lives])
+        reference.without(run, life, rng)
+        fill_at = rng.randint(1, max(1, life.changes * 9 // 10))
+        process = lives.start(run, life.stage, fill_at=fill_at, size=rng.randint(0, LARGEST))
         process.join(LIFE)
         wrong = None if process.exitcode in (0, 2) else f"ends with exit code {process.exitcode}"
-        wrong = wrong or lives.whole(run) or difference(content(run), reference.content)
-        failures += [f"disk full from change {fill_at} on: {wrong}"] if wrong else []
+        wrong = wrong or lives.whole(run, life.stage) or difference(content(run), reference.content)
+        failures += [f"{life.stage}, disk full from change {fill_at} on: {wrong}"] if wrong else []
         shutil.rmtree(run, ignore_errors=True)
     return Row(
-        "full disks: one message, and with room again the run ends as ever",
+        "full disks: one message, and with room again the stage ends as ever",
         count,
         count - len(failures),
         tuple(failures),

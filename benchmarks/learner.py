@@ -182,9 +182,11 @@ def sbx_update_rate(updates: int, seconds: float, transitions: int) -> Metrics:
     return {"updates/s": rate(call, updates, seconds)}
 
 
-def peer_train_rate(peer: str, updates: int, seconds: float, transitions: int) -> Metrics:
-    """A peer's own `train`, which samples."""
-    model = peers.filled_sac(peer, OBS_DIM, ACTION_DIM, transitions)
+def peer_train_rate(
+    peer: str, updates: int, seconds: float, transitions: int, device: str = "cpu"
+) -> Metrics:
+    """A peer's own `train`, which samples; `device` is PyTorch's, `auto` a GPU where there is one."""
+    model = peers.filled_sac(peer, OBS_DIM, ACTION_DIM, transitions, device=device)
     train = model.train
     return {
         "updates/s": rate(

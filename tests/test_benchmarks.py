@@ -25,7 +25,7 @@ from collectiverl.sac import agent as sac
 from collectiverl.sac.updates import update_one
 from collectiverl.types import UserError
 
-COMMANDS = ("learner", "loop", "cores", "environments", "scaling", "encoder", "time_to_success")
+COMMANDS = ("learner", "loop", "cores", "environments", "scaling", "encoder", "time_to_success", "gpu")
 CORE = available_cores()[:1]
 
 

@@ -12,7 +12,7 @@ import yaml
 from results.tables import PAGES
 
 from collectiverl.artifacts import sealed
-from collectiverl.cli import main
+from collectiverl.cli import main, running
 from collectiverl.cli.commands import COMMANDS
 from collectiverl.cli.parser import parse
 from collectiverl.cli.settings import RunSettings
@@ -125,7 +125,7 @@ def in_turn(run, todo, *, cores, watch, overwrite=False):
 @pytest.mark.slow  # a whole run, and each of its stages and studies by its own command
 def test_the_commands_of_the_tables_run_in_their_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(executor, "run_in_processes", in_turn)
+    monkeypatch.setattr(running, "run_in_processes", in_turn)
     monkeypatch.setattr(executor, "use_threads", lambda count: None)
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump(sealed.to_jsonable(TINY)))

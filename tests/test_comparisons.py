@@ -1,6 +1,7 @@
 """The comparison of students: its ratios, bounds and curves, and what it refuses."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ from collectiverl.pipeline.presets import PRESETS
 from collectiverl.reporting.curves import _at, draw_curves
 from collectiverl.reporting.ratios import area, forward_transfer, median_ratio, ratio
 from collectiverl.reporting.students import comparison_table
+from collectiverl.sac.settings import TrainConfig
+from collectiverl.stages.students import FinetuneStudent, TrainStudent
 from collectiverl.student.strategies import DEFAULT
 from collectiverl.studies.cells import compared, row_of
 from collectiverl.studies.comparison import ComparisonConfig, cells, stages
+from collectiverl.types import ConfigError
 
 CONFIG = PRESETS["smoke"]()
 
@@ -96,10 +100,10 @@ def test_table_and_picture_show_every_strategy_and_the_holes(tmp_path):
     table = comparison_table(rows(), config)
     columns = {str(column.header): list(column.cells) for column in table.columns}
     assert columns["strategy"] == ["none", "prior-data", "imitation", "zero-shot", "cloning"]
-    assert columns["success"] == ["1.00", "1.00", "?", "0.50", "0.70"]
+    assert columns["final"] == ["1.00", "1.00", "?", "0.50", "0.70"]
     assert columns["steps"] == ["- ?", "400 ?", "?", "0", "250"]
     assert columns["ratio"] == ["", "≥ 1.50", "", "", ""]
-    assert columns["transfer"] == ["+0.00", "+0.50", "", "", ""]
+    assert columns["FT"] == ["+0.00", "+0.50", "", "", ""]
     draw_curves(rows(), config, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 5_000
 
@@ -113,6 +117,7 @@ def test_plain_sac_and_help_have_each_their_own_replay_ratio(tmp_path):
     plain, helped = (replace(train, updates_per_step=1) for train in made.values())
     assert plain == helped  # all else is the same: warm-up, evaluations, averaged actor
     assert plain.sac.actor_average
+    assert (plain.eval_horizon, plain.eval_first, plain.eval_at_once) == (200, 10, 10)
 
 
 def test_the_control_is_helped_by_networks_that_were_not_trained(tmp_path):
@@ -148,13 +153,23 @@ def test_a_collective_may_be_another_one_for_each_task(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "make",
+    [partial(TrainStudent, task="toy-reach"), partial(FinetuneStudent, task="toy-reach")],
+    ids=["helped", "fine-tuned"],
+)
+def test_the_collective_must_leave_a_student_steps_to_learn_in(make):
+    with pytest.raises(ConfigError, match=r"^train\.steps: 250 leave nothing to learn in: .*\.episodes$"):
+        make(train=TrainConfig(steps=250, warmup=100))
+    assert make(train=TrainConfig(steps=251, warmup=100))
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--strategies", "magic"], "--strategies: magic"),
         (["--strategies", "none+prior-data"], "--strategies: none+prior-data"),
         (["--strategies", "cloning+imitation"], "--strategies: cloning+imitation"),
         (["--strategies", "none", "none"], "each row once"),
-        (["--strategies", "prior-data", "--steps", "250"], "warmup: 400 must be below steps=250"),
         (["--seeds", "0"], "--seeds: 0"),
         (["--success", "2"], "--success: 2"),
         (["--collective", "nowhere"], "there is no collective at nowhere"),

@@ -3,6 +3,7 @@
 import os
 import pwd
 import signal
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from jax.errors import JaxRuntimeError
 
 from collectiverl.pipeline import executor
+from collectiverl.pipeline.executors import processes
 from collectiverl.stages.base import explained
 from collectiverl.types import ConfigError, UserError
 
@@ -26,12 +28,12 @@ class Pool:
         self._processes[1] = SimpleNamespace(is_alive=lambda: self.alive)
         self.submitted.append(args)
         self.alive = True
-        return object()
+        return Future()
 
 
 def test_a_process_that_died_while_it_had_nothing_to_do_is_replaced():
     pools = [Pool(), Pool()]
-    worker = executor._Worker(iter(pools).__next__, 1)
+    worker = processes._Worker(iter(pools).__next__, 1)
     for _ in range(2):
         worker.submit("run", False, "stage")
     assert [len(pool.submitted) for pool in pools] == [2, 0]
@@ -42,21 +44,23 @@ def test_a_process_that_died_while_it_had_nothing_to_do_is_replaced():
 
 def test_interrupts_are_blocked_for_those_that_start_alone():
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with executor._interrupts_blocked():
+    with processes._interrupts_blocked():
         assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 def test_each_stage_at_work_has_a_process_of_its_own(monkeypatch, tmp_path):
-    monkeypatch.setattr(executor._Workers, "_pool", lambda *_: Pool())
-    monkeypatch.setattr(executor, "threads_of", lambda run, stage: stage)
-    workers = executor._Workers(tmp_path, overwrite=False)
-    first, second = workers.submit(1), workers.submit(1)
+    monkeypatch.setattr(processes.Processes, "_pool", lambda *_: Pool())
+    monkeypatch.setattr(processes, "threads_of", lambda run, stage: int(stage.label))
+    workers = processes.Processes(tmp_path, 2)
+    one, two = (SimpleNamespace(label=threads) for threads in ("1", "2"))
+    first, second = workers.submit(one), workers.submit(one)
     mine = workers.busy[first]
     assert mine is not workers.busy[second]
-    workers.release(first)
-    assert workers.busy[workers.submit(1)] is mine
-    assert workers.busy[workers.submit(2)].threads == 2
+    first.set_result({})
+    workers.result(first)
+    assert workers.busy[workers.submit(one)] is mine
+    assert workers.busy[workers.submit(two)].threads == 2
 
 
 def test_a_device_that_the_machine_lacks_is_named(monkeypatch):

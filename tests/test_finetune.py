@@ -62,7 +62,7 @@ def trained(collective, windows, **imitation):
     state = sac.batch_of_one(sac.init_state(agent, config.sac))
     trainer = Trainer(state, config, envs, eval_envs, seed=0, help=reference, prior=prior)
     trainer.run()
-    return with_agent(collective, sac.expert_of(trainer.state.agent, 0))
+    return with_agent(collective, sac.expert_of(trainer.learner.state.agent, 0))
 
 
 @pytest.mark.parametrize("windows", [False, True])

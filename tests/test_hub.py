@@ -57,7 +57,7 @@ def test_what_was_changed_on_the_way_is_refused(hub, tmp_path):
     about = json.loads((given / "collective.json").read_text())
     (given / "collective.json").write_text(json.dumps(about | {"goals_hidden": False}))
     assert main.dispatch(["publish", str(given), "me/changed"]) == 0
-    with pytest.raises(UserError, match="does not fit the manifest"):
+    with pytest.raises(UserError, match="its sha256 does not fit"):
         load_policy("hf:me/changed")
 
 

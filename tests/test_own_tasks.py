@@ -29,6 +29,7 @@ from collectiverl.envs.tasks import canonical, resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
 from collectiverl.evaluation.video import VideoConfig, record_video
 from collectiverl.pipeline import executor
+from collectiverl.pipeline.executors.processes import run_in_processes
 from collectiverl.policies import load_policy
 from collectiverl.representation.scales import Scales
 from collectiverl.sac.settings import ExpertConfig
@@ -242,7 +243,7 @@ def test_workers_find_registered_tasks_and_import_the_others(tmp_path):
     """In processes of their own, which import this folder's module."""
     own_tasks.registered()
     wanted = [record_stage(Record(task=t, episodes=2), 0) for t in ("own-point", RAIL)]
-    executor.run_in_processes(tmp_path, wanted, cores=1, watch=lambda progress: None)
+    run_in_processes(tmp_path, wanted, cores=1, watch=lambda progress: None)
     assert all((tmp_path / stage.out / "manifest.json").is_file() for stage in wanted)
 
 
@@ -253,7 +254,7 @@ def test_what_workers_cannot_import_is_refused_before_they_start(tmp_path):
     with pytest.raises(
         UserError, match=r"task mine cannot be given to worker processes.*top level of a module"
     ):
-        executor.run_in_processes(tmp_path, [stage], cores=1, watch=lambda progress: None)
+        run_in_processes(tmp_path, [stage], cores=1, watch=lambda progress: None)
 
 
 def test_what_a_worker_cannot_import_is_said_where_it_is_used(monkeypatch):

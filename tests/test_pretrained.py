@@ -52,6 +52,7 @@ def test_a_collective_is_whole_and_loaded_by_the_collections_name(name):
     card, figures = (SHIPPED / name / "collective" / file for file in ("README.md", "figures.json"))
     for one in json.loads(figures.read_text()):
         assert f"{one['mean']['collective']['success_any']:.3f}" in card.read_text()
+    assert f'load_policy("{name}")' in card.read_text()  # no path of the machine that exported it
 
 
 def test_the_collective_plays_look_alikes_without_being_told_which():

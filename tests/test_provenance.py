@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from concurrent.futures import Future
 from dataclasses import replace
 
 import jax
@@ -13,6 +14,7 @@ from collectiverl.artifacts.files import read_json
 from collectiverl.artifacts.manifests import with_seal
 from collectiverl.cli import main
 from collectiverl.pipeline import executor
+from collectiverl.pipeline.executors import processes
 from collectiverl.stages.base import Stage, execute, is_done, threads_of
 from collectiverl.types import UserError
 
@@ -152,14 +154,16 @@ def test_the_processes_of_a_run_have_the_threads_of_their_stages(tmp_path, monke
             made.append(initargs[2])
 
         def submit(self, *args):
-            return None
+            done = Future()
+            done.set_result({})
+            return done
 
-    monkeypatch.setattr(executor, "ProcessPoolExecutor", Pool)
-    workers = executor._Workers(tmp_path, overwrite=False)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Pool)
+    workers = processes.Processes(tmp_path, 2)
     (tmp_path / "first.partial").mkdir()
     (tmp_path / "first.partial" / ".intent.json").write_text(
         json.dumps(with_seal({"runtime": {"threads": 4}}))
     )
     for out in ("other", "first", "another"):
-        workers.release(workers.submit(stage_of(timed(1), out)))
+        workers.result(workers.submit(stage_of(timed(1), out)))
     assert made == [1, 4]

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
+from collectiverl.data.device_replay import DeviceReplay
 from collectiverl.data.replay import MIN_ROWS, Replay, Row
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import EpisodeCollector, RandomPolicy, steps
+from collectiverl.sac.batches import _joined
 
 GAMMA = 0.9
 N = 3
@@ -239,3 +242,45 @@ def test_a_memory_of_episodes_gives_their_transitions_and_no_others():
         assert batch.discount[u, e, b] == pytest.approx(discount)
         assert np.array_equal(batch.next_obs[u, e, b], next_obs)
     assert all(len(keys) > 0.5 * len(table) for keys, table in zip(seen, tables, strict=True))
+
+
+# -- on the device -----------------------------------------------------------------------------------------
+
+
+def test_the_memory_on_the_device_draws_the_same_transitions_also_after_a_checkpoint():
+    """Three experts, past the ring's end; arrays of JAX, here on the CPU."""
+    rng, kinds = np.random.default_rng(0), (Replay, DeviceReplay)
+    memories = [kind(20, 3, 2, 5, 2) for kind in kinds]
+    for step in range(27):
+        row = Row(
+            obs=rng.normal(size=(3, 2, 5)).astype(np.float32),
+            action=rng.normal(size=(3, 2, 2)).astype(np.float32),
+            reward=rng.normal(size=(3, 2)).astype(np.float32),
+            bonus=rng.normal(size=(3, 2)).astype(np.float32),
+            potential=rng.normal(size=(3, 2)).astype(np.float32),
+            advice=rng.normal(size=(3, 2, 2)).astype(np.float32),
+            terminated=np.zeros((3, 2), bool),
+            ended=np.full((3, 2), step % 5 == 4),
+            valid=np.full((3, 2), step % 5 != 0),
+        )
+        for memory in memories:
+            memory.add(row)
+    again = DeviceReplay(20, 3, 2, 5, 2)
+    again.restore({name: np.asarray(value) for name, value in memories[1].state().items()})
+    drawn = [
+        memory.sample(
+            np.random.default_rng(1), (4, 6), n_step=2, gamma=0.9, bonus=1.0, potential=1.0, advised=True
+        )
+        for memory in (*memories, again)
+    ]
+    assert isinstance(drawn[1].obs, jax.Array)
+    for other in drawn[1:]:
+        for one, same in zip(drawn[0], other, strict=True):
+            np.testing.assert_array_equal(one, same)
+
+
+def test_batches_on_the_device_stay_there_beside_those_of_a_prior():
+    columns = np.ones((1, 1, 2, 3), np.float32), jax.numpy.ones((1, 1, 4, 3), np.float32)
+    assert isinstance(_joined(*columns), jax.Array)
+    assert _joined(columns[1]) is columns[1]
+    assert isinstance(_joined(columns[0], columns[0]), np.ndarray)

@@ -31,18 +31,21 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
     """The policy in a stage's folder, the collective of a run's folder, or a policy by name.
 
     Args:
-        path_or_name: `runs/demo` (its collective), `runs/demo/model/reach-v3/seed_0` (any sealed model),
-            `scripted:push`, `random:push`, or one that comes with the package: `mt10/push`, an expert;
-            `mt10`, `mt50` or `mt10-hidden`, collectives that see the goals, and one that does not; or one of the
-            Hugging Face Hub: `hf:owner/name`, `hf:owner/name@revision`, `hf:owner/name/push`; or
-            `experts/push.zip`, which Stable-Baselines3 or SBX saved; or `my_package.experts:load`, an object of your
-            own (see `adapters.objects`).
-        task: which task will be played: the shapes are checked against it. Told to the policy only if that is
-            a collective conditioned on the task id.
+        path_or_name: one of these:
+
+            - a folder: `runs/demo` (its collective), or `runs/demo/model/reach-v3/seed_0` (any sealed model);
+            - a policy without a folder: `scripted:push`, `random:push`;
+            - a policy that comes with the package: `mt10/push` (an expert), `mt10` and `mt50` (collectives that see
+              the goals), `mt10-hidden` (a collective that does not);
+            - a policy on the Hugging Face Hub: `hf:owner/name`, `hf:owner/name@revision`, `hf:owner/name/push`;
+            - a file that Stable-Baselines3 or SBX saved: `experts/push.zip`;
+            - an object of your own: `my_package.experts:load` (see `adapters.objects`).
+        task: the task that will be played. The shapes of the policy are checked against it. The policy is told the
+            task only if it is a collective with the conditioning `task_id`.
 
     Returns:
         A `Policy`: `eval_action(observations [N, O]) -> actions [N, A]`, `reset(env_mask [N])`,
-        `observe(rewards [N])`. It obeys `metaworld.evaluation.Agent`.
+        `observe(rewards [N])`. It has the methods of `metaworld.evaluation.Agent`.
 
     Raises:
         UserError: there is no such policy, or its files are not whole.
@@ -137,7 +140,7 @@ def tasks_of(path_or_name: str | Path) -> tuple[str, ...]:
 
 
 def told_tasks(path_or_name: str | Path) -> tuple[str, ...]:
-    """The same, but () for a policy that does not say."""
+    """The tasks that a policy was made for; () for a policy that does not say."""
     if named := _named(path_or_name):
         return (named[1],)
     if is_foreign(path_or_name):

@@ -23,7 +23,7 @@ PHASES = ("training", "random", "learner", "expert", "scripted", "mixed", "logge
 
 
 class UserError(Exception):
-    """What the user can mend: says what is wrong, where, and what to do. The command line exits with 2."""
+    """An error that the user can mend: it says what is wrong, where, and what to do. The command line exits with 2."""
 
 
 class Notice(UserWarning):
@@ -44,12 +44,12 @@ class ConfigError(ValueError):
 
 
 class StageFailed(Exception):
-    """A defect in a stage, with its traceback in a log file. The command line says so and exits with 1."""
+    """A stage failed because of a defect; its traceback is in a log file. The command line exits with 1."""
 
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What a task's environment looks like; every shape in the program comes from here."""
+    """Sizes of a task's environment, and what its entries mean; every shape in the program comes from here."""
 
     task: str
     obs_dim: int
@@ -77,7 +77,7 @@ class Transition(NamedTuple):
 
 
 class ValueUnit(NamedTuple):
-    """What a critic's values are measured in; values of different units cannot be compared or averaged."""
+    """The unit of a critic's values; values of different units cannot be compared or averaged."""
 
     reward_scale: float  # by which the environment's rewards were multiplied
     gamma: float  # discount a step
@@ -114,8 +114,8 @@ class Episode:
 class Window(NamedTuple):
     """The last `L` steps of a trajectory, left-padded; leading axes are the caller's.
 
-    A step is a state with the action and reward that led to it, so that a policy which has just seen
-    state `t` knows all of step `t`. At an episode's first step the action is zero and the reward unknown.
+    A step is a state with the action and reward that led to it. So a policy that has just seen state `t`
+    knows all of step `t`. At an episode's first step the action is zero and the reward unknown.
     """
 
     state: Float[AnyArray, "*batch L S"]
@@ -128,24 +128,28 @@ class Window(NamedTuple):
 class Policy(Protocol):
     """Acts in `N` environments at once. A superset of `metaworld.evaluation.Agent`."""
 
-    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]: ...
+    def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        """Actions in [-1, 1], one row for each environment."""
+        ...
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         """Forget the running episodes of the environments in `env_mask`."""
         ...
 
     def observe(self, rewards: Float[np.ndarray, "N"]) -> None:
-        """Rewards of the step just taken; policies that read none ignore it."""
+        """Takes in the rewards of the step just taken, unscaled; policies that read no rewards ignore them."""
         ...
 
 
 @runtime_checkable
 class Teacher(Protocol):
-    """Labels the steps of an episode that anybody played."""
+    """Labels the steps of an episode, whoever played it."""
 
-    def label(self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]) -> Labels: ...
+    def label(self, obs: Float[np.ndarray, "T O"], action: Float[np.ndarray, "T A"]) -> Labels:
+        """Its own action at each observation, and its value of the action that was taken there."""
+        ...
 
 
 @runtime_checkable
 class TeachingPolicy(Policy, Teacher, Protocol):
-    """Plays, and labels what others played."""
+    """A policy that can also label the steps of others."""

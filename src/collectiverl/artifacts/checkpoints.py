@@ -19,6 +19,8 @@ from collectiverl.types import UserError
 
 T = TypeVar("T")
 SECONDS = 30.0  # from one checkpoint to the next
+# of this process; told the folder in which a checkpoint was written
+WATCHERS: list[Callable[[Path], None]] = []
 CHECKPOINT, FILES = "checkpoint", "files.json"  # its folder, and its list of files
 
 
@@ -180,6 +182,8 @@ class Checkpoints:
         with checkpoint(self.work) as folder:
             save(folder)
         self._found, self._written = self.work / CHECKPOINT, time.monotonic()
+        for told in WATCHERS:
+            told(self.work)
 
 
 def part(work: Path | None, name: str) -> Path | None:

@@ -45,7 +45,12 @@ RESUMABLE = (
     *(LOCK, INTENT),
 )
 TIMED = (METRICS, "tensorboard")  # files and folders that hold times
-TIMES = ("seconds", "core_seconds", "stage_seconds")  # in summaries
+TIMES = (
+    "seconds",
+    "core_seconds",
+    "stage_seconds",
+    "stage_memory",
+)  # in summaries; memory differs as times do
 FORMAT = 1  # of a stage whose format was never changed
 BESIDE = (CARD, CONFIG, COLLECTIVE_FIGURES)  # what `export` writes beside a sealed policy, for people
 

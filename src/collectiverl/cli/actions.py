@@ -8,21 +8,20 @@ from typing import Any
 
 from collectiverl.artifacts import locks, outputs, paths, provenance, sealed
 from collectiverl.artifacts.metrics import Report
-from collectiverl.artifacts.paths import LOGS, REPORT
+from collectiverl.artifacts.paths import REPORT
 from collectiverl.cli import reports, seeds
 from collectiverl.cli.dry_run import forecast_of
 from collectiverl.cli.filming import films_of
+from collectiverl.cli.finished_settings import Table, Verify
 from collectiverl.cli.parser import refusals
-from collectiverl.cli.progress import display, tell
+from collectiverl.cli.progress import display
+from collectiverl.cli.running import run_unfinished
 from collectiverl.cli.settings import (
     Evaluate,
     EvaluateMeta,
-    ManyStages,
     Run,
     StudySettings,
-    Table,
     Transfer,
-    Verify,
 )
 from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.evaluation.comparing import compare
@@ -30,10 +29,9 @@ from collectiverl.evaluation.evaluate import evaluate
 from collectiverl.evaluation.metalearning import evaluate_meta, meta_report
 from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import claim
-from collectiverl.pipeline.estimates import cost
 from collectiverl.policies import load_policy, meta_player, origin_of, shipped, told_tasks
 from collectiverl.reporting import evaluations
-from collectiverl.stages.base import Stage, available_cores, summary, threads_of
+from collectiverl.stages.base import available_cores, summary, threads_of
 from collectiverl.stages.evaluation import detailed_row, evaluation_report
 from collectiverl.stages.verification import Verified, verify_all
 from collectiverl.studies import transfer
@@ -62,7 +60,7 @@ def run_pipeline(settings: Run) -> Found:
         every = plan.stages(config, settings.until)
     with _locked(folder):
         claim(folder, config, overwrite=settings.options.overwrite)
-        _run_unfinished(every, settings)
+        run_unfinished(every, settings)
         page = reports.page_of_run(folder, settings.until)
     return {**summary(folder / paths.summary(settings.until)), "page": page}
 
@@ -116,7 +114,7 @@ def run_study(study: Study) -> Callable[[StudySettings], Found]:
             every = study.stages(folder, config, settings.study)
         with _locked(folder):
             try:
-                _run_unfinished(every, settings)
+                run_unfinished(every, settings)
             except (KeyboardInterrupt, StageFailed) as cause:
                 with contextlib.suppress(UserError):  # a study may need all its stages
                     raise Incomplete(study.summarize(folder, config, settings.study), cause) from cause
@@ -154,21 +152,6 @@ def map_transfer(settings: Transfer) -> Found:
 def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     """The lock of a run. A finished run that cannot be written needs none: its table is only read."""
     return contextlib.nullcontext() if outputs.is_readonly(folder) else locks.lock(folder)
-
-
-def _run_unfinished(every: Sequence[Stage], settings: ManyStages) -> None:
-    """The stages that are not done yet, side by side."""
-    folder, overwrite = settings.options.folder, settings.options.overwrite
-    todo = plan.unfinished(folder, every, overwrite=overwrite)
-    if not todo:
-        tell(f"all {len(every)} stages are done: nothing to do")
-        return
-    locks.make_writable(folder)
-    done = len(every) - len(todo)
-    tell(f"{done} of {len(every)} stages are done, {len(todo)} to do; logs in {folder / LOGS}")
-    cores = settings.cores or available_cores()
-    with display(todo, {stage.out: cost(stage).seconds for stage in todo}) as watch:
-        executor.run_in_processes(folder, todo, cores=cores, watch=watch, overwrite=overwrite)
 
 
 def run_stage(settings: StageSettings) -> Found:

@@ -32,7 +32,7 @@ AUTO = "auto"  # the learner of these tasks' online distillation, if there is on
 class SplitBuffer(SeededSettings):
     """Split an expert's sampled episodes into training and validation, by whole episode."""
 
-    task: Task
+    task: Task  # a name such as push, or your own as package.module:name
     fraction: float  # of the episodes, for validation
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class SplitOnlineBuffer(SplitBuffer):
 class OnlineDistill(SeededSettings):
     """Collect the episodes that the collective learns from, labelled by the experts.
 
-    First the experts play, then a learner of the tasks that are named, which learns from all episodes so far. By
+    First the experts play. Then one learner plays all tasks that are named, and learns from all episodes so far. By
     default the learner has an encoder of its own (--conditioning own) and needs no trajectory transformer.
     """
 
@@ -128,7 +128,7 @@ class TrainTransformer(SeededSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(SeededSettings):
-    """Judge an encoder on held-out episodes: probes, clusterings, reconstruction, pictures."""
+    """Measure how well an encoder tells tasks apart, on held-out episodes: probes, clusters, pictures."""
 
     config: Flat[representation.Probe]
 
@@ -148,14 +148,14 @@ class Probe(SeededSettings):
 class DistillCollective(SeededSettings):
     """Distil all experts of the run into one policy.
 
-    It begins from the learner of the tasks' online distillation. If the tasks were distilled one at a time, there is
-    no learner of all of them. Then it begins from random weights and makes, beside its own, the updates that such a
-    learner would have made (--fresh-updates). By default it has an encoder of its own (--conditioning own) and needs
-    no trajectory transformer.
+    It begins from the learner of the tasks' online distillation. If the tasks were distilled one at a time, no learner
+    has played all of them. The collective then begins from random weights, and the updates that such a learner would
+    have made are added to its own (--fresh-updates). By default it has an encoder of its own (--conditioning own) and
+    needs no trajectory transformer.
     """
 
     config: Flat[collective.DistillCollective]
-    fresh_updates: int  # of the actor, beside --updates, if it begins from random weights
+    fresh_updates: int  # of the actor, added to --updates, if it begins from random weights
 
     def __post_init__(self) -> None:
         validation.at_least(self, 0, "fresh_updates")
@@ -187,7 +187,7 @@ class DistillCollective(SeededSettings):
 class TakeCollective(StageSettings):
     """Copy a collective that comes with the package, or another run's, into this run, for its students."""
 
-    # name of a shipped collective, or a run's folder
+    # name of a collective that comes with the package, or a run's folder
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")] = "mt10"
     decided: ClassVar[tuple[str, ...]] = ("--config", "--threads")  # nothing is computed
 

@@ -9,6 +9,7 @@ from collectiverl.cli import (
     collective_settings,
     exchange_actions,
     exchange_settings,
+    finished_settings,
     policy_settings,
     reports,
     settings,
@@ -124,7 +125,7 @@ _TABLE = (
     ),
     Command(
         "extend-collective",
-        "one task after another added to the run's collective",
+        "the run's collective, with more tasks added one after another",
         settings.ExtendCollective,
         actions.run_study(lifelong),
         show.show_extensions,
@@ -132,7 +133,7 @@ _TABLE = (
     ),
     _stage(
         "take-collective",
-        "a collective that comes with the package, or another run's, for students",
+        "a copy of a collective that comes with the package, or of another run's, for students",
         collective_settings.TakeCollective,
         "mt10 --run students",
     ),
@@ -152,7 +153,7 @@ _TABLE = (
     ),
     Command(
         "record",
-        "episodes of the scripted or a random policy",
+        "episodes of a teacher or of a random policy",
         exchange_settings.Record,
         exchange_actions.record,
         show.show_record,
@@ -166,7 +167,7 @@ _TABLE = (
     ),
     Command(
         "evaluate",
-        "any policy, on Meta-World's protocol",
+        "any policy, on the fixed goals of its tasks",
         settings.Evaluate,
         actions.evaluate_policy,
         show.show_evaluation,
@@ -199,7 +200,7 @@ _TABLE = (
     ),
     Command(
         "ablate",
-        "what each choice of encoder and collective is worth",
+        "what each choice in the design of the collective is worth",
         settings.Ablate,
         actions.run_study(ablation),
         show.show_ablation,
@@ -208,7 +209,7 @@ _TABLE = (
     Command(
         "table",
         "the success of several runs, as Markdown, CSV or LaTeX",
-        settings.Table,
+        finished_settings.Table,
         actions.table,
         show.show_table,
         "runs/quickstart --format csv",
@@ -216,7 +217,7 @@ _TABLE = (
     Command(
         "report",
         "a run, or several side by side, as a page to look at",
-        settings.Report,
+        finished_settings.Report,
         reports.report,
         show.show_report,
         "runs/quickstart --open",
@@ -224,7 +225,7 @@ _TABLE = (
     Command(
         "verify",
         "every file of a run, compared with its checksum",
-        settings.Verify,
+        finished_settings.Verify,
         actions.verify,
         show.show_verified,
         "runs/demo",

@@ -20,19 +20,19 @@ _Record: type[SeededSettings] = seeded(recording.Record, recording.record_stage)
 
 @dataclass(frozen=True, kw_only=True)
 class Export(RunSettings):
-    """Give away a run's experts, or its collective, with a model card, without episodes and logs.
+    """Write a run's experts, or its collective, to a folder with a model card, without episodes and logs.
 
-    `folder` is what load_policy and publish read. `onnx` and `jax` are one file for each policy, which plays without
-    this package: a pure function (observation, reward, context) -> (action, context), compared with the original
-    before it is written. They also take any POLICY by its folder or name, such as mt10 or mt10/push, in place of a
-    run's.
+    The format `folder` is what load_policy and publish read. The formats `onnx` and `jax` are one file for each policy,
+    which plays without this package: a pure function (observation, reward, context) -> (action, context), compared with
+    the original before it is written. They also take any POLICY by its folder or name, such as mt10 or mt10/push, in
+    place of a run's.
     """
 
-    policy: Annotated[str | None, tyro.conf.Positional, POLICY] = None  # in place of those of a run
+    # a folder or name, in place of a run's policies
+    policy: Annotated[str | None, tyro.conf.Positional, POLICY] = None
     out: str  # folder to write, which must be empty
-    format: Format = (
-        "folder"  # folder: for this package; onnx: for onnxruntime; jax: StableHLO, for JAX alone
-    )
+    # folder: for this package; onnx: for onnxruntime; jax: StableHLO, for JAX alone
+    format: Format = "folder"
     what: Literal["experts", "collective"] = "experts"  # which policies of the run
     seeds: tuple[str, ...] = ()  # other runs that differ in their seed alone, for a collective's card
     # by the run, and by what is in the folder
@@ -56,9 +56,9 @@ class Publish(Settings):
     load_policy("hf:owner/name") then loads it anywhere. Log in first, with 'hf auth login'.
     """
 
-    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]  # what `export` wrote
     repo: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]  # made if it is not there
-    private: bool = False  # a repository that is made anew is read by its owner alone
+    private: bool = False  # if the repository is new: only its owner can read it
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
@@ -71,7 +71,7 @@ class Publish(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Record(_Record):  # type: ignore[misc, valid-type]
-    to: Literal["minari"] | None = None  # write the episodes as a dataset of Minari, too
+    to: Literal["minari"] | None = None  # minari: also write the episodes as a dataset of Minari
 
 
 Record.__doc__ = recording.Record.__doc__

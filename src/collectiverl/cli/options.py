@@ -25,9 +25,8 @@ class RunOptions:
     preset: str | None = None
     config: str | None = None  # YAML file that changes settings of the preset
     overwrite: bool = False  # replace results that were made with other settings
-    wandb: str | None = (
-        None  # project of Weights & Biases that metrics go to, too; WANDB_MODE=offline keeps them here
-    )
+    # project of Weights & Biases that metrics go to, too; WANDB_MODE=offline keeps them here
+    wandb: str | None = None
 
     @property
     def folder(self) -> Path:

@@ -10,11 +10,11 @@ This page is written by `python -m collectiverl.cli.reference > docs/commands.md
 
 `collectiverl COMMAND --help` explains the settings of a command; `collectiverl run --help` shows those that are
 changed most, `collectiverl run --help-all` all of them. `--config run.yaml` changes settings from a file. The
-resolved settings are saved with every result. The last column has the names of the thesis's code, which work too
+resolved settings are saved with every result. The column *also* has the names of the thesis's code, which work too
 ([from-the-original.md](from-the-original.md)).
 
-The examples can be typed in this order. Before `train-transformer`, train and split `reach` as `push`; before
-`distill-collective`, split its online buffer too."""
+The examples can be typed in this order, if what they show for `push` is done for `reach` too: `train-task` and
+`split-buffer` before `train-transformer`, and `split-online-buffer` before `distill-collective`."""
 
 
 def reference() -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 from collectiverl.artifacts import outputs
 from collectiverl.artifacts.paths import REPORT
+from collectiverl.cli.finished_settings import Report
 from collectiverl.cli.progress import tell
-from collectiverl.cli.settings import Report
 from collectiverl.pipeline.described import described
 from collectiverl.pipeline.plan import Until
 from collectiverl.reporting.page import reading

@@ -38,9 +38,17 @@ def commands(settings: Run, settings_folder: Path) -> Iterator[list[str]]:
         file.write_text(yaml.safe_dump(sealed.to_jsonable(config), sort_keys=False))
         yield [
             *("run", "--run", folder.name, "--root", settings.options.root, "--config", str(file)),
-            *("--until", settings.until, "--cores", str(share)),
+            *("--until", settings.until, *(_elsewhere(settings) or ("--cores", str(share)))),
             *(["--overwrite"] if settings.options.overwrite else []),
         ]
+
+
+def _elsewhere(settings: Run) -> list[str]:
+    """The flags of an executor that is not this machine; the runs then share its queue."""
+    flags = {"--executor": settings.executor, "--address": settings.address, "--store": settings.store}
+    return (
+        [word for flag, value in flags.items() if value for word in (flag, value)] if settings.store else []
+    )
 
 
 def run_each(settings: Run) -> None:

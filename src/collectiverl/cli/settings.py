@@ -12,9 +12,9 @@ from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.evaluation.metalearning import MetaConfig
 from collectiverl.evaluation.video import VideoConfig
 from collectiverl.pipeline.config import RunConfig
+from collectiverl.pipeline.executors.choice import ExecutorName
 from collectiverl.pipeline.plan import Until
 from collectiverl.policies import tasks_of
-from collectiverl.reporting.formats import Format
 from collectiverl.stages.flags import Flat, Tasks
 from collectiverl.studies.ablation import AblationConfig
 from collectiverl.studies.comparison import ComparisonConfig
@@ -61,11 +61,24 @@ class RunSettings(Settings):
 class ManyStages(RunSettings):
     """The flags of a command that runs many stages side by side."""
 
-    cores: int = 0  # stages side by side; 0: one for each core
+    cores: int = 0  # stages side by side in processes here; 0: one for each core
+    executor: ExecutorName = "processes"  # processes here, a Ray cluster, or Slurm
+    address: str = ""  # of the Ray cluster, which is otherwise this machine's own; or Slurm's partition
+    store: str = (
+        ""  # where all machines read and write results: s3://bucket/folder, or file:///a/shared/folder
+    )
 
     def __post_init__(self) -> None:
         at_least(self, 0, "cores")
         at_most(self, MOST_CORES, "cores")
+        here = self.executor == "processes"
+        if here and (self.address or self.store):
+            name = "address" if self.address else "store"
+            raise ConfigError(name, "is for --executor ray or slurm; processes here need none")
+        if not here and not self.store:
+            raise ConfigError("store", f"--executor {self.executor} needs one, such as s3://bucket/folder")
+        if not here and self.cores:
+            raise ConfigError("cores", f"is for processes here; {self.executor} has a queue of its own")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +120,10 @@ class StudySettings(ManyStages, Generic[S]):
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate(StudySettings[AblationConfig]):
-    """Measure what each choice of the collective is worth, taught by the experts of a run.
+    """Measure what each choice in the design of the collective is worth, with the experts of a run as teachers.
 
-    Every row collects its own episodes. What is done already is not done again.
+    Each row of the table is a collective with one choice changed. It is trained on episodes of its own. What is done
+    already is not done again.
     """
 
     study: Flat[AblationConfig] = field(default_factory=AblationConfig)
@@ -138,10 +152,10 @@ class CompareStudents(StudySettings[ComparisonConfig]):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtendCollective(StudySettings[LifelongConfig]):
-    """Teach the run's collective one task after another, each from one more expert, and rehearse the old tasks.
+    """Add tasks to the run's collective, one after another; each has a teacher, and old tasks are rehearsed.
 
-    The experts are trained, shipped or scripted, as in the run. Name the whole sequence of tasks: those that were
-    added before are not added again.
+    The teachers are of the kind that the run's settings name (--teacher). Name the whole sequence of tasks: those that
+    were added before are not added again.
     """
 
     study: Flat[LifelongConfig]
@@ -175,18 +189,20 @@ class Transfer(StudySettings[TransferConfig]):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Settings):
-    """Play a policy on Meta-World's protocol: deterministic actions, each goal once, up to the time limit.
+    """Play a policy on the fixed goals of each task, whatever its suite, by Meta-World's protocol.
 
-    POLICY is a folder (runs/demo for its collective, runs/demo/model/reach-v3/seed_0 for an expert), a name (mt10,
-    mt10/push, scripted:push, random:push), a .zip of Stable-Baselines3 or SBX, or package.module:name, your own policy
-    or a function that makes it. It acts as Meta-World's Agent does. Without a TASK it plays the tasks that it was made
-    for. With --compare nothing is played: results that were written with --json are compared.
+    Actions are deterministic, and each goal is played once, up to the time limit. POLICY is a folder (runs/demo for
+    its collective, runs/demo/model/reach-v3/seed_0 for an expert), a name (mt10, mt10/push, scripted:push,
+    random:push, hf:owner/name), a .zip of Stable-Baselines3 or SBX, or package.module:name: your own policy, with the
+    methods of Meta-World's Agent, or a function that makes it. Without a TASK it plays the tasks that it was made for.
+    With --compare nothing is played: files that were written with --json are compared.
     """
 
+    # a folder, a name, a .zip, or package.module:name
     policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[POLICY]")] = ""
-    tasks: Tasks = ()  # tasks or benchmarks; none: those that the policy was made for
+    tasks: Tasks = ()  # tasks, benchmarks or your own tasks; none: those that the policy was made for
     json: str | None = None  # file for the results
-    # files of --json or runs, the first beside each other one; 'a_seed_*.json' in quotes: several training seeds
+    # files of --json, or runs; the first is compared with each other one. 'a_seed_*.json', quoted: training seeds
     compare: tuple[str, ...] = ()
     # folder for a film of each task; or a file, .mp4 or .gif, in which all tasks play side by side
     video: str | None = None
@@ -225,6 +241,7 @@ class EvaluateMeta(Settings):
     count. `evaluate POLICY ML10 ML10-test --goals-hidden` plays the same tasks in single episodes, rewards told.
     """
 
+    # a run's folder, the name of a collective, or package.module:name
     policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
     json: str | None = None  # file for the results
     settings: Flat[MetaConfig] = field(default_factory=MetaConfig)
@@ -232,68 +249,3 @@ class EvaluateMeta(Settings):
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
         return cls(policy=tyro.MISSING)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verify(Settings):
-    """Read every file of finished results and of checkpoints, and compare it with what was written.
-
-    FOLDER is a run's folder, that of one stage, or a policy that comes with the package, such as mt10. Other commands
-    look at size and time of a file, and read it if these have changed or if they use it. The exit code is 2 if
-    something is damaged.
-    """
-
-    folders: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-
-    @classmethod
-    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
-        return cls(folders=tyro.MISSING)
-
-    def __post_init__(self) -> None:
-        if not self.folders:
-            raise ConfigError("folders", "name at least one FOLDER")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table(Settings):
-    """Print the success of every policy on every task as text: of several runs, their training seeds together.
-
-    RUN is a run's folder, or a file of `evaluate --json`. Names that differ in their seed alone, such as mt10_seed_0
-    and mt10_seed_1, are training seeds of one run.
-    """
-
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    format: Format = (
-        "md"  # Markdown, CSV (a line for each policy and task), or LaTeX for the package booktabs
-    )
-
-    @classmethod
-    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
-        return cls(runs=tyro.MISSING)
-
-    def __post_init__(self) -> None:
-        if not self.runs:
-            raise ConfigError("runs", "name at least one RUN")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report(Settings):
-    """Write the page of a run, or one page of several runs side by side: one HTML file that needs no network.
-
-    RUN is a run's folder, finished or not: the page says what is missing. Every run ends with such a page, as
-    report.html in its folder.
-    """
-
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    out: str | None = None  # file for the page; None: report.html, in the folder of a single run
-    open: bool = False  # show it in a browser
-
-    @classmethod
-    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
-        return cls(runs=tyro.MISSING)
-
-    def __post_init__(self) -> None:
-        if not self.runs:
-            raise ConfigError("runs", "name at least one RUN")
-        if len(set(self.runs)) < len(self.runs):
-            raise ConfigError("runs", f"{' '.join(self.runs)} names a run twice")

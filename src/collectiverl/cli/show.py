@@ -21,6 +21,7 @@ from collectiverl.artifacts.paths import (
     TRANSFORMER,
 )
 from collectiverl.cli.exchange_settings import Export, Publish, Record
+from collectiverl.cli.finished_settings import Report, Table, Verify
 from collectiverl.cli.progress import console
 from collectiverl.cli.reports import open_page
 from collectiverl.cli.settings import (
@@ -29,11 +30,8 @@ from collectiverl.cli.settings import (
     Evaluate,
     EvaluateMeta,
     ExtendCollective,
-    Report,
     Run,
-    Table,
     Transfer,
-    Verify,
 )
 from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.reporting import formats
@@ -116,6 +114,9 @@ def _show_collective(summary: Found) -> None:
     console.print(f"success on average over tasks: {means}")
     if summary["probe"]:
         console.print(*probe_tables(summary["probe"]), sep="")
+    if known := {folder: peak for folder, peak in summary.get("stage_memory", {}).items() if peak}:
+        largest = max(known, key=known.__getitem__)
+        console.print(f"most memory of a stage: {known[largest] / 1e9:.2f} GB ({largest})")
     for label, steps in summary["solved_at"].items():
         solved = f"solved after {steps:,} environment steps" if steps else "not solved in training"
         console.print(f"{label}: {solved}")
@@ -169,6 +170,9 @@ def show_extensions(settings: ExtendCollective, found: Found) -> None:
 
 def show_verified(settings: Verify, found: Found) -> None:
     console.print(verified_table(found["verified"]))
+    for one in found["verified"]:
+        for wrong in one.wrong:
+            _show_text(wrong)
 
 
 def show_table(settings: Table, found: Found) -> None:

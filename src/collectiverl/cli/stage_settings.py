@@ -28,9 +28,8 @@ MOST_THREADS = 1024
 class StageSettings(RunSettings):
     """The flags of a command that does one stage of a run."""
 
-    threads: int = (
-        1  # of linear algebra; other numbers round differently. A stage goes on with those it began with
-    )
+    # of linear algebra; other numbers round differently. A stage goes on with those it began with
+    threads: int = 1
 
     def __post_init__(self) -> None:
         validation.at_least(self, 1, "threads")

@@ -1,7 +1,7 @@
-"""What tells the collective its tasks apart: one class per conditioning.
+"""The sources of the collective's `z`: one class for each conditioning.
 
-A conditioning computes the task embedding `z`: for stored episodes, to learn from, and for running ones, to act. Both
-must agree. To add one, write its class and name it in `ConditioningName`.
+A conditioning computes the embedding `z`: for stored episodes, to learn from, and for running ones, to act. Both must
+agree. To add one, write its class, name it in `ConditioningName` and list it in `CONDITIONINGS`.
 """
 
 from abc import abstractmethod
@@ -28,7 +28,7 @@ CLUSTERED = 5_000  # embeddings that the Gaussian mixture is fitted to, at most
 
 
 class Source(NamedTuple):
-    """What a conditioning is made from."""
+    """All that a conditioning may be made from."""
 
     table: EpisodeTable  # the training episodes
     spec: EnvSpec
@@ -48,7 +48,7 @@ class Source(NamedTuple):
 
 
 class Conditioning(eqx.Module):
-    """What tells the tasks apart; it is saved with the collective."""
+    """A source of `z`; it is saved with the collective."""
 
     name: ClassVar[ConditioningName]
     reads: ClassVar[bool] = False  # it needs the trajectory transformer, which has to be trained first
@@ -56,7 +56,7 @@ class Conditioning(eqx.Module):
 
     @property
     def reader(self) -> Encoder | None:
-        """The encoder that reads the trajectory; None: nothing does."""
+        """The encoder that reads the trajectory; None: there is none."""
         return None
 
     @classmethod
@@ -81,7 +81,7 @@ class Conditioning(eqx.Module):
         """Takes in one more step of each trajectory (windows of length 1); returns the new state and `z`."""
 
     def about(self) -> dict[str, Any]:
-        """What `blank` needs beside the encoder's settings."""
+        """The sizes that `blank` needs, without the encoder's settings."""
         return {}
 
     @classmethod
@@ -91,7 +91,7 @@ class Conditioning(eqx.Module):
 
 
 class Encoded(Conditioning):
-    """What is conditioned on an encoder's output."""
+    """A conditioning whose `z` is an encoder's output."""
 
     encoder: Encoder
 
@@ -135,7 +135,7 @@ class Own(Encoded):
 
 
 class Tuned(Own):
-    """The same, but its weights begin as those of the trajectory transformer."""
+    """Like `own`, but its weights begin as those of the trajectory transformer."""
 
     name: ClassVar[ConditioningName] = "tuned"
     reads: ClassVar[bool] = True
@@ -156,7 +156,7 @@ def _fresh(
 
 
 class CLS(Encoded):
-    """The CLS token of the trajectory transformer, whose weights are frozen."""
+    """The output of the frozen trajectory transformer at its CLS token."""
 
     name: ClassVar[ConditioningName] = "cls"
     reads: ClassVar[bool] = True
@@ -180,14 +180,14 @@ class CLS(Encoded):
 
 
 class LastState(CLS):
-    """The frozen transformer's output at the token of the last state, in place of the CLS token."""
+    """The output of the frozen trajectory transformer at the token of the last state."""
 
     name: ClassVar[ConditioningName] = "last_state"
     readout: ClassVar[Readout] = "last_state"
 
 
 class Cluster(CLS):
-    """The mean of the cluster that the CLS token lies in."""
+    """The mean of the cluster in which the output of `cls` lies."""
 
     name: ClassVar[ConditioningName] = "cluster"
     clusters: Clusters
@@ -222,7 +222,7 @@ class Cluster(CLS):
 
 
 class TaskId(Conditioning):
-    """The one-hot task: given, not inferred. An unknown task is all zeros."""
+    """The task as a one-hot vector: the policy is told it. An unknown task is all zeros."""
 
     name: ClassVar[ConditioningName] = "task_id"
     tasks: tuple[str, ...] = eqx.field(static=True)
@@ -253,7 +253,7 @@ class TaskId(Conditioning):
 
 
 class Zeros(Conditioning):
-    """A constant 0: the policy sees the state alone."""
+    """One entry that is always 0: the policy reads nothing but the state."""
 
     name: ClassVar[ConditioningName] = "zeros"
 

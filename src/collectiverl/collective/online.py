@@ -1,9 +1,9 @@
 """Online distillation: episodes of random actions, of the teachers, then of a learner labelled by the teachers.
 
 This is DAgger (Ross et al. 2011). One learner plays all tasks and goes on learning from round to round. It plays with
-the average of its weights: at a high learning rate, the latest weights often get stuck and fill the data with that.
-In some episodes the teacher plays stretches; some of the teachers' episodes are noisy, their labels never; and tasks
-that fail get more episodes.
+the average of its weights: at a high learning rate, the latest weights were seen to get stuck, which fills the data.
+In some episodes of the learner, the teacher plays stretches. Some of the teachers' own episodes have noise in their
+actions, but none in their labels. Tasks that fail get more episodes.
 
 A round's episodes are played in a thread of their own, while the learner learns from earlier episodes. The weights that
 play are fixed before both begin, so that the result does not depend on the number of cores.
@@ -40,7 +40,7 @@ Sides = tuple[list[EpisodeTable], list[EpisodeTable]]  # for training and for va
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a learner must not forget: a collective, and its labelled episodes, one table per task."""
+    """A collective that a learner begins as, and labelled episodes of its tasks, one table for each, to rehearse."""
 
     collective: Collective
     training: Sequence[EpisodeTable]
@@ -53,11 +53,15 @@ class OnlineDistillation:
 
     Args:
         make_envs: makes a number of environments of a task, with fresh goals that the teachers see.
+        teachers: the teacher of each task.
+        config: how many episodes are played, by whom.
         learning: how the learner is made and learns.
+        spec: of the environments; all tasks have these shapes.
+        seed: of all random numbers.
         transformer: the trajectory transformer, for a conditioning that needs it.
         goals_hidden: the learner does not see the goals.
-        held_out: share of each round's episodes that the learner is not trained on: those that `split` puts into
-            validation with the same fraction and seed.
+        held_out: share of each round's episodes that the learner is not trained on; `split` puts the same episodes
+            into validation if it has this fraction and seed.
         rehearsal: the collective that the learner begins as, and episodes of its tasks, which are trained on too.
     """
 
@@ -94,7 +98,7 @@ class OnlineDistillation:
         return self.training.collective
 
     def run(self, work: Path | None = None) -> list[Episode]:
-        """Plays all rounds; with a folder, checkpoints into it and logs metrics there."""
+        """Plays all rounds and returns their episodes; `work` is a folder for checkpoints and metrics."""
         self._restore(work)
         with metrics_log(work, resume_at=self.done) as log, ThreadPoolExecutor(1) as player:
             if not self.done:

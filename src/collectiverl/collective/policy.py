@@ -54,7 +54,7 @@ class Running(NamedTuple):
 
 
 class Collective(eqx.Module):
-    """All that is needed to act: the conditioning with its encoder, actor, critic, statistics."""
+    """All that is needed to act: the conditioning with its encoder, actor and critic, and statistics of the inputs."""
 
     agent: Agent  # over [z, features]
     conditioning: Conditioning
@@ -66,7 +66,7 @@ class Collective(eqx.Module):
 
     @property
     def encoder(self) -> Encoder | None:
-        """What reads the trajectory; None: nothing does."""
+        """The encoder that reads the trajectory; None: there is none."""
         return self.conditioning.reader
 
     @property
@@ -97,8 +97,8 @@ class Collective(eqx.Module):
     ) -> tuple[Running, Float[np.ndarray, "N seen"]]:
         """Takes in the observations; what the networks see of them.
 
-        Say what was done and earned with `Running.acted` and `Running.rewarded` before the next. Rewards that are
-        not said are unknown, which a collective is trained for.
+        Before the next call, tell the actions with `Running.acted` and the rewards with `Running.rewarded`. Rewards
+        that are not told are unknown. Returns the new state, and what actor and critic read.
         """
         state, begins = self.state_of(obs), running.begins
         action = np.where(begins[:, None], 0, running.action)

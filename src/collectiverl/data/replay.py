@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from collectiverl.types import Episode, Transition
+from collectiverl.types import AnyArray, Episode, Transition
 
 MIN_ROWS = 4  # at most two successive rows are no transitions, and the newest cannot be used yet
 
@@ -70,6 +70,9 @@ class Replay:
     def add(self, row: Row) -> None:
         for column, values in zip(self.data, row, strict=True):
             column[self.next] = values
+        self._advance()
+
+    def _advance(self) -> None:
         self.next = (self.next + 1) % len(self.data.reward)
         self.size = min(self.size + 1, len(self.data.reward))
 
@@ -154,7 +157,7 @@ class Replay:
             row, env = np.where(good, row, new_row), np.where(good, env, new_env)
         return row, env
 
-    def state(self) -> dict[str, np.ndarray]:
+    def state(self) -> dict[str, AnyArray]:
         """The filled part, for a checkpoint."""
         stored = {name: column[: self.size] for name, column in self.data._asdict().items()}
         return stored | {"next": np.asarray(self.next), "size": np.asarray(self.size)}

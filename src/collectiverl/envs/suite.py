@@ -23,7 +23,7 @@ Script = Callable[[np.ndarray], np.ndarray]  # observations [N, O] -> actions [N
 
 @dataclass(frozen=True, kw_only=True)
 class EnvOptions:
-    """How environments are to be played. A suite ignores an option for which it has no alternatives."""
+    """How environments are made and played. A suite ignores an option for which it has no alternatives."""
 
     backend: Backend = "auto"
     goals: Goals = "all"
@@ -46,7 +46,7 @@ class Scene(Protocol):
 
 
 class Suite(ABC):
-    """A family of tasks with the same observations, actions and time limit.
+    """A family of tasks that one policy may play: with equally many actions and entries of the goal.
 
     Tasks are passed by their canonical names, except to `canonical`. Importing a suite should be fast: a
     simulator is imported where it is first used.
@@ -63,17 +63,21 @@ class Suite(ABC):
         return name if name in self.tasks else None
 
     def label(self, task: str) -> str:
-        """A short name for tables, which `canonical` understands."""
+        """A short name of a task for tables; `canonical` understands it."""
         return task
 
     def benchmark(self, name: str) -> tuple[str, ...]:
-        """The tasks of one of `benchmarks`, in their order."""
+        """The tasks of the benchmark `name`, in their order.
+
+        Raises:
+            KeyError: the suite has no such benchmark.
+        """
         raise KeyError(name)
 
     def labeller(self, task: str, among: Collection[str]) -> str:
         """The task whose script labels `task` for one policy of all tasks in `among`.
 
-        Another than `task` itself where some of them begin alike: two scripts would label one input differently.
+        It is another task than `task` where some of them begin alike: two scripts would label one input differently.
         """
         return task
 
@@ -91,7 +95,7 @@ class Suite(ABC):
 
     @abstractmethod
     def goals(self, task: str, seed: int) -> Float[np.ndarray, "G K"]:
-        """The `NUM_GOALS` fixed goals that belong to this seed, one row each (see `goals.fixed_goals`)."""
+        """The `NUM_GOALS` (G) fixed goals that belong to this seed, one row each (see `goals.fixed_goals`)."""
 
     def script(self, task: str) -> Script | None:
         """The scripted policy of the task; None if it has none."""

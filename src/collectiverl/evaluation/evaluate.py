@@ -24,9 +24,8 @@ class EvaluateConfig:
     goals: GoalSet | tuple[int, ...] = "all"  # all 50, the 40 for training, the 10 held out, or a list
     goal_seeds: int = 1  # sets of goals: those drawn with the seeds 0, 1, …
     goals_hidden: bool = False  # observations do not show the goal
-    num_envs: int = (
-        10  # at most. Up to 16 give the same result; more round differently, and faster with large networks
-    )
+    # environments at once, at most. Up to 16 give the same result; more round differently, and may be faster
+    num_envs: int = 10
 
     def __post_init__(self) -> None:
         at_least(self, 1, "num_envs")

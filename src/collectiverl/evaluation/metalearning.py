@@ -26,7 +26,7 @@ META_AGENT = ("eval_action", "reset", "init", "adapt_action", "step", "adapt")
 class MetaConfig:
     """How long the collective adapts to each goal, and how often it is played; the defaults are Meta-World's."""
 
-    benchmark: MetaBenchmark = "ML10"
+    benchmark: MetaBenchmark = "ML10"  # whose tasks are played
     splits: tuple[Split, ...] = ("train", "test")  # its training tasks, or its test tasks, or both
     rounds: int = 10  # goals of each environment, one after another
     adaptation_episodes: int = 10  # rollouts to adapt in, for each goal; their rewards are told

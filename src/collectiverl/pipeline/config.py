@@ -33,9 +33,10 @@ class RunConfig:
     renamed: ClassVar[dict[str, str]] = {
         "experts": "teacher (sac in place of trained; scripted and shipped as before)"
     }
-    tasks: tuple[str, ...] = ("reach", "drawer-close", "window-close")  # names, or benchmarks such as MT10
+    # names, benchmarks such as MT10, or your own as package.module:name
+    tasks: tuple[str, ...] = ("reach", "drawer-close", "window-close")
     seed: int = 0  # of all random numbers
-    backend: Backend = "auto"  # simulator of all training; auto: EnvPool where it agrees with Meta-World
+    backend: Backend = "auto"  # simulator of all training; auto: EnvPool where it agrees with the suite's own
     # who teaches: sac, scripted, shipped, package.module:function, or a path with {task}
     teacher: str = "sac"
     goals_hidden: bool = False  # the collective does not see the goals, which its teachers do

@@ -1,31 +1,21 @@
-"""Runs stages: side by side in processes, one thread each, as their inputs become ready."""
+"""One stage in this process: its threads, its device, its memory, its log."""
 
 import contextlib
 import ctypes
-import multiprocessing
 import os
-import queue
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import threadpoolctl
 
 from collectiverl.artifacts import notices, paths
-from collectiverl.envs import registry
-from collectiverl.stages.base import Stage, execute, seconds, threads_of
+from collectiverl.stages.base import Stage, execute, seconds
 from collectiverl.types import StageFailed, UserError
 
-POLL = 0.2  # seconds between looks at the progress of the workers
-PR_SET_PDEATHSIG = 1  # Linux: the signal a process gets when its parent dies
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # glibc: parameters of mallopt
-_progress: Any = None  # a worker's end of the progress queue
 
 
 class Progress(NamedTuple):
@@ -66,7 +56,7 @@ def use_threads(count: int) -> None:
 
 
 def _return_memory() -> None:
-    """Lets glibc return freed memory: training an expert then peaks at 1.46 GB instead of 1.89.
+    """Lets glibc return freed memory, of which it otherwise keeps some hundred MB.
 
     Simulators allocate megabytes and free them. With a fixed threshold each large block gets pages of its own,
     which glibc otherwise stops doing after the first frees; and threads share one heap.
@@ -114,155 +104,24 @@ def run_here(run: Path, stage: Stage, *, watch: Watch, overwrite: bool = False) 
     return execute(run, stage, report=report, overwrite=overwrite)
 
 
-def run_in_processes(
-    run: Path, todo: Sequence[Stage], *, cores: int, watch: Watch, overwrite: bool = False
-) -> None:
-    """All of `todo`, as many at once as there are cores; earlier ones first where several are ready.
-
-    Raises:
-        UserError: a registered task cannot be given to other processes; or a stage has one, and those that run
-            beside it are ended and go on with the next run.
-        StageFailed: a stage has a defect.
-    """
-    workers = _Workers(run, overwrite)
-    try:
-        _schedule(workers, list(todo), cores, watch)
-    except BaseException:
-        workers.kill()
-        raise
-    finally:
-        workers.shutdown()
-
-
-class _Worker:
-    """A process for one stage after another."""
-
-    def __init__(self, start: Callable[[], ProcessPoolExecutor], threads: int):
-        self._start, self.threads = start, threads
-        self.pool = start()
-
-    @property
-    def processes(self) -> list[Any]:
-        """None, before the first stage."""
-        return list((self.pool._processes or {}).values())
-
-    def submit(self, run: Path, overwrite: bool, stage: Stage) -> Future:
-        if not all(process.is_alive() for process in self.processes):  # it died while it had nothing to do
-            self.pool = self._start()
-        with _interrupts_blocked():
-            return self.pool.submit(_work, run, overwrite, stage)
-
-    def kill(self) -> None:
-        for process in self.processes:
-            process.kill()
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """A process that is started here never sees Ctrl-C, which a terminal sends to parent and children alike."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class _Workers:
-    """Processes for stages. One thread each; a stage that was begun with more goes on with as many.
-
-    Each has a pool of its own, so that one that dies while it has nothing to do leaves the others at work.
-    """
-
-    def __init__(self, run: Path, overwrite: bool):
-        self.run, self.overwrite = run, overwrite
-        self.context = multiprocessing.get_context("spawn")
-        self.channel = self.context.Queue()
-        self.registered = registry.for_workers()
-        self.idle: list[_Worker] = []
-        self.busy: dict[Future, _Worker] = {}
-
-    def submit(self, stage: Stage) -> Future:
-        threads = 1 if self.overwrite else threads_of(self.run, stage)
-        fitting = [worker for worker in self.idle if worker.threads == threads]
-        if fitting:
-            self.idle.remove(worker := fitting[0])
-        else:
-            worker = _Worker(partial(self._pool, threads), threads)
-        future = worker.submit(self.run, self.overwrite, stage)
-        self.busy[future] = worker
-        return future
-
-    def _pool(self, threads: int) -> ProcessPoolExecutor:
-        arguments = (self.channel, os.getpid(), threads, self.registered)
-        return ProcessPoolExecutor(1, mp_context=self.context, initializer=_start_worker, initargs=arguments)
-
-    def release(self, future: Future) -> None:
-        """The process of a stage that has ended may do another."""
-        self.idle.append(self.busy.pop(future))
-
-    def kill(self) -> None:
-        for worker in (*self.idle, *self.busy.values()):
-            worker.kill()
-
-    def shutdown(self) -> None:
-        for worker in (*self.idle, *self.busy.values()):
-            worker.pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _schedule(workers: _Workers, todo: list[Stage], slots: int, watch: Watch) -> None:
-    running: dict[Future, Stage] = {}
-    while todo or running:
-        pending = {stage.out for stage in (*todo, *running.values())}
-        ready = [stage for stage in todo if not pending & set(stage.inputs)]
-        for stage in ready[: slots - len(running)]:
-            todo.remove(stage)
-            running[workers.submit(stage)] = stage
-        finished, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
-        _drain(workers.channel, watch)
-        for future in finished:
-            stage = running.pop(future)
-            workers.release(future)
-            try:
-                future.result()
-            except BrokenProcessPool as error:
-                raise StageFailed(
-                    f"the process of {stage.label} died (out of memory?); run again to go on"
-                ) from error
-            watch(ended(workers.run, stage))
-
-
 def ended(run: Path, stage: Stage) -> Progress:
     """What is told of a stage that has ended: how long it took, in all its attempts."""
     return Progress(stage.out, 1, 0, f"{seconds(run / stage.out):.0f} s")
 
 
-def _drain(channel: Any, watch: Watch) -> None:
-    with contextlib.suppress(queue.Empty):
-        while True:
-            watch(channel.get_nowait())
+def run_logged(run: Path, stage: Stage, *, watch: Watch, overwrite: bool = False) -> dict[str, Any]:
+    """One stage in a worker process, which prints to the stage's log file.
 
+    Raises:
+        UserError: the stage has one.
+        StageFailed: the stage has a defect; the log has its traceback.
+    """
 
-# -- in a worker -------------------------------------------------------------------------------------------
-
-
-def _start_worker(channel: Any, parent: int, threads: int, registered: bytes) -> None:
-    """Ends when the parent process ends."""
-    global _progress
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
-    _progress = channel
-    use_threads(threads)
-    registry.restore(registered)
-
-
-def _work(run: Path, overwrite: bool, stage: Stage) -> dict[str, Any]:
     def report(done: int, total: int, note: str = "") -> None:
-        _progress.put(Progress(stage.out, done, total, note))
+        watch(Progress(stage.out, done, total, note))
 
     def notice(message: str) -> None:
-        _progress.put(Progress(stage.out, 0, 1, "", message))
+        watch(Progress(stage.out, 0, 1, "", message))
 
     log = run / paths.log(stage.out)
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from collectiverl.envs.tasks import label
 from collectiverl.reporting.fitting import make_table
 
 HOLE = "?"  # in place of what is not done yet
@@ -14,6 +15,7 @@ HOLE = "?"  # in place of what is not done yet
 def comparison_table(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Table:
     """Steps that each strategy took to reach the level, by task, and how it compares with plain SAC.
 
+    `final` is success after the training, and `FT` the forward transfer.
     `settings` are those of the comparison: `success` and `steps`.
     """
     table = make_table(
@@ -22,13 +24,13 @@ def comparison_table(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, A
     )
     table.add_column("task")
     table.add_column("strategy", overflow="fold")
-    for name in ("success", "steps", "sec", "area", "ratio", "transfer"):
+    for name in ("final", "steps", "sec", "ratio", "FT"):
         table.add_column(name, justify="right", overflow="fold" if name == "steps" else "ellipsis")
     previous = None
     for row in sorted(rows, key=lambda row: row["task"]):
         if previous not in (None, row["task"]):
             table.add_section()
-        shown = row["task"] if previous != row["task"] else ""
+        shown = label(row["task"]) if previous != row["task"] else ""
         previous = row["task"]
         table.add_row(shown, row["strategy"].replace("+", " + "), _mean(row, "success"), *_course(row))
     return table
@@ -41,18 +43,17 @@ def _mean(row: Mapping[str, Any], name: str) -> str:
 
 
 def _course(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """Steps, seconds, area under the curve, ratio and forward transfer of students that were trained."""
+    """Steps, seconds, ratio and forward transfer of students that were trained."""
     if not row["seeds"]:
-        return (HOLE, *[""] * 4)
+        return (HOLE, *[""] * 3)
     holes = [HOLE] * row["holes"]
     if "steps" not in row:
-        return (" ".join([*(f"{steps:,}" for steps in row.get("env_steps", [0])), *holes]), *[""] * 4)
+        return (" ".join([*(f"{steps:,}" for steps in row.get("env_steps", [0])), *holes]), *[""] * 3)
     steps = ["-" if s is None else f"{s:,}" for s in row["steps"]]
     gain = row.get("forward_transfer")
     return (
         " ".join([*steps, *holes]),
         f"{median(row['seconds']):,.0f}",
-        _mean(row, "area"),
         _ratio(row.get("ratio")),
         "" if gain is None else f"{gain:+.2f}",
     )

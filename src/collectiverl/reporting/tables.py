@@ -48,16 +48,16 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def verified_table(found: Sequence[Any]) -> Table:
-    """Folders that were read, with what is wrong in them; see `stages.verification.Verified`."""
+    """Folders that were read, with the number of files that are wrong; see `stages.verification.Verified`."""
     table = make_table(title="every file, compared with its checksum")
     for name in ("folder", "what"):
         table.add_column(name, overflow="fold")
     for name in ("files", "MB"):
         table.add_column(name, justify="right")
-    table.add_column("found", overflow="fold")
+    table.add_column("damaged", justify="right")
     for one in found:
-        state = "; ".join(one.wrong) or "whole"
-        table.add_row(str(one.folder), one.kind, str(one.files), f"{one.size / 1e6:,.1f}", state)
+        figures = str(one.files), f"{one.size / 1e6:,.1f}", str(len(one.wrong) or "")
+        table.add_row(str(one.folder), one.kind, *figures)
     return table
 
 

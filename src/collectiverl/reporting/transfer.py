@@ -71,5 +71,5 @@ def draw_transfer(found: Mapping[str, Any], path: Path) -> None:
     axes.set_yticks(place, [label(row["task"]) for row in rows], fontsize=8)
     axes.set(xlim=(0, 1.02), ylim=(len(rows) - 0.4, -0.6), xlabel="success without training")
     axes.set_title(f"{found['collective']} in tasks that it never saw", fontsize=10)
-    axes.legend(loc="lower right", fontsize=8, frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     figure.savefig(path)

@@ -39,7 +39,7 @@ class EncoderConfig:
     rewards: bool = True  # read the rewards too
     window: int = 20  # steps of the trajectory that are read, at most
     dim: int = 32  # entries of a token, or hidden units of a recurrent network
-    layers: int = 3
+    layers: int = 3  # layers of the network
     heads: int = 8  # attention heads of a layer
     feedforward: int = 128  # hidden units of a layer's MLP
     dropout: float = 0.1  # share of entries that training sets to zero

@@ -38,10 +38,10 @@ class AgentConfig:
     width: int = 256  # units of a hidden layer
     depth: int = 2  # hidden layers
     layer_norm: bool = True  # in the critics
-    log_std_min: float = -5.0
-    log_std_max: float = 2.0
-    gamma: float = 0.97  # a horizon of 33 steps; with 100 steps learning is slower
-    reward_scale: float = 0.1  # Meta-World's rewards reach 10 a step
+    log_std_min: float = -5.0  # lower bound of log sigma
+    log_std_max: float = 2.0  # upper bound of log sigma
+    gamma: float = 0.97  # discount; 0.97 looks about 33 steps ahead
+    reward_scale: float = 0.1  # rewards are multiplied by it; those of Meta-World reach 10 a step
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width", "depth")
@@ -73,12 +73,13 @@ class SACConfig(AgentConfig):
     normalize_obs: bool = True  # standardise observations by their running mean and deviation
     n_step: int = 3  # steps of reward before the bootstrap
     tau: float = 0.01  # Polyak rate of the target critics
-    batch_size: int = 256
-    learning_rate: float = 1e-3  # Adam, actor and critics
-    temperature_learning_rate: float = 3e-4
-    initial_temperature: float = 0.03
-    entropy_per_action: float = -1.0  # target entropy (Haarnoja et al. 2018b, appendix D)
-    # share of the averaged actor that is kept at each update; it plays in evaluations and is what is kept. None: none
+    batch_size: int = 256  # transitions of an update
+    learning_rate: float = 1e-3  # of Adam, for actor and critics
+    temperature_learning_rate: float = 3e-4  # of Adam, for the temperature alpha
+    initial_temperature: float = 0.03  # alpha at the start
+    # target entropy for each entry of the action (Haarnoja et al. 2018b, appendix D)
+    entropy_per_action: float = -1.0
+    # decay of a moving average of the actor, which plays in evaluations and is saved; None: no average
     actor_average: float | None = None
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -10,7 +11,7 @@ from collectiverl.data.replay import Replay, Row
 from collectiverl.envs.rollout import Step
 from collectiverl.sac.agent import SACConfig
 from collectiverl.sac.help import MentorOutput, Weights
-from collectiverl.types import Transition
+from collectiverl.types import AnyArray, Transition
 
 # -- rows --------------------------------------------------------------------------------------------------
 
@@ -111,5 +112,13 @@ def sample_batches(
         for memory, count in sources
         if count
     ]
-    batches = jax.tree.map(lambda *columns: np.concatenate(columns, axis=2), *parts)
+    batches = jax.tree.map(_joined, *parts)
     return batches._replace(reward=batches.reward * np.float32(config.reward_scale))
+
+
+def _joined(*columns: AnyArray) -> AnyArray:
+    """The parts of a batch as one; on the device, if one of them is there."""
+    if len(columns) == 1:
+        return columns[0]
+    on_device = any(isinstance(column, jax.Array) for column in columns)
+    return (jnp if on_device else np).concatenate(columns, axis=2)

@@ -40,12 +40,9 @@ class Evaluator:
     promising: float = 0.0
 
     def play(self, agents: Agent, env_steps: int, stream: int = EVALUATION) -> Evaluation:
-        """As many rounds as the episodes need; a function of the seed, the stream and `env_steps`.
-
-        An evaluation of agents that were chosen (`AFTERWARDS`) always has all its episodes.
-        """
+        """As many rounds as the episodes need; a function of the seed, the stream and `env_steps`."""
         experts, policy = expert_count(agents), AgentPolicy(agents)
-        first = self.episodes if self.first is None or stream == AFTERWARDS else self.first
+        first = self.first or self.episodes
         rounds = -(-self.episodes * experts // self.envs.num_envs)
         seeds = np.random.SeedSequence([self.seed, stream, env_steps]).generate_state(rounds)
         success, returns = np.zeros((experts, 0)), np.zeros((experts, 0))

@@ -43,6 +43,11 @@ class Progress:
     next_evaluation: int = 0  # environment steps
     seconds: float = 0.0
 
+    @property
+    def when(self) -> str:
+        """For messages."""
+        return f"after {self.env_steps} environment steps"
+
 
 @dataclass
 class Result:

@@ -32,32 +32,42 @@ class TrainConfig:
     """How one agent is trained."""
 
     steps: int = 200_000  # environment steps, at most
-    num_envs: int = 32
-    updates_per_step: int = 4  # after each vector step, which is `num_envs` environment steps
+    num_envs: int = 32  # environments of the training, stepped together
+    updates_per_step: int = 4  # updates after each vector step, which is `num_envs` environment steps
     horizon: int | None = 200  # steps of a training episode, at most; None: the environment's own limit
     noise_hold: int = 8  # vector steps for which exploration keeps its noise; 1: white noise
     warmup: int = 2_000  # random transitions before the first update
     capacity: int = 1_000_000  # transitions in the replay
-    eval_every: int = 8_000  # environment steps
-    eval_episodes: int = 20
-    # an evaluation ends after so many episodes if fewer than 0.8 of them succeed; None: all are played
+    eval_every: int = 8_000  # environment steps between evaluations
+    eval_episodes: int = 20  # episodes of an evaluation, with fresh goals
+    # an evaluation ends after this many episodes if fewer than 0.8 of them succeed; None: all are played
     eval_first: int | None = None
-    eval_envs: int = 5  # at most, for evaluation: each of Meta-World's simulators takes 30 MB
-    stop_success: float = 0.95  # stop when an evaluation has reached this …
-    stop_evaluations: int = 2  # … this many times in a row; 0: never
-    # environment steps until all environments are reset; a checkpoint is written there, and every 30 seconds
+    eval_horizon: int | None = None  # steps of an evaluation's episode; None: the environment's own limit
+    eval_envs: int = 5  # environments of an evaluation, at most; one of Meta-World takes 30 MB
+    stop_success: float = 0.95  # success rate of an evaluation at which training may stop
+    stop_evaluations: int = 2  # evaluations in a row with this success, then training stops; 0: never
+    # environment steps until all environments are reset for a checkpoint; there are others every 30 seconds
     checkpoint_every: int = 50_000
-    sac: SACConfig = field(default_factory=SACConfig)
+    sac: SACConfig = field(default_factory=SACConfig)  # networks and hyper-parameters
 
     def __post_init__(self) -> None:
         at_least(
             self, 1, "steps", "num_envs", "updates_per_step", "horizon", "noise_hold", "warmup", "capacity"
         )
-        at_least(self, 1, "eval_every", "eval_episodes", "eval_first", "eval_envs", "checkpoint_every")
+        at_least(
+            self,
+            1,
+            "eval_every",
+            "eval_episodes",
+            "eval_first",
+            "eval_envs",
+            "checkpoint_every",
+            "eval_horizon",
+        )
         at_least(self, 0, "stop_evaluations")
         at_most(self, MOST_ENVS, "num_envs", "eval_envs", "updates_per_step")
         at_most(self, MOST_EPISODES, "eval_episodes")
-        at_most(self, MOST_STEPS, "horizon")
+        at_most(self, MOST_STEPS, "horizon", "eval_horizon")
         at_most(self, MOST_TRANSITIONS, "capacity")
         between(self, 0, 1, "stop_success")
         if self.warmup > self.capacity:
@@ -66,6 +76,11 @@ class TrainConfig:
             raise ConfigError(
                 "warmup", f"{self.warmup} must be below steps={self.steps}, or nothing is learned"
             )
+
+    def segment(self, horizon: int) -> int:
+        """Vector steps from one reset to the next, in whole episodes; the step between two is no transition."""
+        episodes = max(1, round(self.checkpoint_every / (horizon * self.num_envs)))
+        return episodes * (horizon + 1) - 1
 
     @property
     def sampled(self) -> SamplingConfig:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -21,22 +20,17 @@ from collectiverl.artifacts.checkpoints import Checkpoints
 from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.artifacts.tensors import load_arrays
-from collectiverl.data.replay import Replay
+from collectiverl.data.device_replay import replay_kind
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import Step, steps
-from collectiverl.nn.keys import seeded_key
 from collectiverl.sac.agent import SACState, expert_count, expert_of
-from collectiverl.sac.batches import Prior, last_row, row_of, sample_batches
+from collectiverl.sac.batches import Prior, last_row, row_of
 from collectiverl.sac.evaluation import AFTERWARDS, Evaluator, by_task, choose
 from collectiverl.sac.help import Help, MentorOutput, NoHelp
-from collectiverl.sac.policy import explore
+from collectiverl.sac.learner import Learner
 from collectiverl.sac.progress import ExpertProgress, Progress, Result
 from collectiverl.sac.sampling import EpisodeSampler
 from collectiverl.sac.settings import TrainConfig
-from collectiverl.sac.updates import Imitation, update, update_statistics
-
-OWN, PRIOR = 1, 3  # streams of random numbers
-UPDATES_PER_CALL = 20  # of those on a prior
 
 
 class Trainer:
@@ -63,13 +57,13 @@ class Trainer:
         spent: float = 0.0,
         report: Report = silent,
     ):
-        self.state, self.best = state, state.playing
         self.config, self.envs, self.seed, self.report = config, envs, seed, report
-        self.experts = expert_count(state)
-        self.key = seeded_key(seed)
-        spec = envs.spec
-        self.replay = Replay(config.capacity, self.experts, config.num_envs, spec.obs_dim, spec.action_dim)
-        self.prior = prior
+        self.experts, spec = expert_count(state), envs.spec
+        self.replay = replay_kind()(
+            config.capacity, self.experts, config.num_envs, spec.obs_dim, spec.action_dim
+        )
+        self.learner = Learner(state, config.sac, self.replay, prior, seed=seed)
+        self.best = self.learner.playing
         self.help: Help[Any] = help or NoHelp()
         self.context = self.help.begin(envs.tasks)
         self.output: MentorOutput  # at the observations that are being acted on
@@ -88,8 +82,8 @@ class Trainer:
         kept = Checkpoints(work)
         if kept.latest:
             self.restore(kept.latest)
-        if self.prior and not self.progress.vector_step:
-            self._learn_from_prior(self.prior)
+        if self.learner.prior and not self.progress.vector_step:
+            self._learn_from_prior(self.learner.prior)
         with metrics_log(work, resume_at=self.progress.env_steps) as log:
             while not self.finished or self.actions:  # its last episodes may have been interrupted
                 self._segment(log, kept)
@@ -97,9 +91,10 @@ class Trainer:
                     kept.write(self.save)
         return [self._result(i) for i in range(self.experts)]
 
-    def measured_anew(self, results: Sequence[Result]) -> list[Result]:
+    def measured_anew(self, results: Sequence[Result], envs: VectorEnv) -> list[Result]:
         """The results with the success on goals that no evaluation which chose an agent or ended training had."""
-        found = self.evaluator.play(self.best, self.progress.env_steps, AFTERWARDS)
+        judge = Evaluator(envs, self.config.eval_episodes, self.seed)
+        found = judge.play(self.best, self.progress.env_steps, AFTERWARDS)
         return [replace(r, success=float(s)) for r, s in zip(results, found.success, strict=True)]
 
     def _segment(self, log: MetricsLog | None, kept: Checkpoints) -> None:
@@ -108,7 +103,7 @@ class Trainer:
         stream = steps(self.envs, self, int(seed % 2**31))
         self.sampler.restart()
         known, self.replayed = len(self.actions), 0
-        for left in reversed(range(self._segment_length())):
+        for left in reversed(range(self.config.segment(self.envs.spec.horizon))):
             step = next(stream)
             if self.replayed <= known:
                 self._follow(step)
@@ -128,12 +123,6 @@ class Trainer:
         """A step that was stored and learned from before the training was interrupted."""
         self.context = self.help.observe(self.context, step)
         self.sampler.follow(step)
-
-    def _segment_length(self) -> int:
-        """Vector steps; the one between two episodes is no transition."""
-        horizon = self.envs.spec.horizon
-        episodes = max(1, round(self.config.checkpoint_every / (horizon * self.config.num_envs)))
-        return episodes * (horizon + 1) - 1
 
     def _may_stop(self, step: Step) -> bool:
         """Whether training is finished; if it ended early, its last episodes are played on, to be sampled."""
@@ -167,15 +156,9 @@ class Trainer:
         if p.env_steps < self.config.warmup:
             rng = np.random.default_rng([self.seed, p.vector_step])
             return rng.uniform(-1, 1, (len(observations), self.envs.spec.action_dim)).astype(np.float32)
-        obs = observations.reshape(self.experts, -1, observations.shape[-1])
-        key = jax.random.fold_in(self.key, 2 * (p.vector_step // self.config.noise_hold))
-        action = np.asarray(explore(self.state.agent, obs, key))
-        checkpoints.check_finite({"action": action}, self._when)
-        return action.reshape(len(observations), -1)
-
-    @property
-    def _when(self) -> str:
-        return f"after {self.progress.env_steps} environment steps"
+        action = self.learner.explore(observations, p.vector_step // self.config.noise_hold)
+        checkpoints.check_finite({"action": action}, p.when)
+        return action
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:
         self.context = self.help.reset(self.context, env_mask)
@@ -191,16 +174,12 @@ class Trainer:
         self.context = self.help.observe(self.context, step)
         self.progress.vector_step += 1
         self.progress.env_steps += int((~step.result.began).sum()) // self.experts
-        self._update_statistics(step.obs)
+        self.learner.update_statistics(step.obs)
 
     def _store_last_observation(self, step: Step) -> None:
         """The next observation of a segment's last transition."""
         _, output = self.help.predict(self.context, step.result.obs)
         self.replay.add(last_row(step, output, self.experts))
-
-    def _update_statistics(self, obs: Float[np.ndarray, "N O"]) -> None:
-        if self.config.sac.normalize_obs:
-            self.state = update_statistics(self.state, obs.reshape(self.experts, -1, obs.shape[-1]))
 
     # -- learning ------------------------------------------------------------------------------------------
 
@@ -209,31 +188,14 @@ class Trainer:
         config, p = self.config, self.progress
         if self.solved or p.env_steps < config.warmup or not self.replay.ready:
             return {}
-        share = self.prior.share_beside(self.replay) if self.prior else 0.0
-        return self._update(share, config.updates_per_step, OWN, p.vector_step)
+        weights = self.help.weights(p.env_steps, acting=True)
+        return self.learner.update(config.updates_per_step, weights, p.vector_step)
 
     def _learn_from_prior(self, prior: Prior) -> None:
         """Observation statistics of a prior, then the updates on it alone."""
-        memory = prior.memory.data
-        for obs in memory.obs[memory.valid.all((1, 2))]:  # rows in which every environment was playing
-            self._update_statistics(obs.reshape(-1, obs.shape[-1]))
-        for call in range(-(-prior.updates // UPDATES_PER_CALL)):
-            self._update(1.0, UPDATES_PER_CALL, PRIOR, call)
+        weights = self.help.weights(self.progress.env_steps, acting=False)
+        for _ in self.learner.learn_from(prior, weights):
             self.report(self.progress.env_steps, self.config.steps, "learning from the prior")
-
-    def _update(self, share: float, updates: int, stream: int, step: int) -> dict[str, jax.Array]:
-        """Updates on batches of which a share is the prior's; a function of stream and step."""
-        weights = self.help.weights(self.progress.env_steps, acting=stream == OWN)
-        rng = np.random.default_rng([self.seed, stream, step])
-        batches = sample_batches(self.replay, self.prior, share, updates, rng, weights, self.config.sac)
-        key = jax.random.fold_in(self.key, 2 * step + 1)
-        if stream == PRIOR:
-            key = jax.random.fold_in(key, PRIOR)
-        imitation = None
-        if weights.advised:
-            imitation = Imitation(jnp.float32(weights.imitation), jnp.float32(weights.anchor))
-        self.state, metrics = update(self.state, batches, key, self.config.sac, imitation)
-        return metrics
 
     # -- evaluating ----------------------------------------------------------------------------------------
 
@@ -242,12 +204,12 @@ class Trainer:
         config, p = self.config, self.progress
         if not metrics or p.env_steps < min(p.next_evaluation, config.steps):
             return
-        checkpoints.check_finite(metrics, self._when)
+        checkpoints.check_finite(metrics, p.when)
         p.next_evaluation = p.env_steps + config.eval_every
-        found = self.evaluator.play(self.state.playing, p.env_steps)
+        found = self.evaluator.play(self.learner.playing, p.env_steps)
         judged = [e.after(s, p.env_steps, config) for e, s in zip(p.experts, found.success, strict=True)]
         p.experts = [expert for expert, _ in judged]
-        self.best = choose(np.array([is_best for _, is_best in judged]), self.state.playing, self.best)
+        self.best = choose(np.array([is_best for _, is_best in judged]), self.learner.playing, self.best)
         if log:
             tasks = self.envs.tasks[:: config.num_envs]
             measured = {"eval/success": found.success, "eval/return_to_success": found.returns}
@@ -258,8 +220,8 @@ class Trainer:
         self.report(p.env_steps, config.steps, f"success {found.success.mean():.2f}")
 
     def _result(self, i: int) -> Result:
-        checkpoints.check_finite(self.best, self._when)
         p, expert = self.progress, self.progress.experts[i]
+        checkpoints.check_finite(self.best, p.when)
         agent, episodes = expert_of(self.best, i), self.sampler.experts[i].sampled
         solved_at = expert.solved_at if expert.is_solved(self.config) else None
         return Result(agent, episodes, p.env_steps, self._seconds(), expert.best, solved_at)
@@ -275,18 +237,16 @@ class Trainer:
         Raises:
             FloatingPointError: the training diverged; the checkpoint before stays the last.
         """
-        checkpoints.check_finite(self.state, self._when)
-        checkpoints.save_tree(folder / "state.safetensors", self.state)
+        checkpoints.check_finite(self.learner.state, self.progress.when)
+        self.learner.save(folder)
         checkpoints.save_tree(folder / "best.safetensors", self.best)
-        checkpoints.save_tree(folder / "replay.safetensors", self.replay.state())
         checkpoints.save_tree(folder / "actions.safetensors", {"actions": np.array(self.actions)})
         self.sampler.save(folder)
         write_json(folder / "progress.json", asdict(self.progress) | {"seconds": self._seconds()})
 
     def restore(self, folder: Path) -> None:
-        self.state = checkpoints.load_tree(folder / "state.safetensors", self.state)
+        self.learner.restore(folder)
         self.best = checkpoints.load_tree(folder / "best.safetensors", self.best)
-        self.replay.restore(load_arrays(folder / "replay.safetensors"))
         self.actions = list(load_arrays(folder / "actions.safetensors")["actions"])
         self.sampler.restore(folder)
         saved = read_json(folder / "progress.json")

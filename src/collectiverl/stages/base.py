@@ -170,3 +170,11 @@ def summary(out: Path) -> dict[str, Any]:
 def seconds(out: Path) -> float:
     """How long a sealed stage took, in all its attempts."""
     return sealed.manifest(out)["seconds"]
+
+
+def peak_memory(out: Path) -> int | None:
+    """Bytes that a sealed stage had in memory at most; None where it was not recorded.
+
+    Stages start no processes of their own, so this is that of the stage's process.
+    """
+    return sealed.manifest(out).get("peak_memory")

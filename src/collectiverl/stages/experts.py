@@ -39,11 +39,11 @@ BEFORE = "played_before"  # environment steps that were played for an agent and 
 class TrainTask:
     """One SAC expert for one task."""
 
-    task: Task
-    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    task: Task  # a name such as push, or your own as package.module:name
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
     # demonstrations, such as scripted:20, which make half of each batch; "": none; None: as in the run's settings
     demos: str | None = None
-    train: Flat[ExpertConfig] = field(default_factory=ExpertConfig)
+    train: Flat[ExpertConfig] = field(default_factory=ExpertConfig)  # how it is trained
 
     def __post_init__(self) -> None:
         demo_count(self.demos)
@@ -139,7 +139,7 @@ def train_agents(
             stack.enter_context(contextlib.closing(_side_by_side(tasks, backend, n, horizon)))
             for n, horizon in (
                 (train.num_envs, train.horizon),
-                (train.eval_at_once, None),
+                (train.eval_at_once, train.eval_horizon),
             )
         )
         trainer = Trainer(
@@ -153,7 +153,12 @@ def train_agents(
             spent=work.spent,
             report=work.report,
         )
-        return trainer.measured_anew(trainer.run(work.folder))
+        results = trainer.run(work.folder)
+        if train.eval_horizon:  # what is told in the end is success within the environment's own limit
+            eval_envs = stack.enter_context(
+                contextlib.closing(_side_by_side(tasks, backend, train.eval_at_once))
+            )
+        return trainer.measured_anew(results, eval_envs)
 
 
 def _side_by_side(

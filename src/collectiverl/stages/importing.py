@@ -31,9 +31,10 @@ class ImportBuffer:
     `distill-collective --tasks ...` then distils the tasks that were imported.
     """
 
-    task: Task
-    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
-    kind: BufferKind = ONLINE_BUFFER  # what it becomes: for the collective, or for the trajectory transformer
+    task: Task  # a name such as push, or your own as package.module:name
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]  # minari:ID
+    # online_buffer: for the collective; buffer_distill: for the trajectory transformer
+    kind: BufferKind = ONLINE_BUFFER
     # who labels: logged (the actions themselves), sac, scripted, shipped, package.module:function, or a path
     teacher: str = LOGGED
     fraction: float = 0.2  # share of the episodes that is held out for validation

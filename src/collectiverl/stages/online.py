@@ -33,13 +33,13 @@ LONGEST = 60  # characters of a folder's name; more tasks than fit get a digest
 class OnlineDistill:
     """Online distillation of one task, or of several at once."""
 
-    tasks: Tasks
+    tasks: Tasks  # tasks or benchmarks, which one learner plays
     # who labels: sac (the run's experts), scripted, shipped, package.module:function, or a path with {task}
     teacher: str = "sac"
-    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
     fraction: float  # share of each round's episodes that is held out for validation
     goals_hidden: bool = False  # the learner does not see the goals, which the teachers do
-    online: Flat[OnlineConfig] = field(default_factory=OnlineConfig)
+    online: Flat[OnlineConfig] = field(default_factory=OnlineConfig)  # how episodes are collected
     collective: Flat[CollectiveConfig] = field(default_factory=CollectiveConfig)  # how the learner learns
 
     def __post_init__(self) -> None:

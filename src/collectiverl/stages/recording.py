@@ -31,14 +31,14 @@ class Record:
     actions: all are random in the first environment, none in the last.
     """
 
-    task: Task
+    task: Task  # a name such as push, or your own as package.module:name
     policy: Literal["random", "scripted", "mixed", "mixed-skill"] = "scripted"  # who plays
     # who is recorded and labels: scripted, sac (the run's expert), shipped, package.module:function, or a path
     teacher: str = "scripted"
-    episodes: int = 20
-    num_envs: int = 5  # played side by side
+    episodes: int = 20  # episodes in all
+    num_envs: int = 5  # environments played side by side
     horizon: int | None = None  # steps of an episode, at most; None: the environment's own limit
-    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
 
     def __post_init__(self) -> None:
         check_teacher(self)

@@ -31,8 +31,8 @@ MAKES_COLLECTIVE = "distill-collective (or take-collective mt10)"
 class TrainStudent:
     """A student helped by the collective; without strategies it is plain SAC and needs no collective."""
 
-    task: Task
-    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    task: Task  # a name such as push, or your own as package.module:name
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
     train: Flat[TrainConfig] = field(default_factory=student_training)
     strategy: OrNone[StrategyConfig] = field(default_factory=StrategyConfig)  # None: plain SAC
 
@@ -111,8 +111,8 @@ def played_first(config: TrainStudent, settings: PriorDataConfig, help: Guidance
 class FinetuneStudent:
     """SAC continued on the collective's own networks, whose sizes and scales it keeps."""
 
-    task: Task
-    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with Meta-World
+    task: Task  # a name such as push, or your own as package.module:name
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
     train: Flat[TrainConfig] = field(default_factory=student_training)
     finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
 
@@ -156,7 +156,10 @@ def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
         prior, success = play(envs, reference, tuning.prior_data, work.seed)
     help = reference if success else NoHelp()
     seconds = time.perf_counter() - began
-    envs, eval_envs = make(learning.num_envs, learning.horizon), make(learning.eval_at_once)
+    envs, eval_envs = (
+        make(learning.num_envs, learning.horizon),
+        make(learning.eval_at_once, learning.eval_horizon),
+    )
     with contextlib.closing(envs), contextlib.closing(eval_envs):
         trainer = Trainer(
             state,
@@ -169,7 +172,9 @@ def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
             spent=work.spent,
             report=work.report,
         )
-        [result] = trainer.measured_anew(trainer.run(work.folder))
+        results = trainer.run(work.folder)
+    with contextlib.closing(make(learning.eval_at_once)) as envs:
+        [result] = trainer.measured_anew(results, envs)
     save_collective(work.folder, with_agent(collective, result.agent), networks, encoder)
     result = replace(result, seconds=result.seconds + seconds)
     lessons = {"mentor_success": success, "mentor_steps": prior.env_steps}

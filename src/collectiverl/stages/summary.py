@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from collectiverl.artifacts import paths, provenance
-from collectiverl.stages.base import Stage, Work, seconds, summary
+from collectiverl.stages.base import Stage, Work, peak_memory, seconds, summary
 from collectiverl.stages.evaluation import EACH_GOAL, KINDS
 from collectiverl.stages.experts import BEFORE, steps_to
 from collectiverl.stages.students import TrainStudent
@@ -114,6 +114,7 @@ def summarize_run(work: Work[SummarizeRun]) -> dict[str, Any]:
             label: summary(work.run / folder)["solved_at"] for label, folder in config.students.items()
         },
         "stage_seconds": {folder: seconds(work.run / folder) for folder in config.stages},
+        "stage_memory": {folder: peak_memory(work.run / folder) for folder in config.stages},
         "versions": provenance.versions(),
     }
 

@@ -17,7 +17,7 @@ from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import Step, steps
 from collectiverl.sac.batches import Prior, last_row, row_of
 from collectiverl.sac.help import Help, MentorOutput
-from collectiverl.sac.train import PRIOR
+from collectiverl.sac.learner import PRIOR
 
 
 @dataclass(frozen=True, kw_only=True)

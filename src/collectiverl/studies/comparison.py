@@ -16,6 +16,7 @@ from collectiverl.artifacts.paths import COLLECTIVE, COMPARISON
 from collectiverl.artifacts.validation import (
     MOST_ENVS,
     MOST_EPISODES,
+    MOST_STEPS,
     MOST_TRAININGS,
     at_least,
     at_most,
@@ -60,13 +61,15 @@ class ComparisonConfig:
     eval_every: int = 500  # environment steps between evaluations
     eval_episodes: int = 50  # of an evaluation
     eval_first: int = 10  # of these; the others are played only if 0.8 of the first succeed
+    eval_horizon: int | None = 200  # steps of its episodes, those of training; None: the task's own limit
     success: float = 0.9  # success rate to be reached in two evaluations in a row
     updates_per_step: int = 16  # of all strategies but none, after each vector step of 32 environment steps
     plain_updates_per_step: int = 16  # of none, plain SAC
 
     def __post_init__(self) -> None:
         at_least(self, 1, "seeds", "steps", "eval_every", "eval_episodes", "eval_first")
-        at_least(self, 1, "updates_per_step", "plain_updates_per_step")
+        at_least(self, 1, "eval_horizon", "updates_per_step", "plain_updates_per_step")
+        at_most(self, MOST_STEPS, "eval_horizon")
         at_most(self, MOST_TRAININGS, "seeds")
         at_most(self, MOST_EPISODES, "eval_episodes", "eval_first")
         at_most(self, MOST_ENVS, "updates_per_step", "plain_updates_per_step")
@@ -102,6 +105,7 @@ class ComparisonConfig:
             eval_episodes=self.eval_episodes,
             eval_first=first,
             eval_envs=first,
+            eval_horizon=self.eval_horizon,
             stop_success=self.success,
             stop_evaluations=TIMES,
             updates_per_step=self.plain_updates_per_step if strategy == PLAIN else self.updates_per_step,

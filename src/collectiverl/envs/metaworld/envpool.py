@@ -2,6 +2,7 @@
 
 from collectiverl.envs import pool
 from collectiverl.envs.core import limited
+from collectiverl.envs.metaworld.assets import lean_options
 from collectiverl.envs.metaworld.sawyer import sawyer_spec
 
 
@@ -21,4 +22,5 @@ class EnvpoolVectorEnv(pool.EnvpoolVectorEnv):
             num_threads,
             success="success",
             partially_observable=False,
+            **lean_options(task),
         )

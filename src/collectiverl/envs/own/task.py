@@ -21,7 +21,7 @@ SUCCESS_KEYS = ("is_success", "success")  # of `info`, where a task does not say
 
 @dataclass(frozen=True)
 class Task:
-    """A Gymnasium environment as a task. Its episodes depend on the seed of `reset` and on the actions alone.
+    """A Gymnasium environment as a task. An episode must depend only on the seed of `reset` and on the actions.
 
     An observation becomes one vector: the entries of the state, then those of the goal. Actions are scaled from
     [-1, 1] to the bounds of the action space.
@@ -29,14 +29,14 @@ class Task:
     Args:
         make: a function that makes the environment, or a name that `gymnasium.make` knows. Videos call the
             function with `render_mode="rgb_array"`, if it takes that argument.
-        state: entries that are the state without the goal, in their order. An entry is a number, or a key where
-            observations are dictionaries. None: all but those of the goal, and without `achieved_goal`.
+        state: entries of the observation that are the state without the goal, in their order. An entry is a number,
+            or a key where observations are dictionaries. None: all but those of the goal and of `achieved_goal`.
         goal: entries that show the goal; `--goals-hidden` hides them. None: `desired_goal` where there is one,
             otherwise no entry.
-        success: when a step is a success: a key of `info`, or a function of the observation (as one vector) and
-            `info`. None: `is_success` or `success` of `info`.
-        script: a scripted policy: observations [N, O] to actions [N, A]. None: the task has none.
-        horizon: steps until the time limit. None: the one with which the environment was registered.
+        success: says whether a step is a success: a key of `info` whose value is then positive, or a function of the
+            observation (as one vector) and `info`. None: `is_success` or `success` of `info`.
+        script: a scripted policy: observations [N, O] to actions [N, A] in [-1, 1]. None: the task has none.
+        horizon: steps until the time limit. None: the limit with which the environment was registered.
         points: entries of the state that are positions in metres, such as ((0, 1, 2), (3, 4, 5)).
         moving: entries of the action that move the robot, which probing may use.
     """
@@ -81,7 +81,7 @@ def _takes(function: Callable, name: str) -> bool:
 
 
 class Reading:
-    """How the observations, actions and successes of a task are read.
+    """Reads the observations, actions and successes of a task.
 
     Args:
         name: of the task, for messages.
