@@ -1,6 +1,7 @@
 """Ray core: one stage a task, on whichever machine of the cluster has room."""
 
 import contextlib
+import socket
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ from collectiverl.types import UserError
 ANSWER = (
     600.0  # seconds in which a machine must have told its version; a busy one takes long to start a process
 )
+KNOCK = 10.0  # seconds in which an address must answer
 SOON = 1.0  # seconds that a look at the progress may take
 
 
@@ -28,8 +30,9 @@ class RayCluster:
     def __init__(self, address: str):
         self.ray = _library()
         try:
+            _knock(address)
             self.ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"there is no Ray cluster at {address!r} ({error}): start one with 'ray start --head', or name its "
                 "address with --address"
@@ -119,6 +122,13 @@ def _library() -> Any:
     except ImportError as error:
         raise UserError("--executor ray needs Ray: pip install 'collectiverl[ray]'") from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody answers, for which Ray waits for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=KNOCK).close()
 
 
 def _line(error: BaseException) -> str:
