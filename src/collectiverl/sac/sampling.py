@@ -54,14 +54,14 @@ class EpisodeSampler:
                 expert.recent.clear()
                 expert.next_sampling = env_steps + config.period
 
-    def take_returns(self) -> Float[np.ndarray, "E"] | None:
-        """The mean return of each expert's training episodes that ended since the last call; None: one has none."""
+    def take_returns(self) -> dict[str, Float[np.ndarray, "E"]]:
+        """The mean return of each expert's training episodes since the last call; nothing where one has none."""
         taken = [expert.returns for expert in self.experts]
         if not all(taken):
-            return None
+            return {}
         for expert in self.experts:
             expert.returns = []
-        return np.array([np.mean(returns) for returns in taken])
+        return {"train/return": np.array([np.mean(returns) for returns in taken])}
 
     def follow(self, step: Step) -> None:
         """Takes a step that a resumed training plays again: the episodes that it ends are known."""

@@ -58,10 +58,8 @@ class Trainer:
         report: Report = silent,
     ):
         self.config, self.envs, self.seed, self.report = config, envs, seed, report
-        self.experts, spec = expert_count(state), envs.spec
-        self.replay = replay_kind()(
-            config.capacity, self.experts, config.num_envs, spec.obs_dim, spec.action_dim
-        )
+        self.experts, sizes = expert_count(state), (envs.spec.obs_dim, envs.spec.action_dim)
+        self.replay = replay_kind()(config.capacity, self.experts, config.num_envs, *sizes)
         self.learner = Learner(state, config.sac, self.replay, prior, seed=seed)
         self.best = self.learner.playing
         self.help: Help[Any] = help or NoHelp()
@@ -93,8 +91,8 @@ class Trainer:
 
     def measured_anew(self, results: Sequence[Result], envs: VectorEnv) -> list[Result]:
         """The results with the success on goals that no evaluation which chose an agent or ended training had."""
-        judge = Evaluator(envs, self.config.eval_episodes, self.seed)
-        found = judge.play(self.best, self.progress.env_steps, AFTERWARDS)
+        whole = Evaluator(envs, self.config.eval_episodes, self.seed)
+        found = whole.play(self.best, self.progress.env_steps, AFTERWARDS)
         return [replace(r, success=float(s)) for r, s in zip(results, found.success, strict=True)]
 
     def _segment(self, log: MetricsLog | None, kept: Checkpoints) -> None:
@@ -211,12 +209,10 @@ class Trainer:
         p.experts = [expert for expert, _ in judged]
         self.best = choose(np.array([is_best for _, is_best in judged]), self.learner.playing, self.best)
         if log:
-            tasks = self.envs.tasks[:: config.num_envs]
             measured = {"eval/success": found.success, "eval/return_to_success": found.returns}
-            if (whole := self.sampler.take_returns()) is not None:
-                measured["train/return"] = whole
+            measured |= self.sampler.take_returns()
             about = {"eval/episodes": found.episodes, "seconds": self._seconds()}
-            log.write(p.env_steps, by_task(tasks, metrics | measured) | about)
+            log.write(p.env_steps, by_task(self.envs.tasks[:: config.num_envs], metrics | measured) | about)
         self.report(p.env_steps, config.steps, f"success {found.success.mean():.2f}")
 
     def _result(self, i: int) -> Result:
