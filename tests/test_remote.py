@@ -306,9 +306,11 @@ def test_the_command_hands_its_stages_to_the_cluster_and_the_store(tmp_path, sto
 
 @pytest.mark.slow  # processes that import everything
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_slurm_jobs_as_processes(tmp_path):
+def test_slurm_jobs_as_processes(tmp_path, monkeypatch):
     """submitit's own local jobs, which end as Slurm's do."""
     pytest.importorskip("submitit", reason="pip install 'collectiverl[slurm]'")
+    here = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1] / "src")))
+    monkeypatch.setenv("PYTHONPATH", here)
     cluster = SlurmCluster(tmp_path / "jobs", cluster="local")
     store = Store(f"file://{tmp_path / 'store'}")
     run(tmp_path / "run", store, cluster, CHAIN[:1])

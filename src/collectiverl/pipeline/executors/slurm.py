@@ -26,6 +26,7 @@ class SlurmCluster:
     def __init__(self, folder: Path, partition: str = "", cluster: str = "slurm"):
         try:
             import submitit
+            import submitit.core.utils
         except ImportError as error:
             raise UserError("--executor slurm needs submitit: pip install 'collectiverl[slurm]'") from error
         try:
@@ -34,6 +35,7 @@ class SlurmCluster:
             raise UserError(
                 f"Slurm cannot be used here ({error}): run this on a machine that has sbatch"
             ) from error
+        self.died = submitit.core.utils.UncompletedJobError
         self.partition = {"slurm_partition": partition} if partition else {}
 
     def start(self, task: Task, memory: float) -> Any:
@@ -54,6 +56,10 @@ class SlurmCluster:
             return handle.result()
         if handle.state == OUT_OF_MEMORY:
             raise OutOfMemory(f"Slurm's job {handle.job_id}") from error
+        if not isinstance(error, self.died):  # the job could not even begin
+            return Outcome(
+                defect=f"Slurm's job {handle.job_id} failed: {type(error).__name__}", log=str(error)
+            )
         raise Lost(f"Slurm's job {handle.job_id}, {handle.state}: {error}") from error
 
     def progress(self) -> Iterable[Progress]:
