@@ -210,7 +210,7 @@ def test_the_help_of_run_shows_what_is_changed_most_and_help_all_the_rest(capsys
             main.dispatch(["run", flag])
         assert stop.value.code == 0
         shown[flag] = capsys.readouterr().out
-    assert len(shown["--help"].splitlines()) <= 80
+    assert len(shown["--help"].splitlines()) <= 85
     assert all(flag in shown["--help"] for flag in ESSENTIAL)
     assert "--expert.num-envs" not in shown["--help"]
     every = [flag for _, flag in flags(Run)]
@@ -387,7 +387,7 @@ def test_a_finished_run_that_cannot_be_written_still_shows_its_table(recorded, m
         (work / "summary.json").write_text('{"policies": []}')
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     monkeypatch.setattr(files, "write_atomically", None)
-    assert actions.run_pipeline(settings) == {"policies": []}
+    assert actions.run_pipeline(settings) == {"policies": [], "page": None}
     other = parse(Run, ["--tasks", "toy-swap", "--root", str(root)], prog="run")
     with pytest.raises(UserError, match="belongs to another configuration"):
         actions.run_pipeline(other)

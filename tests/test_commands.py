@@ -87,7 +87,7 @@ def test_every_command_of_a_page_can_be_read(page, monkeypatch, tmp_path):
     for line in commands(page):
         verb, *args = [STAND_INS.get(word, word) for word in shlex.split(line, comments=True)]
         if verb in COMMANDS and not {"...", "--help", "--help-all"} & set(args):
-            args = [arg.replace("runs/demo", "mt10").replace("runs/mt10", "mt10") for arg in args]
+            args = [re.sub(r"^runs/(demo|mt10|quickstart)\b", "mt10", arg) for arg in args]
             parse(COMMANDS[verb].settings, args, prog=verb)
 
 

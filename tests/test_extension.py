@@ -63,7 +63,7 @@ def extended(tmp_path_factory):
     run, config = tmp_path_factory.mktemp("runs") / "r", small()
     claim(run, config)
     for stage in plan.stages(config, "collective"):
-        if stage.kind not in ("evaluate", "probe", "summary"):
+        if stage.kind not in ("evaluate", "probe", "film", "summary"):
             execute(run, stage)
     for stage in lifelong.stages(run, config, added(*NEW)):
         execute(run, stage)

@@ -126,7 +126,7 @@ def test_the_progress_of_a_stage_is_shown_whole(width):
     with Progress(*columns(width), console=console) as progress:
         note = "success 0.98"
         progress.add_task(
-            f"train-student {TASK}", completed=123_456, total=500_000, note=note, rate="1,234/s"
+            f"train-student {TASK}", completed=1, total=2, note=note, rate="1,234/s", count="123,456/500,000"
         )
     shown = "".join(re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", file.getvalue()).split())
     assert "123,456/500,000" in shown

@@ -145,8 +145,8 @@ def test_a_task_has_the_same_colour_in_every_figure(run):
 
 def test_an_unfinished_run_says_what_is_missing(tmp_path):
     run = finished_run(tmp_path / "half", without=("film", "probe", "summary", "evaluate"))
-    (run / "films" / MIRROR / "seed_0.partial").mkdir(parents=True)
-    (run / "films" / MIRROR / "seed_0.partial" / ".intent.json").write_text("{}")
+    (run / "films" / "collective" / MIRROR / "seed_0.partial").mkdir(parents=True)
+    (run / "films" / "collective" / MIRROR / "seed_0.partial" / ".intent.json").write_text("{}")
     text = page([described(run)])
     assert "This run is not finished" in shown(text)
     assert f"begun: film collective {MIRROR}" in shown(text)

@@ -172,7 +172,7 @@ def test_of_a_collective_that_never_succeeds_the_data_alone_help(finished, tmp_p
 
 def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished, tmp_path, capsys):
     strategies = ["zero-shot", "cloning", "none", "prior-data+imitation"]
-    options = ["--preset", "smoke", "--root", str(tmp_path), "--run", "students", "--cores", "1"]
+    options = ["--preset", "smoke", "--root", str(tmp_path), "--run", "students"]
     sizes = ["--seeds", "1", "--steps", "1200", "--eval-every", "200", "--eval-episodes", "8"]
     sizes += ["--eval-first", "4", "--updates-per-step", "4", "--plain-updates-per-step", "4"]
     args = ["compare-students", *options, *sizes, "--collective", str(finished), "--tasks", "toy-mirror"]

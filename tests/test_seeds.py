@@ -1,11 +1,12 @@
 """`run --seeds`: each seed is a run of its own, with the same settings and its share of the cores."""
 
-import json
 import sys
 from dataclasses import replace
 
 import pytest
 
+from collectiverl.artifacts import sealed
+from collectiverl.artifacts.files import write_json
 from collectiverl.cli import main, seeds
 from collectiverl.cli.parser import parse
 from collectiverl.cli.settings import Run
@@ -44,10 +45,9 @@ def test_the_means_over_seeds_are_shown(tmp_path, monkeypatch, capsys):
     def finished(settings):
         for folder, rate in zip(seeds.folders(settings), (1.0, 0.5), strict=True):
             summary = folder / "summary" / "collective"
-            summary.mkdir(parents=True)
             row = {"policy": "collective", "task": "toy-reach", "success_any": rate, "success_last": rate}
-            (summary / "summary.json").write_text(json.dumps({"policies": [row | {"episodes": 50}]}))
-            (summary / "manifest.json").write_text(json.dumps({"config": {}, "inputs": {}, "files": {}}))
+            with sealed.stage(summary, name="summary", config={}, inputs={}) as work:
+                write_json(work / "summary.json", {"policies": [row | {"episodes": 50}]})
 
     monkeypatch.setattr(seeds, "run_each", finished)
     assert main.dispatch(["run", *LINE.split(), "--root", str(tmp_path)]) == 0

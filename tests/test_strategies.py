@@ -244,8 +244,8 @@ def test_without_weight_it_is_plain_sac_bit_for_bit_after_two_thousand_updates(c
     help = help_of(collective, "likelihood", "potential", "imitation", "jump-start", **NOTHING)
     plain, one = run(steps=1_200, updates_per_step=8)
     shaped, two = run(help, steps=1_200, updates_per_step=8)
-    assert one.state.updates == two.state.updates >= 2_000
-    assert same(one.state, two.state)
+    assert one.learner.state.updates == two.learner.state.updates >= 2_000
+    assert same(one.learner.state, two.learner.state)
     assert same(plain.agent, shaped.agent)
     assert two.replay.data.bonus.any()  # it was judged, and did not count
     assert two.replay.data.potential.any()
@@ -254,7 +254,7 @@ def test_without_weight_it_is_plain_sac_bit_for_bit_after_two_thousand_updates(c
 @pytest.mark.parametrize("name", ["likelihood", "potential", "imitation", "jump-start"])
 def test_with_weight_it_is_not(collective, name):
     (_, one), (_, two) = run(steps=200), run(help_of(collective, name), steps=200)
-    assert not same(one.state.agent, two.state.agent)
+    assert not same(one.learner.state.agent, two.learner.state.agent)
 
 
 def test_strategies_add_up(collective):

@@ -50,7 +50,10 @@ def one_process(monkeypatch):
 def test_a_run_has_the_stages_that_its_teacher_needs(teacher, until, kinds):
     config = replace(TINY, tasks=THREE, teacher=teacher, student_tasks=())
     found = stages(config, until)
-    assert {s.kind for s in found} - {"probe", "evaluate", "summary"} == kinds - {"evaluate", "summary"}
+    assert {s.kind for s in found} - {"probe", "evaluate", "film", "summary"} == kinds - {
+        "evaluate",
+        "summary",
+    }
     made = {s.out for s in found}
     assert all(name in made for s in found for name in s.inputs)
     [distill] = [s for s in found if s.kind == "online-distill"] or [None]

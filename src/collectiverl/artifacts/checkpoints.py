@@ -59,7 +59,8 @@ def check_finite(tree: Any, when: str) -> None:
     Raises:
         FloatingPointError: one is; it is named.
     """
-    if name := not_finite(arrays_of(tree)):
+    numbers = {name: x for name, x in _named_leaves(tree).items() if _is_array(x) or isinstance(x, float)}
+    if name := not_finite(numbers):
         raise FloatingPointError(f"{name} is not finite {when}")
 
 

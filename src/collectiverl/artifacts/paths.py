@@ -66,9 +66,9 @@ def evaluation(kind: str, task: str, seed: int) -> str:
     return _of(f"evaluation/{kind}", task, seed)
 
 
-def films(task: str, seed: int) -> str:
-    """Films of one policy that plays one task, for the report."""
-    return _of("films", task, seed)
+def films(kind: str, task: str, seed: int) -> str:
+    """Films of one kind of policy that plays one task, for the report."""
+    return _of(f"films/{kind}", task, seed)
 
 
 def probe(encoder: str, buffer: BufferKind) -> str:

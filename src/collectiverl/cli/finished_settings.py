@@ -61,7 +61,7 @@ class Report(Settings):
     report.html in its folder.
     """
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]  # one or more
     out: str | None = None  # file for the page; None: report.html, in the folder of a single run
     open: bool = False  # show it in a browser
 

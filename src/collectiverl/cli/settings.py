@@ -64,9 +64,8 @@ class ManyStages(RunSettings):
     cores: int = 0  # stages side by side in processes here; 0: one for each core
     executor: ExecutorName = "processes"  # processes here, a Ray cluster, or Slurm
     address: str = ""  # of the Ray cluster, which is otherwise this machine's own; or Slurm's partition
-    store: str = (
-        ""  # where all machines read and write results: s3://bucket/folder, or file:///a/shared/folder
-    )
+    # where all machines read and write results: s3://bucket/folder, or file:///a/shared/folder
+    store: str = ""
 
     def __post_init__(self) -> None:
         at_least(self, 0, "cores")

@@ -34,15 +34,17 @@ def write_grid(
         title: of the film.
         crf: of H.264, see `encode.encoder`.
     """
-    columns, latest = columns_for(len(tiles)), [None] * len(tiles)
+    columns = columns_for(len(tiles))
+    latest: list[np.ndarray | None] = [None] * len(tiles)
     with encoder(path, suffix, rate, title, crf=crf) as write:
         picture = None
         for frames in zip_longest(*map(read_frames, tiles)):
             latest = [old if new is None else new for old, new in zip(latest, frames, strict=True)]
             picture = _tiled([frame for frame in latest if frame is not None], columns)
             write(picture)
-        for _ in range(math.ceil(HOLD * rate) if picture is not None else 0):
-            write(picture)
+        if picture is not None:
+            for _ in range(math.ceil(HOLD * rate)):
+                write(picture)
 
 
 def _tiled(frames: Sequence[np.ndarray], columns: int) -> UInt8[np.ndarray, "down across 3"]:

@@ -34,7 +34,7 @@ class VideoConfig:
     episodes: int = 1  # of each task, one after another
     camera: str | None = None  # one of the suite's; None: its default
     width: int = 480  # pixels, even; of each tile, where several films are one
-    height: int = 480
+    height: int = 480  # pixels, even
     fps: int = 40  # frames a second, at most
     speed: float = 1.0  # 1: real time; 2: twice as fast
     after_success: float | None = None  # seconds shown after an episode's first success; None: all of it

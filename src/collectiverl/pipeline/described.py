@@ -37,7 +37,10 @@ def described(run: Path, until: Until | None = None) -> RunFolder:
 
 
 def _until(run: Path) -> Until:
-    return next((until for until in UNTIL if sealed.is_sealed(run / paths.summary(until))), "end")
+    for until in UNTIL:
+        if sealed.is_sealed(run / paths.summary(until)):
+            return until
+    return "end"
 
 
 def nearest(config: Mapping[str, Any]) -> Origin:

@@ -41,7 +41,7 @@ def film_stage(evaluation: Stage[Evaluate], seed: int) -> Stage[Film]:
     return Stage(
         kind="film",
         subject=f"{evaluation.config.kind} {task}",
-        out=paths.films(task, seed),
+        out=paths.films(evaluation.config.kind, task, seed),
         function=film,
         config=Film(evaluation=evaluation.out, evaluated=evaluation.config),
         inputs={evaluation.out: "", **evaluation.inputs},

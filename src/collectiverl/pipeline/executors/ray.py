@@ -45,7 +45,7 @@ class RayCluster:
             raise
 
     def _here(self) -> Any:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # pyright: ignore[reportMissingImports]
 
         node = self.ray.get_runtime_context().get_node_id()
         return NodeAffinitySchedulingStrategy(node_id=node, soft=True)
@@ -56,7 +56,7 @@ class RayCluster:
 
     def _check_machines(self) -> None:
         """Asks every machine for its version; one that joins later is asked with its first stage."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # pyright: ignore[reportMissingImports]
 
         alive = [node for node in self.ray.nodes() if node["Alive"]]
         asked = [
@@ -117,8 +117,8 @@ class RayCluster:
 
 def _library() -> Any:
     try:
-        import ray
-        import ray.exceptions
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.exceptions  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError("--executor ray needs Ray: pip install 'collectiverl[ray]'") from error
     return ray

@@ -25,8 +25,8 @@ class SlurmCluster:
 
     def __init__(self, folder: Path, partition: str = "", cluster: str = "slurm"):
         try:
-            import submitit
-            import submitit.core.utils
+            import submitit  # pyright: ignore[reportMissingImports]
+            import submitit.core.utils  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise UserError("--executor slurm needs submitit: pip install 'collectiverl[slurm]'") from error
         try:

@@ -48,7 +48,7 @@ def figure(traces: Sequence[Trace], *, x: Any, y: Any, height: int = 360, **layo
 
 
 def _axis(settings: Any) -> dict[str, Any]:
-    own = {"title": {"text": settings}} if isinstance(settings, str) else dict(settings)
+    own: dict[str, Any] = {"title": {"text": settings}} if isinstance(settings, str) else dict(settings)
     if isinstance(own.get("title"), str):
         own["title"] = {"text": own["title"]}
     return own
