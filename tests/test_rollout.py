@@ -11,6 +11,7 @@ from collectiverl.envs.rollout import (
     RandomPolicy,
     episodes,
     first_success,
+    last_success,
     steps,
 )
 from collectiverl.envs.scripted import ScriptedPolicy
@@ -101,6 +102,35 @@ def test_the_scripted_policy_succeeds_at_first():
     success, returns = first_success(envs, ScriptedPolicy(("toy-reach",)), 0)
     assert success.all()
     assert (returns > 0).all()
+
+
+class Passing:
+    """Solves the task, then leaves the goal."""
+
+    def __init__(self, leaves_after):
+        self.leaves_after, self.age = leaves_after, 0
+
+    def eval_action(self, obs):
+        self.age += 1
+        action = optimal_action("toy-reach", obs)
+        return action if self.age <= self.leaves_after else np.ones_like(action)
+
+    def reset(self, env_mask):
+        pass
+
+    def observe(self, rewards):
+        pass
+
+
+def test_success_at_the_last_step_is_that_of_policies_that_stay():
+    envs = make_envs("toy-reach", 20, goals="fresh")
+    stays, leaves = Passing(HORIZON), Passing(HORIZON - 4)
+    assert last_success(envs, stays, 0)[0].all()
+    won, gained = last_success(envs, leaves, 0)
+    assert not won.any()
+    passed, same = first_success(envs, Passing(HORIZON - 4), 0)
+    assert passed.all()
+    assert np.array_equal(gained, same)
 
 
 def test_returns_are_counted_until_the_first_success():

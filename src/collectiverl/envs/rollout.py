@@ -140,6 +140,22 @@ def first_success(
     return success, returns
 
 
+def last_success(
+    envs: VectorEnv, policy: Policy, seed: int
+) -> tuple[Bool[np.ndarray, "N"], Float[np.ndarray, "N"]]:
+    """Whether each environment's first episode succeeds at its last step, and its return until the first success."""
+    success, reached, over = np.zeros((3, envs.num_envs), bool)
+    returns = np.zeros(envs.num_envs, np.float32)
+    for step in steps(envs, policy, seed):
+        returns += np.where(over | reached, 0, step.result.reward)
+        success = np.where(over, success, step.result.success)
+        reached = reached | step.result.success
+        over = over | step.result.done
+        if over.all():
+            break
+    return success, returns
+
+
 class NoisyPolicy:
     """A policy with some of its actions replaced by random ones, so that its skill can be set.
 

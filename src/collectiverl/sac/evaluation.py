@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from collectiverl.envs.core import VectorEnv
-from collectiverl.envs.rollout import first_success
+from collectiverl.envs.rollout import first_success, last_success
 from collectiverl.sac.agent import Agent, expert_count
 from collectiverl.sac.policy import AgentPolicy
+from collectiverl.sac.settings import SuccessAt
 from collectiverl.types import AnyArray
 
 EVALUATION, AFTERWARDS = 2, 4  # streams of random numbers: while an agent learns, and when it was chosen
@@ -34,22 +35,25 @@ class Evaluator:
     envs: VectorEnv
     episodes: int  # of each agent
     seed: int
-    first: int | None = (
-        None  # episodes after which it ends unless an agent's success is `promising`; None: all of them
-    )
+    # episodes after which it ends unless an agent's success is `promising`; None: all of them
+    first: int | None = None
     promising: float = 0.0
+    success_at: SuccessAt = "any"  # step of an episode at which a success counts
 
     def play(self, agents: Agent, env_steps: int, stream: int = EVALUATION) -> Evaluation:
         """As many rounds as the episodes need; a function of the seed, the stream and `env_steps`."""
         experts, policy = expert_count(agents), AgentPolicy(agents)
-        first = self.first or self.episodes
+        first, judge = (
+            self.first or self.episodes,
+            first_success if self.success_at == "any" else last_success,
+        )
         rounds = -(-self.episodes * experts // self.envs.num_envs)
         seeds = np.random.SeedSequence([self.seed, stream, env_steps]).generate_state(rounds)
         success, returns = np.zeros((experts, 0)), np.zeros((experts, 0))
         for seed in seeds:
             if success.shape[1] >= first and success[:, :first].mean(1).max() < self.promising:
                 break
-            won, gained = first_success(self.envs, policy, int(seed % 2**31))
+            won, gained = judge(self.envs, policy, int(seed % 2**31))
             success = np.append(success, won.reshape(experts, -1), axis=1)
             returns = np.append(returns, gained.reshape(experts, -1), axis=1)
         count = min(self.episodes, success.shape[1])

@@ -1,11 +1,13 @@
 """How experts are trained: the settings."""
 
 from dataclasses import dataclass, field, fields, replace
+from typing import Literal
 
 from collectiverl.artifacts.validation import MOST_ENVS, MOST_EPISODES, MOST_STEPS, at_least, at_most, between
 from collectiverl.sac.agent import SACConfig
 from collectiverl.types import ConfigError
 
+SuccessAt = Literal["any", "last"]
 MOST_TRANSITIONS = 10**9  # in a replay memory, far more than a machine holds
 PROMISING = 0.8  # success of the first episodes from which on an evaluation is worth its other ones
 # The rate at which SAC's authors let the target critics follow (0.005): an average over 200 updates, which evens out
@@ -44,6 +46,9 @@ class TrainConfig:
     eval_first: int | None = None
     eval_horizon: int | None = None  # steps of an evaluation's episode; None: the environment's own limit
     eval_envs: int = 5  # environments of an evaluation, at most; one of Meta-World takes 30 MB
+    success_at: SuccessAt = (
+        "any"  # step of an evaluation's episode at which a success counts: any, or the last
+    )
     stop_success: float = 0.95  # success rate of an evaluation at which training may stop
     stop_evaluations: int = 2  # evaluations in a row with this success, then training stops; 0: never
     # environment steps until all environments are reset for a checkpoint; there are others every 30 seconds
@@ -96,6 +101,11 @@ class TrainConfig:
     def promising(self) -> float:
         """Success of an evaluation's first episodes from which on all are played: no more than solves the task."""
         return min(PROMISING, self.stop_success)
+
+    @property
+    def judging(self) -> tuple[int | None, float, SuccessAt]:
+        """The last arguments of `sac.evaluation.Evaluator`."""
+        return self.eval_first, self.promising, self.success_at
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ class Trainer:
         self.help: Help[Any] = help or NoHelp()
         self.context = self.help.begin(envs.tasks)
         self.output: MentorOutput  # at the observations that are being acted on
-        self.evaluator = Evaluator(eval_envs, config.eval_episodes, seed, config.eval_first, config.promising)
+        self.evaluator = Evaluator(eval_envs, config.eval_episodes, seed, *config.judging)
         self.sampler = EpisodeSampler(envs, self.experts, config.sampled, seed)
         played = prior.env_steps if prior else 0
         self.progress = Progress([ExpertProgress()] * self.experts, env_steps=played)
@@ -91,7 +91,7 @@ class Trainer:
 
     def measured_anew(self, results: Sequence[Result], envs: VectorEnv) -> list[Result]:
         """The results with the success on goals that no evaluation which chose an agent or ended training had."""
-        whole = Evaluator(envs, self.config.eval_episodes, self.seed)
+        whole = Evaluator(envs, self.config.eval_episodes, self.seed, success_at=self.config.success_at)
         found = whole.play(self.best, self.progress.env_steps, AFTERWARDS)
         return [replace(r, success=float(s)) for r, s in zip(results, found.success, strict=True)]
 
