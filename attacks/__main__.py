@@ -15,6 +15,7 @@ from rich.table import Table
 
 from attacks import Row
 from collectiverl.artifacts import provenance, sealed
+from collectiverl.pipeline import executor
 
 PARTS = ("files", "commands", "loops", "kills")
 Attack = Callable[[float], list[Row]]
@@ -41,6 +42,7 @@ def failed(row: Row) -> bool:
 
 def run(parts: Sequence[str], scale: float, progress: Console) -> list[Row]:
     """The rows of all these parts, one part after another."""
+    executor.use_threads(1)  # before JAX computes anything: workers that a part starts have one thread, too
     rows: list[Row] = []
     for i, part in enumerate(parts):
         attack: Attack = importlib.import_module(f"attacks.{part}").attack
