@@ -46,9 +46,7 @@ class TrainConfig:
     eval_first: int | None = None
     eval_horizon: int | None = None  # steps of an evaluation's episode; None: the environment's own limit
     eval_envs: int = 5  # environments of an evaluation, at most; one of Meta-World takes 30 MB
-    success_at: SuccessAt = (
-        "any"  # step of an evaluation's episode at which a success counts: any, or the last
-    )
+    success_at: SuccessAt = "any"  # step of an evaluation's episode whose success counts: any, or the last
     stop_success: float = 0.95  # success rate of an evaluation at which training may stop
     stop_evaluations: int = 2  # evaluations in a row with this success, then training stops; 0: never
     # environment steps until all environments are reset for a checkpoint; there are others every 30 seconds
