@@ -33,16 +33,10 @@ class Verify(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(Settings):
-    """Print a table of several runs as text: the success of every policy on every task.
-
-    RUN is a run's folder, or a file of `evaluate --json`. Runs whose names differ only in the seed, such as mt10_seed_0
-    and mt10_seed_1, are averaged as training seeds of one run.
-    """
+class Runs(Settings):
+    """The flags of a command about one run or several."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]  # one or more
-    # md: Markdown; csv: a line for each policy and task; latex: for the package booktabs
-    format: Format = "md"
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
@@ -54,23 +48,29 @@ class Table(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(Settings):
+class Table(Runs):
+    """Print a table of several runs as text: the success of every policy on every task.
+
+    RUN is a run's folder, or a file of `evaluate --json`. Runs whose names differ only in the seed, such as mt10_seed_0
+    and mt10_seed_1, are averaged as training seeds of one run.
+    """
+
+    # md: Markdown; csv: a line for each policy and task; latex: for the package booktabs
+    format: Format = "md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Runs):
     """Write the page of a run, or one page of several runs side by side: one HTML file that needs no network.
 
     RUN is a run's folder, finished or not: the page says what is missing. Every run ends with such a page, as
     report.html in its folder.
     """
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]  # one or more
     out: str | None = None  # file for the page; None: report.html, in the folder of a single run
     open: bool = False  # show it in a browser
 
-    @classmethod
-    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
-        return cls(runs=tyro.MISSING)
-
     def __post_init__(self) -> None:
-        if not self.runs:
-            raise ConfigError("runs", "name at least one RUN")
+        super().__post_init__()
         if len(set(self.runs)) < len(self.runs):
             raise ConfigError("runs", f"{' '.join(self.runs)} names a run twice")

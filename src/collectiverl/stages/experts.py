@@ -2,8 +2,9 @@
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +135,27 @@ def train_agents(
         )
     keys = jax.random.split(seeded_key(work.seed), len(tasks))
     state = sac.init(shapes.obs_dim, shapes.action_dim, train.sac, keys)
+    return learned(work, state, train, partial(_side_by_side, tasks, backend), help=help, prior=prior)
+
+
+def learned(
+    work: Work,
+    state: sac.SACState,
+    train: TrainConfig,
+    make: Callable[[int, int | None], VectorEnv],
+    *,
+    help: Help | None = None,
+    prior: Prior | None = None,
+) -> list[Result]:
+    """What SAC makes of `state`; its success is that within the environments' own time limit.
+
+    Args:
+        make: environments, by their number for each task, and by their time limit (None: their own).
+    """
     with contextlib.ExitStack() as stack:
         envs, eval_envs = (
-            stack.enter_context(contextlib.closing(_side_by_side(tasks, backend, n, horizon)))
-            for n, horizon in (
+            stack.enter_context(contextlib.closing(make(count, horizon)))
+            for count, horizon in (
                 (train.num_envs, train.horizon),
                 (train.eval_at_once, train.eval_horizon),
             )
@@ -154,10 +172,8 @@ def train_agents(
             report=work.report,
         )
         results = trainer.run(work.folder)
-        if train.eval_horizon:  # what is told in the end is success within the environment's own limit
-            eval_envs = stack.enter_context(
-                contextlib.closing(_side_by_side(tasks, backend, train.eval_at_once))
-            )
+        if train.eval_horizon:
+            eval_envs = stack.enter_context(contextlib.closing(make(train.eval_at_once, None)))
         return trainer.measured_anew(results, eval_envs)
 
 

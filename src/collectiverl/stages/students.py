@@ -13,9 +13,8 @@ from collectiverl.sac import agent as sac
 from collectiverl.sac.help import NoHelp
 from collectiverl.sac.policy import save_agent
 from collectiverl.sac.settings import TrainConfig, student_training
-from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.experts import train_agents, training_summary
+from collectiverl.stages.experts import learned, train_agents, training_summary
 from collectiverl.stages.flags import Flat, OrNone, Task
 from collectiverl.student.finetune import EmbeddedEnvs, FinetuningConfig, ReferencePolicy
 from collectiverl.student.prior_data import Played, PriorDataConfig, play
@@ -146,7 +145,7 @@ def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
     agent = with_trained_encoder(collective) if tuning.encoder else collective.agent
     state = sac.batch_of_one(sac.init_state(agent, learning.sac))
 
-    def make(num_envs: int, horizon: int | None = None) -> EmbeddedEnvs:
+    def make(num_envs: int, horizon: int | None) -> EmbeddedEnvs:
         envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh", horizon=horizon)
         return EmbeddedEnvs(envs, collective, windows=tuning.encoder)
 
@@ -156,25 +155,7 @@ def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
         prior, success = play(envs, reference, tuning.prior_data, work.seed)
     help = reference if success else NoHelp()
     seconds = time.perf_counter() - began
-    envs, eval_envs = (
-        make(learning.num_envs, learning.horizon),
-        make(learning.eval_at_once, learning.eval_horizon),
-    )
-    with contextlib.closing(envs), contextlib.closing(eval_envs):
-        trainer = Trainer(
-            state,
-            learning,
-            envs,
-            eval_envs,
-            seed=work.seed,
-            help=help,
-            prior=prior,
-            spent=work.spent,
-            report=work.report,
-        )
-        results = trainer.run(work.folder)
-    with contextlib.closing(make(learning.eval_at_once)) as envs:
-        [result] = trainer.measured_anew(results, envs)
+    [result] = learned(work, state, learning, make, help=help, prior=prior)
     save_collective(work.folder, with_agent(collective, result.agent), networks, encoder)
     result = replace(result, seconds=result.seconds + seconds)
     lessons = {"mentor_success": success, "mentor_steps": prior.env_steps}
