@@ -1,8 +1,10 @@
 """Tables for terminals of any width, and for none: where one does not fit it becomes a list."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -10,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+Row = TypeVar("Row", bound=Mapping[str, Any])
 FOLDED = 16  # characters that a column needs whose words may take several lines
 
 
@@ -66,3 +69,10 @@ def _named(cells: Sequence[str], names: Sequence[str], heads: Sequence[bool]) ->
 
 
 make_table = partial(FittingTable, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+
+
+def in_sections(table: Table, rows: Iterable[Row], key: str) -> Iterator[Row]:
+    """The rows, with a line in the table wherever their `key` changes."""
+    for _, section in groupby(rows, key=itemgetter(key)):
+        table.add_section()  # behind the rows that are there already
+        yield from section

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from collectiverl.envs.tasks import label
-from collectiverl.reporting.fitting import make_table
+from collectiverl.reporting.fitting import in_sections, make_table
 
 NEW = "*"  # marks a task that the policy was not made for
 
@@ -27,11 +27,7 @@ def policies_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, overflow="fold")
     for name in ("any", "95 %", "last", *([] if demos else ["return"]), "steps", "sec"):
         table.add_column(name, justify="right")
-    previous = None
-    for row in rows:
-        if previous and row["policy"] != previous:
-            table.add_section()
-        previous = row["policy"]
+    for row in in_sections(table, rows, "policy"):
         low, high = row["interval"]
         table.add_row(
             *([] if whose else [row["policy"]]),
@@ -70,11 +66,7 @@ def meta_table(found: Mapping[str, Any]) -> Table:
     table.add_column("task", no_wrap=True)
     for name in ("success", "episodes"):
         table.add_column(name, justify="right")
-    previous = None
-    for row in found["policies"]:
-        if previous not in (None, row["split"]):
-            table.add_section()
-        previous = row["split"]
+    for row in in_sections(table, found["policies"], "split"):
         table.add_row(row["split"], label(row["task"]), f"{row['success_any']:.2f}", str(row["episodes"]))
     return table
 
@@ -92,11 +84,7 @@ def ablation_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name)
     for name in ("any step", "last step", "least", "episodes", "sec"):
         table.add_column(name, justify="right")
-    previous = None
-    for row in rows:
-        if previous not in (None, row["group"]):
-            table.add_section()
-        previous = row["group"]
+    for row in in_sections(table, rows, "group"):
         found = [_average(row["seeds"], name) for name in ("success_any", "success_last")]
         least = min(min(seed["by_task"].values()) for seed in row["seeds"])
         collected = sum(seed["collected"] for seed in row["seeds"]) / len(row["seeds"])

@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from rich.table import Table
 
 from collectiverl.envs.tasks import label
-from collectiverl.reporting.fitting import make_table
+from collectiverl.reporting.fitting import in_sections, make_table
 from collectiverl.reporting.students import HOLE
 
 DPI = 110
@@ -27,11 +27,7 @@ def transfer_table(found: Mapping[str, Any]) -> Table:
     table.add_column("class")
     for name in ("any", "95 %", "last", "return"):
         table.add_column(name, justify="right")
-    previous = None
-    for row in found["rows"]:
-        if previous not in (None, row["class"]):
-            table.add_section()
-        previous = row["class"]
+    for row in in_sections(table, found["rows"], "class"):
         low, high = row["interval"]
         table.add_row(
             label(row["task"]) + ("" if row["new"] else " (trained for)"),

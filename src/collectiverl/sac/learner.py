@@ -36,15 +36,18 @@ class Learner:
 
     def explore(self, observations: Float[np.ndarray, "N O"], step: int) -> Float[np.ndarray, "N A"]:
         """Actions drawn from the policies; equal steps have equal noise."""
-        obs = observations.reshape(self.experts, -1, observations.shape[-1])
-        action = explore(self.state.agent, obs, jax.random.fold_in(self.key, 2 * step))
+        action = explore(
+            self.state.agent, self._by_expert(observations), jax.random.fold_in(self.key, 2 * step)
+        )
         return np.asarray(action).reshape(len(observations), -1)
 
     def update_statistics(self, observations: Float[np.ndarray, "N O"]) -> None:
         """The mean and deviation of observations, if they are standardised."""
         if self.config.normalize_obs:
-            obs = observations.reshape(self.experts, -1, observations.shape[-1])
-            self.state = update_statistics(self.state, obs)
+            self.state = update_statistics(self.state, self._by_expert(observations))
+
+    def _by_expert(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "E n O"]:
+        return observations.reshape(self.experts, -1, observations.shape[-1])
 
     def learn_from(self, prior: Prior, weights: Weights) -> Iterator[None]:
         """The statistics of a prior's observations, then the updates on it alone, of which each item is some."""
