@@ -313,6 +313,9 @@ def test_weights_that_are_not_finite_are_not_sealed(out):
 # -- time, and locks -------------------------------------------------------------------------------------------
 
 
+TICK = 0.02  # seconds: the clock that files are dated by is behind by up to a tick of the kernel
+
+
 def attempt(out, seconds):
     """Works for a while, and is interrupted."""
     with stage(out) as folder:
@@ -326,9 +329,9 @@ def test_the_seconds_of_a_stage_are_those_of_all_its_attempts(out):
         with pytest.raises(ZeroDivisionError):
             attempt(out, 0.2)
     with stage(out) as folder:
-        assert 0.4 <= sealed.spent(folder) < 2
+        assert 0.4 - 2 * TICK <= sealed.spent(folder) < 2
         (folder / "weights").write_text("")
-    assert 0.4 <= sealed.manifest(out)["seconds"] < 4
+    assert 0.4 - 2 * TICK <= sealed.manifest(out)["seconds"] < 4
 
 
 def test_the_time_of_a_killed_attempt_lasts_to_the_last_file_that_it_wrote(out, monkeypatch):
@@ -337,7 +340,7 @@ def test_the_time_of_a_killed_attempt_lasts_to_the_last_file_that_it_wrote(out, 
         attempt(out, 0.2)
     time.sleep(2)  # nobody works
     with stage(out) as folder:
-        assert 0.2 <= sealed.spent(folder) < 2
+        assert 0.2 - TICK <= sealed.spent(folder) < 2
 
 
 def test_to_overwrite_is_to_begin_anew_in_time_as_well(out):
