@@ -173,8 +173,8 @@ def test_of_a_collective_that_never_succeeds_the_data_alone_help(finished, tmp_p
 def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished, tmp_path, capsys):
     strategies = ["zero-shot", "cloning", "none", "prior-data+imitation"]
     options = ["--preset", "smoke", "--root", str(tmp_path), "--run", "students"]
-    sizes = ["--seeds", "1", "--steps", "1200", "--eval-every", "200", "--eval-episodes", "8"]
-    sizes += ["--eval-first", "4", "--updates-per-step", "4", "--plain-updates-per-step", "4"]
+    sizes = ["--seeds", "1", "--steps", "600", "--eval-every", "200", "--eval-episodes", "8"]
+    sizes += ["--eval-first", "4", "--updates-per-step", "2", "--plain-updates-per-step", "2"]
     args = ["compare-students", *options, *sizes, "--collective", str(finished), "--tasks", "toy-mirror"]
     assert main.dispatch([*args, "--strategies", *strategies]) == 0
     folder = tmp_path / "students" / "comparison" / "smoke"
@@ -183,7 +183,7 @@ def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished
     assert set(rows) == set(strategies)
     assert rows["none"]["ratio"]["value"] == 1
     for name in ("none", "prior-data+imitation"):
-        assert rows[name]["curve"][0]["steps"][-1] <= 1250
+        assert rows[name]["curve"][0]["steps"][-1] <= 650
         assert set(rows[name]["curve"][0]["episodes"]) <= {4, 8}
         assert 0 <= rows[name]["area"][0] <= 1
     assert (folder / "curves.png").is_file()
@@ -196,7 +196,7 @@ def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished
     result.write_text(result.read_text()[:100])  # damaged, it is made anew: the students are all there
     assert main.dispatch([*args, "--strategies", *strategies]) == 0
     assert json.loads(result.read_text())["rows"] == found["rows"]
-    assert cell_result(folder / "prior-data+imitation" / "toy-mirror" / "seed_1")["limit"] == 1200
+    assert cell_result(folder / "prior-data+imitation" / "toy-mirror" / "seed_1")["limit"] == 600
     more = ["--strategies", "none", "--seeds", "2"]  # and the table keeps its holes
     assert main.dispatch([*[arg for arg in args if arg not in ("--seeds", "1")], *more]) == 0
     rows = {row["strategy"]: row for row in json.loads(result.read_text())["rows"]}
