@@ -182,6 +182,34 @@ def test_a_config_that_stands_in_two_places_is_refused_in_the_right_one(line, me
         parse(Twice, line.split(), prog="twice")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate scripted:reach reach --video films --film.after-success inf",  # a config's checks may forget it
+        "evaluate scripted:reach reach --film.speed nan",
+        "train-task reach --sac.tau nan",
+        "run --expert.sac.reward-scale 1e39",
+    ],
+)
+def test_what_is_not_finite_is_refused_by_its_flag_before_anything_else(capsys, line):
+    flag, value = line.split()[-2:]
+    assert refused(capsys, *line.split()) == (
+        f"collectiverl: {flag}: {float(value)} must be finite in single precision"
+    )
+
+
+THREADED = [name for name, c in COMMANDS.items() if "--threads" in dict(flags(c.settings)).values()]
+
+
+@pytest.mark.parametrize(
+    "verb", [name for name in THREADED if "--threads" not in COMMANDS[name].settings.decided]
+)
+def test_every_stage_checks_what_all_stages_have(capsys, verb):
+    """A class of settings with checks of its own makes those of its base as well."""
+    message = refused(capsys, verb, *COMMANDS[verb].example.split(), "--threads", "-1")
+    assert message == "collectiverl: --threads: -1 must be at least 1"
+
+
 def test_checks_are_back_after_parsing():
     assert parse(Twice, ["--warmup", "5"], prog="twice").student == Inner(warmup=5)
     with pytest.raises(ConfigError):

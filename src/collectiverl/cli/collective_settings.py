@@ -158,6 +158,7 @@ class DistillCollective(SeededSettings):
     fresh_updates: int  # of the actor, added to --updates, if it begins from random weights
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         validation.at_least(self, 0, "fresh_updates")
 
     @classmethod

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from collectiverl.artifacts.configs import union_options
+from collectiverl.artifacts.validation import all_finite
 from collectiverl.cli.help import shortened, without
 from collectiverl.cli.options import HELP, HELP_ALL, RunOptions
 from collectiverl.cli.settings import RunSettings, Settings
@@ -94,7 +95,9 @@ def _configs(kind: type) -> Iterator[type]:
 
 
 def _check(settings: Settings) -> None:
-    """Runs the checks of all nested configs, the innermost first."""
+    """No number may be nan or infinite; then come the checks of all nested configs, the innermost first."""
+    with refusals(settings):
+        all_finite(settings)
     for path, config in _nested(settings):
         if not hasattr(config, "__post_init__"):
             continue
