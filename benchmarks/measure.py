@@ -76,8 +76,10 @@ def in_child(
 @contextlib.contextmanager
 def _thread_settings(count: int) -> Iterator[None]:
     """What linear algebra reads when it is first imported, for the children started meanwhile."""
-    flags = f"--xla_cpu_multi_thread_eigen={str(count > 1).lower()} intra_op_parallelism_threads={count}"
-    wanted = {"XLA_FLAGS": flags, "OMP_NUM_THREADS": str(count), "OPENBLAS_NUM_THREADS": str(count)}
+    wanted = {
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={str(count > 1).lower()}",
+        **dict.fromkeys(("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(count)),
+    }
     kept = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

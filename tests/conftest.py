@@ -47,5 +47,5 @@ use_threads(1)
 @pytest.fixture(autouse=True)
 def threads(monkeypatch):
     """A command that is tried in this process may ask for other threads."""
-    for name in ("XLA_FLAGS", "OMP_NUM_THREADS"):
+    for name in ("XLA_FLAGS", "NPROC", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, os.environ[name])

@@ -3,6 +3,8 @@
 import os
 import pwd
 import signal
+import subprocess
+import sys
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -40,6 +42,31 @@ def test_a_process_that_died_while_it_had_nothing_to_do_is_replaced():
     pools[0].alive = False
     worker.submit("run", False, "stage")
     assert [len(pool.submitted) for pool in pools] == [2, 1]
+
+
+SUMS = """
+import hashlib, os, sys
+os.sched_setaffinity(0, set(map(int, sys.argv[1:])))
+from collectiverl.pipeline import executor
+executor.use_threads(1)
+import jax, numpy as np
+x = np.random.default_rng(0).normal(size=(1024, 256)).astype(np.float32)
+found = jax.jit(lambda x: (x.mean(0), (x @ x[:256]).sum(), x.sum()))(x)
+print(hashlib.sha256(b"".join(np.asarray(y).tobytes() for y in found)).hexdigest())
+"""
+
+
+def test_sums_do_not_depend_on_how_many_cores_a_process_may_use():
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("one core")
+    env = {name: value for name, value in os.environ.items() if name not in ("NPROC", "XLA_FLAGS")}
+
+    def sums(*cores):
+        args = [sys.executable, "-c", SUMS, *map(str, cores)]
+        return subprocess.run(args, env=env, check=True, capture_output=True).stdout
+
+    assert sums(cores[0]) == sums(*cores)
 
 
 def test_interrupts_are_blocked_for_those_that_start_alone():

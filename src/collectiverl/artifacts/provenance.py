@@ -4,7 +4,6 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -17,7 +16,7 @@ PACKAGES = (
     *("collectiverl", "metaworld", "gymnasium-robotics", "mujoco", "envpool"),
     *("jax", "jaxlib", "equinox", "optax", "numpy"),
 )
-THREADS = re.compile(r"intra_op_parallelism_threads=(\d+)")
+THREADS = "NPROC"  # the environment variable that says how many threads XLA has
 DEFAULT = "default"  # precision of matrix products as JAX has it on the device
 _OWN = jax.config.jax_default_matmul_precision or DEFAULT  # type: ignore[attr-defined]  # of this process
 
@@ -76,9 +75,8 @@ def peak_memory() -> int | None:
 
 
 def threads() -> int:
-    """Threads of this process's linear algebra, as XLA's flags say; without them, as many as there are cores."""
-    said = THREADS.findall(os.environ.get("XLA_FLAGS", ""))
-    return int(said[-1]) if said else len(os.sched_getaffinity(0))
+    """Threads of this process's linear algebra; as many as there are cores, if nothing was said."""
+    return int(os.environ.get(THREADS) or len(os.sched_getaffinity(0)))
 
 
 def runtime(begun: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from collectiverl.pipeline import executor, plan
 from collectiverl.pipeline.config import claim
 from collectiverl.policies import load_policy, meta_player, origin_of, shipped, told_tasks
 from collectiverl.reporting import evaluations
-from collectiverl.stages.base import available_cores, summary, threads_of
+from collectiverl.stages.base import summary, threads_of
 from collectiverl.stages.evaluation import detailed_row, evaluation_report
 from collectiverl.stages.verification import Verified, verify_all
 from collectiverl.studies import transfer
@@ -220,7 +220,7 @@ def evaluate_meta_policy(settings: EvaluateMeta) -> Found:
     """One row a task, and how they were found."""
     config, found = settings.settings, []
     with _kept(settings, lambda: meta_report(settings.policy, config, found)) as keep:
-        executor.use_threads(available_cores())
+        executor.use_threads(1)  # with more, what is found would depend on the machine's cores
         executor.check_device()
         player = meta_player(settings.policy, config.benchmark)
         with display([]) as watch:

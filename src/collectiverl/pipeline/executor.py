@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import threadpoolctl
 
-from collectiverl.artifacts import notices, paths
+from collectiverl.artifacts import notices, paths, provenance
 from collectiverl.stages.base import Stage, execute, seconds
 from collectiverl.types import StageFailed, UserError
 
@@ -37,18 +37,16 @@ Watch = Callable[[Progress], None]
 def use_threads(count: int) -> None:
     """Gives this process's linear algebra `count` threads, and its allocator and compiler their settings.
 
-    Must come before the first computation.
+    Must come before the first computation. XLA divides a sum among the threads it has, which by default are the cores
+    that the process may run on; so without `NPROC` the roundings of one machine depend on how many those are.
 
-    Processes are not pinned: the scheduler keeps one thread each on its core, and XLA's compiler may borrow
-    a core that has nothing to do.
+    Processes are not pinned: the scheduler keeps one thread each on its core.
     """
-    flags = [
-        f"--xla_cpu_multi_thread_eigen={str(count > 1).lower()}",
-        f"intra_op_parallelism_threads={count}",
-    ]
-    names = tuple(flag.partition("=")[0] for flag in flags)
-    given = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith(names)]
-    os.environ["XLA_FLAGS"] = " ".join([*given, *flags])  # once: they are part of the compilation cache's key
+    flag = "--xla_cpu_multi_thread_eigen"
+    given = [word for word in os.environ.get("XLA_FLAGS", "").split() if not word.startswith(flag)]
+    # once: it is part of the compilation cache's key
+    os.environ["XLA_FLAGS"] = " ".join([*given, f"{flag}={str(count > 1).lower()}"])
+    os.environ[provenance.THREADS] = str(count)
     os.environ["OMP_NUM_THREADS"] = str(count)  # for libraries that are yet to be loaded
     threadpoolctl.threadpool_limits(count)  # for those that are
     _return_memory()
