@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attacks import Row, kills
+from attacks import Row, kills, lives
 from attacks.hostile import EPISODES, HOSTILE, harmed_episodes
 from collectiverl.artifacts import checkpoints, files, sealed
 from collectiverl.artifacts.paths import CONFIG, MANIFEST, SUMMARY
@@ -274,7 +274,7 @@ def commands(run: Run, count: int) -> Row:
 def prepared() -> Iterator[Run]:
     """A small finished run, with an interrupted stage in it."""
     with tempfile.TemporaryDirectory() as root:
-        folder, config = Path(root) / "run", kills.settings()
+        folder, config = Path(root) / "run", lives.settings()
         shutil.copytree(kills.prepared()[1].run, folder)
         [out, *_] = sorted(path.parent for path in (folder / "model").rglob(MANIFEST))
         with (

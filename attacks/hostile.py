@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from attacks import kills
+from attacks import lives
 from collectiverl.artifacts import configs, files, manifests, sealed, tensors
 from collectiverl.artifacts.contents import hashes
 from collectiverl.artifacts.paths import CONFIG, MANIFEST, SUMMARY
@@ -39,7 +39,7 @@ def forged(out: Path, name: str, content: bytes) -> None:
 def _settings(text: str) -> Harm:
     def harm(run: Path) -> Callable[[], Any]:
         (run / CONFIG).write_text(text)
-        return lambda: (configs.load(run / CONFIG, RunConfig()), claim(run, kills.settings()))
+        return lambda: (configs.load(run / CONFIG, RunConfig()), claim(run, lives.settings()))
 
     return harm
 

@@ -58,7 +58,6 @@ GIVEN = {  # what else has to be named before a flag is looked at
     "import-buffer": ("toy-reach", "minari:my/push-v0"),
 }
 WITH_TASKS = ("run", "train-transformer", "distill-collective", "probe", "compare-students")
-STUDIES = ("compare-students", "ablate", "extend-collective")
 TOY = ("scripted:toy-reach", "toy-reach")
 
 

@@ -41,12 +41,13 @@ def collective(name: str, teacher: str = "expert") -> str:
     """Success of a collective task by task, beside that of its teachers; over all seeds that are in the ledger.
 
     Args:
-        teacher: expert, those that come with the package; or scripted, which each run has evaluated beside.
+        teacher: expert, those that come with the package; or scripted, which each run has evaluated beside, or the
+            entry teachers/NAME of the ledger.
     """
     runs = ledger.read(f"collective/{name}_seed_")
     if not runs:
         return EMPTY
-    teachers = _teachers() if teacher == "expert" else _rows(runs[0], teacher)
+    teachers = _teachers() if teacher == "expert" else _rows(runs[0], teacher) or _judged_alone(name)
     rows = [["task", teacher, "any step", "95 % interval", "each seed", "last step", f"{teacher}, last step"]]
     tasks = list(_rows(runs[0], "collective"))
     for task in tasks:
@@ -93,6 +94,15 @@ def _rows(run: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
 def _teachers() -> dict[str, dict[str, Any]]:
     """Figures of the shipped experts, by task."""
     return {row["task"]: row for row in json.loads(EXPERTS.read_text())["policies"]}
+
+
+def _judged_alone(name: str) -> dict[str, dict[str, Any]]:
+    """Figures of teachers that were evaluated by a command of their own, by task."""
+    return {
+        row["task"]: row
+        for run in ledger.read(f"teachers/{name.removesuffix('-hidden')}")
+        for row in run["policies"]
+    }
 
 
 def experts() -> str:

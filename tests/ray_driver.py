@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from attacks.kills import settings
+from attacks.lives import settings
 
 from collectiverl.artifacts.store import Store
 from collectiverl.pipeline import plan

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from attacks import Row, __main__, kills, loops
+from attacks import Row, __main__, kills, odd_calls
 
 from collectiverl.artifacts import sealed
 from collectiverl.envs.policy import CheckedPolicy
@@ -75,11 +75,11 @@ class Unchecked(Sum):
 
 @pytest.mark.parametrize(("kind", "holds"), [(Sum, True), (Unchecked, False)])
 def test_odd_calls_tell_a_checked_policy_from_another(monkeypatch, kind, holds):
-    monkeypatch.setattr(loops, "made", lambda name: kind())
-    row = loops.odd_calls("sum", loops.REFUSED, True, len(loops.REFUSED))
+    monkeypatch.setattr(odd_calls, "made", lambda name: kind())
+    row = odd_calls.odd_calls("sum", odd_calls.REFUSED, True, len(odd_calls.REFUSED))
     assert (row.held == row.tried) == holds
     assert bool(row.failures) != holds
-    assert loops.odd_calls("sum", loops.TAKEN, False, len(loops.TAKEN)).failures == ()
+    assert odd_calls.odd_calls("sum", odd_calls.TAKEN, False, len(odd_calls.TAKEN)).failures == ()
 
 
 def sealed_run(folder, seconds, weight=1.0):

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from attacks import files, kills
+from attacks import files, lives
 from attacks.hostile import EPISODES, HOSTILE, expert, harmed_episodes
 
 import drawn
@@ -37,14 +37,14 @@ STAGE = Stage(kind="train-task", subject="", out="model/toy-reach/seed_0", funct
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("root") / "run"
     folder.mkdir()
-    claim(folder, kills.settings())
+    claim(folder, lives.settings())
     execute(folder, STAGE)
     work = folder / files.INTERRUPTED
     work.mkdir()
     for _ in range(2):
         with checkpoint(work) as new:
             shutil.copy(expert(folder) / "agent.safetensors", new)
-    return files.Run(folder, kills.settings(), [STAGE])
+    return files.Run(folder, lives.settings(), [STAGE])
 
 
 def test_the_run_is_whole(run):

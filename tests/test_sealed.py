@@ -1,16 +1,19 @@
 """Sealed directories: what is sealed is whole and stays; what is not is never read."""
 
+import contextlib
 import errno
 import json
 import multiprocessing
 import os
 import shutil
+import sys
 import time
 
 import numpy as np
 import pytest
 
 from collectiverl.artifacts import contents, locks, manifests, sealed, tensors
+from collectiverl.artifacts.checkpoints import checkpoint, latest_checkpoint
 from collectiverl.artifacts.files import read_json, sha256, write_atomically
 from collectiverl.types import Notice, UserError
 
@@ -298,6 +301,67 @@ def test_manifests_of_earlier_versions_are_read(finished, read):
     (finished / "weights").write_bytes(b"1235")
     with pytest.raises(UserError, match="weights is corrupt"):
         sealed.check(finished)
+
+
+# -- killed while it is sealed -----------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def kill_before():
+    """A list: while it holds a number, that many changes of files are made, and one is not."""
+    left: list[int] = []
+
+    def watch(event, args):
+        changes = event in ("os.rename", "os.remove", "os.rmdir")
+        if not left or not (changes or (event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR))):
+            return
+        left[0] -= 1
+        if left[0] < 0:
+            left.clear()
+            raise Killed
+
+    sys.addaudithook(watch)  # for good
+    return left
+
+
+@pytest.mark.parametrize("changes", range(14))
+def test_a_stage_that_is_killed_while_it_is_sealed_loses_nothing(out, kill_before, changes):
+    """Its checkpoint is whole, or all that is left to do is to put it in place."""
+
+    def attempt(killed):
+        with stage(out) as folder:
+            if latest_checkpoint(folder) is None:
+                with checkpoint(folder) as new:
+                    for name in ("state", "more"):
+                        (new / name).write_text("learned")
+            (folder / "weights").write_text("learned")
+            kill_before.extend(killed)
+
+    with contextlib.suppress(Killed):
+        attempt([changes])
+    kill_before.clear()
+    if not sealed.is_sealed(out) and not sealed.finish(out, config=CONFIG, inputs={}):
+        assert latest_checkpoint(sealed.partial(out)) is not None
+        attempt([])
+    assert sorted(sealed.verify(out)["files"]) == ["weights"]
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_what_is_put_in_place_is_what_was_asked_for(out):
+    def work(weights):
+        with stage(out) as folder:
+            (folder / "weights").write_text(weights)
+
+    work("learned")
+    out.rename(sealed.partial(out))
+    assert not sealed.finish(out, config={"other": 1}, inputs={})
+    (sealed.partial(out) / "weights").write_text("harmed")
+    assert not sealed.finish(out, config=CONFIG, inputs={})
+    assert not sealed.is_sealed(out)
 
 
 # -- weights that are not finite -------------------------------------------------------------------------------

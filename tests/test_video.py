@@ -1,5 +1,7 @@
 """Films."""
 
+import resource
+from contextlib import contextmanager
 from fractions import Fraction
 
 import av
@@ -72,6 +74,33 @@ def test_a_film_is_whole_or_absent(tmp_path):
         record_video(Fails([TOY]), TOY, path, SMALL)
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
     assert path.read_bytes() == b"earlier"
+
+
+@contextmanager
+def full_disk(room):
+    """No file may have more bytes than this."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+@pytest.mark.parametrize("missing", [1, 500])
+def test_a_disk_that_is_full_is_noticed(tmp_path, suffix, missing):
+    path = tmp_path / "film"
+    frames = np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3)).astype(np.uint8)
+
+    def record():
+        with encoder(path, suffix, Fraction(20), "noise") as write:
+            for frame in frames:
+                write(frame)
+
+    record()
+    with full_disk(path.stat().st_size - missing), pytest.raises(OSError, match="too large"):
+        record()
 
 
 def test_the_toy_is_drawn_where_it_is():

@@ -101,17 +101,20 @@ def check(out: Path) -> dict[str, Any]:
 
 def _checked(out: Path, known: Any) -> dict[str, Any]:
     record = manifest(out)
-    known = known if isinstance(known, dict) else {}
-    try:
-        for name, hashed in record["files"].items():
-            check_file(out, name, hashed, known.get(name))
-    except Damaged as error:
-        raise UserError(f"{error}: {again(out)}") from error
+    _check_files(out, record, known if isinstance(known, dict) else {})
     for name in unlisted(out, record):
         notices.tell(
             f"{out / name} is no part of this result, whose manifest does not list it, and is not read"
         )
     return record
+
+
+def _check_files(out: Path, record: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    try:
+        for name, hashed in record["files"].items():
+            check_file(out, name, hashed, known.get(name))
+    except Damaged as error:
+        raise UserError(f"{error}: {again(out)}") from error
 
 
 def unlisted(out: Path, record: Mapping[str, Any]) -> list[str]:
@@ -274,14 +277,48 @@ def _ending(work: Path) -> Iterator[None]:
 
 
 def _seal(work: Path, out: Path, record: dict[str, Any]) -> None:
-    for checkpoint in [path for path in work.rglob("checkpoint*") if path.is_dir()]:
-        shutil.rmtree(checkpoint)
-    (work / INTENT).unlink(missing_ok=True)
-    names = [name for name in files_in(work) if Path(name).name != LOCK]
+    names = [name for name in files_in(work) if _is_result(name)]
     for name in names:
         if Path(name).suffix == tensors.SUFFIX:
             tensors.check_finite(tensors.load_arrays(work / name), work / name)
     write_manifest(work, record, hashes(work, names))
+    _put_in_place(work, out)
+
+
+def _is_result(name: str) -> bool:
+    """Whether a file of a working folder stays when the stage has ended."""
+    *folders, file = name.split("/")
+    return file != LOCK and name != INTENT and not any(_is_checkpoint(folder) for folder in folders)
+
+
+def _is_checkpoint(folder: str) -> bool:
+    return folder.startswith("checkpoint")
+
+
+def _put_in_place(work: Path, out: Path) -> None:
+    """From its manifest on, a stage is done: killed in here, it is only put in place when it is started again."""
+    for folder in [path for path in work.rglob("*") if path.is_dir() and _is_checkpoint(path.name)]:
+        shutil.rmtree(folder)
+    (work / INTENT).unlink(missing_ok=True)
     shutil.rmtree(out, ignore_errors=True)
     work.replace(out)
     (out / LOCK).unlink(missing_ok=True)  # held until here: nobody else works in between
+
+
+def finish(out: Path, *, config: Any, inputs: Mapping[str, str], format: int = FORMAT) -> bool:
+    """Puts a stage in place that was killed after its manifest was written, and says whether there was one.
+
+    One that does not fit, or is damaged, is left to `stage`, which says so.
+    """
+    work = partial(out)
+    if not is_sealed(work):
+        return False
+    with lock(work):
+        try:
+            record = manifest(work)
+            _check_files(work, record, {})
+            check_fits(work, record, config, inputs, format)
+        except UserError:
+            return False
+        _put_in_place(work, out)
+    return True

@@ -59,7 +59,7 @@ def stages(config: RunConfig, until: Until = "end") -> list[Stage]:
         last = summary_of_experts(config.tasks, trained, every, config.seed)
         return [*every, *film_stages(every, "expert", config.seed), last]
     if until == "collective":
-        every = [*_collective(config), *_evaluations(config, ["collective"])]
+        every = [*_collective(config), *_evaluations(config, ["collective", _teacher(config)])]
     else:
         resolve((*config.tasks, *config.student_tasks))
         every = [*_collective(config), *_students(config), *_evaluations(config, KINDS[::-1])]
@@ -173,10 +173,15 @@ def _students(c: RunConfig) -> list[Stage[TrainStudent]]:
     return found
 
 
+def _teacher(c: RunConfig) -> PolicyKind:
+    """The kind of policies that the collective learns from."""
+    return "expert" if c.has_experts or is_called(c.teacher) else "scripted"
+
+
 def _evaluations(c: RunConfig, kinds: Sequence[PolicyKind]) -> list[Stage[Evaluate]]:
     """The evaluations of these kinds of policies, in this order."""
     wanted = [Evaluate(kind="scripted", policy=f"scripted:{t}", task=t) for t in c.tasks if has_script(t)]
-    if c.has_experts or is_called(c.teacher):
+    if _teacher(c) == "expert":
         where = {t: paths.expert(t, c.seed) if c.has_experts else source_of(c.teacher, t) for t in c.tasks}
         wanted += [Evaluate(kind="expert", policy=where[t], task=t) for t in c.tasks]
     wanted += [Evaluate(kind="collective", policy=COLLECTIVE, task=t) for t in c.tasks]

@@ -93,6 +93,8 @@ def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool
     if not overwrite and is_done(run, stage):
         return summary(out)
     hashes = input_hashes(run, stage)
+    if not overwrite and sealed.finish(out, config=stage.settings, inputs=hashes, format=stage.format):
+        return summary(out)
     with (
         explained(stage.label),
         sealed.stage(
