@@ -69,9 +69,9 @@ def main(
     out = Console()
     out.print(table(rows))
     for row in filter(failed, rows):
-        out.print(f"{row.name}:", highlight=False, markup=False)
+        out.print(f"{row.name}:", highlight=False, markup=False, emoji=False)
         for failure in dict.fromkeys(row.failures):
-            out.print(f"  {failure}", highlight=False, markup=False, soft_wrap=True)
+            out.print(f"  {failure}", highlight=False, markup=False, emoji=False, soft_wrap=True)
     if json_file:
         made = {"made": sealed.now(), "commit": provenance.commit(), "versions": provenance.versions()}
         found = {"scale": scale, "rows": [asdict(row) for row in rows], "processor": provenance.processor()}

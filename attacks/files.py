@@ -21,7 +21,7 @@ from pathlib import Path
 
 from attacks import Row, kills, lives
 from attacks.hostile import EPISODES, HOSTILE, harmed_episodes
-from collectiverl.artifacts import checkpoints, files, sealed
+from collectiverl.artifacts import checkpoints, configs, sealed
 from collectiverl.artifacts.paths import CONFIG, MANIFEST, SUMMARY
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.pipeline import plan
@@ -205,7 +205,7 @@ def _damage(run: Run, path: Path, rng: random.Random) -> str:
 def _same_settings(path: Path, content: bytes) -> bool:
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(UserError):
         (other := Path(folder) / CONFIG).write_bytes(content)
-        return files.read_yaml(other) == files.read_yaml(path)
+        return configs.load(other, RunConfig()) == configs.load(path, RunConfig())
     return False
 
 

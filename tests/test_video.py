@@ -3,6 +3,7 @@
 import resource
 from contextlib import contextmanager
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -13,7 +14,7 @@ from collectiverl.envs.metaworld.scene import UPSIDE_DOWN, MetaworldScene
 from collectiverl.envs.rollout import episodes
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.toy import HORIZON, ToyScene
-from collectiverl.evaluation.encode import encoder
+from collectiverl.evaluation.encode import encoder, read_frames
 from collectiverl.evaluation.grid import GAP, HOLD, columns_for, write_grid
 from collectiverl.evaluation.overlay import SUCCESS_GREEN, written
 from collectiverl.evaluation.video import VideoConfig, record_video, watched
@@ -74,6 +75,12 @@ def test_a_film_is_whole_or_absent(tmp_path):
         record_video(Fails([TOY]), TOY, path, SMALL)
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
     assert path.read_bytes() == b"earlier"
+
+
+def test_a_film_may_have_any_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = record_video(ScriptedPolicy([TOY]), TOY, Path(":smile:") / "a:b.mp4", SMALL)
+    assert len(list(read_frames(path))) == HORIZON + 1
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Collective learning for robot manipulation: many experts in, one policy that knows all their tasks out."""
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["Task", "load_policy", "register_task"]
@@ -23,6 +22,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Loads the learning libraries only when they are asked for."""
     if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version  # takes longer than all of the above
+
         try:
             return version("collectiverl")
         except PackageNotFoundError:  # a checkout that is not installed

@@ -176,8 +176,11 @@ class DistillCollective(SeededSettings):
         if learner == AUTO:
             kind = c.collective.conditioning, c.goals_hidden
             learner = online.joint_learner(self.options.folder, tasks, self.seed, *kind)
-        updates = c.collective.updates + (0 if learner else self.fresh_updates)
-        made = replace(c.collective, updates=updates)
+        made = c.collective
+        if (
+            not learner and made.updates > 0 and 0 < self.fresh_updates <= validation.MOST
+        ):  # else they are refused
+            made = replace(made, updates=made.updates + self.fresh_updates)
         return replace(self, config=replace(c, tasks=tasks, learner=learner, collective=made))
 
     def stage(self) -> Stage:

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Generic, Self, TypeVar
 
 import tyro
 
-from collectiverl.artifacts.validation import at_least, at_most
+from collectiverl.artifacts.validation import at_least, at_most, check_seed
 from collectiverl.cli.options import RunOptions
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig
@@ -103,8 +103,8 @@ class Run(ManyStages):
         super().__post_init__()
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError("seeds", f"{' '.join(map(str, self.seeds))} names a seed twice")
-        if any(seed < 0 for seed in self.seeds):
-            raise ConfigError("seeds", "a seed is at least 0")
+        for seed in self.seeds:
+            check_seed(seed, "seeds")
 
     def resolved(self) -> Self:
         return replace(self, settings=self.settings.resolved())

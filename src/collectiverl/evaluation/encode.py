@@ -90,6 +90,9 @@ def _gif(path: Path, rate: Fraction) -> Iterator[Write]:
 
 def read_frames(path: Path) -> Iterator[Frame]:
     """The frames of a film, one after another."""
-    with av.open(str(path)) as container:
+    with (
+        path.open("rb") as file,
+        av.open(file) as container,
+    ):  # FFmpeg takes what stands before a colon for a protocol
         for frame in container.decode(container.streams.video[0]):
             yield frame.to_ndarray(format="rgb24")
