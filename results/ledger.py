@@ -103,10 +103,8 @@ def _summarized(run: Path, until: str) -> dict[str, Any]:
 
 def _evaluated(path: Path) -> dict[str, Any]:
     found = read_json(path)
-    if missing := {"made", "versions", "seed", "policies"} - found.keys():
-        raise UserError(
-            f"{path} does not say {', '.join(sorted(missing))}: write it with --json of a trained policy"
-        )
+    if missing := {"made", "versions", "policies"} - found.keys():
+        raise UserError(f"{path} does not say {', '.join(sorted(missing))}: write it with --json")
     return found
 
 
@@ -141,7 +139,7 @@ def one_at_a_time(run: Path, seed: int) -> dict[str, Any]:
 def read(name: str) -> list[dict[str, Any]]:
     """The entries whose names begin with `name`, in the order of their seeds."""
     found = [json.loads(path.read_text()) for path in sorted(FOLDER.glob(f"{name}*.json"))]
-    return sorted(found, key=lambda one: one["seed"])
+    return sorted(found, key=lambda one: one.get("seed", 0))  # a script has none
 
 
 def main() -> None:

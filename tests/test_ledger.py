@@ -151,5 +151,5 @@ def test_an_evaluation_becomes_an_entry_if_it_says_what_was_evaluated(tmp_path, 
     assert found.items() <= entry.items()
     assert entry["command"] == config.command
     file.write_text(json.dumps({"policies": []}))
-    with pytest.raises(UserError, match="does not say made, seed, versions"):
+    with pytest.raises(UserError, match="does not say made, versions"):
         ledger.entry(config)
