@@ -37,12 +37,13 @@ CORE_SECONDS = ("encoder", "time_to_success", "schedule")
 EXPERTS = ROOT / "src/collectiverl/pretrained/mt10/experts.json"
 
 
-def collective(name: str, teacher: str = "expert") -> str:
+def collective(name: str, teacher: str = "expert", minutes: bool = False) -> str:
     """Success of a collective task by task, beside that of its teachers; over all seeds that are in the ledger.
 
     Args:
         teacher: expert, those that come with the package; or scripted, which each run has evaluated beside, or the
             entry teachers/NAME of the ledger.
+        minutes: a last row says how long the stages took, all together.
     """
     runs = ledger.read(f"collective/{name}_seed_")
     if not runs:
@@ -78,6 +79,9 @@ def collective(name: str, teacher: str = "expert") -> str:
             _figure(teachers, tasks, "success_last", 3),
         ]
     )
+    if minutes:
+        took = ", ".join(f"{sum(run['stage_seconds'].values()) / 60:.0f}" for run in runs)
+        rows.append(["minutes of one core", "", "", "", took, "", ""])
     return markdown(rows)
 
 
@@ -250,8 +254,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "mt10": lambda: collective("mt10"),
     "mt10-hidden": lambda: collective("mt10-hidden"),
     "mt50": lambda: collective("mt50", "scripted"),
-    "fetch": lambda: collective("fetch", "scripted"),
-    "fetch-hidden": lambda: collective("fetch-hidden", "scripted"),
+    "fetch": lambda: collective("fetch", "scripted", minutes=True),
+    "fetch-hidden": lambda: collective("fetch-hidden", "scripted", minutes=True),
     "students": lambda: markdown(students("mt10")),
     "ml10": lambda: meta("ml10"),
     "ml45": lambda: meta("ml45"),
