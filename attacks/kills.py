@@ -21,7 +21,7 @@ from typing import Any
 
 from attacks import Row
 from attacks.lives import LIFE, Lives, in_order
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts import manifests, sealed
 from collectiverl.artifacts.paths import CONFIG, MANIFEST, METRICS
 
 KILLS, FULL_DISKS = 100, 20  # at scale 1
@@ -41,11 +41,12 @@ def content(run: Path) -> dict[str, Any]:
         if path.is_file() and not set(name.split("/")) & set(LOGGED):
             found[name] = ""
             if path.name == MANIFEST:
-                found[name] = sealed.identity(path.parent)
+                found[name] = manifests.identity(path.parent)
             if path.name == METRICS:
                 lines = map(json.loads, path.read_text().splitlines())
                 found[name] = [
-                    {key: value for key, value in line.items() if key not in sealed.TIMES} for line in lines
+                    {key: value for key, value in line.items() if key not in manifests.TIMES}
+                    for line in lines
                 ]
     return found
 

@@ -9,7 +9,7 @@ import jax
 import pytest
 import threadpoolctl
 
-from collectiverl.artifacts import provenance, sealed
+from collectiverl.artifacts import manifests, provenance, sealed
 from collectiverl.artifacts.files import read_json
 from collectiverl.artifacts.manifests import with_seal
 from collectiverl.cli import main
@@ -57,10 +57,10 @@ def test_a_stage_made_anew_with_the_same_result_is_accepted_by_its_followers(tmp
 def test_folders_sealed_before_formats_were_numbered_keep_their_identity(tmp_path):
     execute(tmp_path, stage_of(timed(1)))
     record = read_json(tmp_path / "first" / "manifest.json")
-    now = sealed.identity(tmp_path / "first")
+    now = manifests.identity(tmp_path / "first")
     del record["format"], record["seal"]
     (tmp_path / "first" / "manifest.json").write_text(json.dumps(record))
-    assert sealed.identity(tmp_path / "first") != now
+    assert manifests.identity(tmp_path / "first") != now
     assert is_done(tmp_path, stage_of(timed(1)))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from collectiverl.artifacts import manifests, sealed
+from collectiverl.artifacts import manifests
 from collectiverl.artifacts.checkpoints import Checkpoints
 from collectiverl.artifacts.store import Store
 from collectiverl.cli import actions, main, settings
@@ -151,7 +151,7 @@ def run(folder, store, cluster, stages):
 
 
 def identities(folder):
-    return {s.out: sealed.identity(folder / s.out) for s in CHAIN}
+    return {s.out: manifests.identity(folder / s.out) for s in CHAIN}
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_a_new_driver_goes_on_from_the_store(tmp_path, store, at_work, undisturb
 def test_a_result_that_is_in_the_store_is_not_made_again(tmp_path, store, at_work):
     run(tmp_path / "run", store, Here(tmp_path / "a"), CHAIN[:1])
     run(tmp_path / "new", store, Here(tmp_path / "b", 0), CHAIN[:1])  # it would be killed at its first step
-    assert sealed.identity(tmp_path / "run/one") == sealed.identity(tmp_path / "new/one")
+    assert manifests.identity(tmp_path / "run/one") == manifests.identity(tmp_path / "new/one")
 
 
 def test_results_that_were_made_here_are_shared(tmp_path, store, at_work, undisturbed):

@@ -118,7 +118,7 @@ def test_identity_follows_the_content(out, tmp_path):
     for name, content in [("a", b"1"), ("b", b"1"), ("c", b"2")]:
         with stage(tmp_path / name) as folder:
             (folder / "weights").write_bytes(content)
-        hashes.append(sealed.identity(tmp_path / name))
+        hashes.append(manifests.identity(tmp_path / name))
     assert hashes[0] == hashes[1] != hashes[2]
 
 

@@ -7,7 +7,7 @@ from collectiverl.adapters import networks
 from collectiverl.adapters.networks import NetworkPolicy
 from collectiverl.adapters.objects import ObjectPolicy, made, object_policy
 from collectiverl.adapters.sb3 import UNPICKLE, read_zip, unpickled
-from collectiverl.artifacts import hub, sealed
+from collectiverl.artifacts import hub, manifests, sealed
 from collectiverl.artifacts.files import read_object, sha256
 from collectiverl.artifacts.paths import COLLECTIVE, EXPERTS, MANIFEST, STUDENTS, SUMMARY
 from collectiverl.artifacts.sealed import is_sealed, partial
@@ -157,7 +157,7 @@ def origin_of(path_or_name: str | Path) -> dict[str, Any]:
     if is_foreign(path_or_name):
         return {"files": sha256(Path(str(path_or_name).removeprefix(UNPICKLE)))}
     folder = _folder(path_or_name)
-    return {"seed": sealed.manifest(folder)["seed"], "files": sealed.identity(folder)}
+    return {"seed": sealed.manifest(folder)["seed"], "files": manifests.identity(folder)}
 
 
 def summary_of(folder: Path) -> dict[str, Any]:

@@ -8,10 +8,17 @@ from typing import Any
 
 from collectiverl.artifacts.contents import Damaged, check_list, times
 from collectiverl.artifacts.files import read_json, write_json
-from collectiverl.artifacts.paths import MANIFEST
+from collectiverl.artifacts.paths import MANIFEST, METRICS, SUMMARY
 from collectiverl.types import UserError
 
 SEAL = "seal"  # a hash of all else in a manifest
+TIMED = (METRICS, "tensorboard")  # files and folders that hold times
+TIMES = (
+    "seconds",
+    "core_seconds",
+    "stage_seconds",
+    "stage_memory",
+)  # in summaries; memory differs as times do
 KEYS = {
     *("stage", "format", "config", "inputs", "seed", "runtime", "versions", "commit", "seconds", "created"),
     "peak_memory",
@@ -71,3 +78,24 @@ def with_seal(record: Mapping[str, Any]) -> dict[str, Any]:
 def is_whole(record: Mapping[str, Any]) -> bool:
     """Whether a record has the checksum that fits it."""
     return with_seal(record)[SEAL] == record.get(SEAL)
+
+
+def identity(out: Path) -> str:
+    """Hash of the content of a sealed directory, for the manifests of the stages that read it.
+
+    It leaves out times: a stage that is made anew with the same result has the same identity.
+    """
+    record = manifest(out)
+    files = dict(record["files"])
+    if "format" in record:  # before formats were numbered, the hash was that of all files
+        files = {name: hashed for name, hashed in files.items() if not set(Path(name).parts) & set(TIMED)}
+        for name in (name for name in files if Path(name).name == SUMMARY):
+            files[name] = _timeless(read_json(out / name))
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _timeless(value: Any) -> Any:
+    """The same JSON without its times."""
+    if isinstance(value, dict):
+        return {name: _timeless(inner) for name, inner in value.items() if name not in TIMES}
+    return [_timeless(inner) for inner in value] if isinstance(value, list) else value

@@ -6,7 +6,6 @@ A stage's folder is `<out>.partial/` while it works (checkpoints live there) and
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -35,7 +34,6 @@ from collectiverl.artifacts.paths import (
     DISTILLATION,
     MANIFEST,
     METRICS,
-    SUMMARY,
 )
 from collectiverl.types import UserError
 
@@ -44,13 +42,6 @@ RESUMABLE = (
     *("checkpoint", "checkpoint.old", METRICS, "tensorboard", DISTILLATION),
     *(LOCK, INTENT),
 )
-TIMED = (METRICS, "tensorboard")  # files and folders that hold times
-TIMES = (
-    "seconds",
-    "core_seconds",
-    "stage_seconds",
-    "stage_memory",
-)  # in summaries; memory differs as times do
 FORMAT = 1  # of a stage whose format was never changed
 BESIDE = (CARD, CONFIG, COLLECTIVE_FIGURES)  # what `export` writes beside a sealed policy, for people
 
@@ -62,27 +53,6 @@ def to_jsonable(config: Any) -> Any:
 
 
 # -- manifests ---------------------------------------------------------------------------------------------
-
-
-def identity(out: Path) -> str:
-    """Hash of the content of a sealed directory, for the manifests of the stages that read it.
-
-    It leaves out times: a stage that is made anew with the same result has the same identity.
-    """
-    record = manifest(out)
-    files = dict(record["files"])
-    if "format" in record:  # before formats were numbered, the hash was that of all files
-        files = {name: hashed for name, hashed in files.items() if not set(Path(name).parts) & set(TIMED)}
-        for name in (name for name in files if Path(name).name == SUMMARY):
-            files[name] = _timeless(read_json(out / name))
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
-def _timeless(value: Any) -> Any:
-    """The same JSON without its times."""
-    if isinstance(value, dict):
-        return {name: _timeless(inner) for name, inner in value.items() if name not in TIMES}
-    return [_timeless(inner) for inner in value] if isinstance(value, list) else value
 
 
 def verify(out: Path) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def read_frames(path: Path) -> Iterator[Frame]:
     """The frames of a film, one after another."""
     with (
         path.open("rb") as file,
-        av.open(file) as container,
+        av.open(file, "r") as container,
     ):  # FFmpeg takes what stands before a colon for a protocol
         for frame in container.decode(container.streams.video[0]):
             yield frame.to_ndarray(format="rgb24")

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from jax.errors import JaxRuntimeError
 
-from collectiverl.artifacts import sealed, validation
+from collectiverl.artifacts import manifests, sealed, validation
 from collectiverl.artifacts.files import read_object, write_json
 from collectiverl.artifacts.metrics import Report, silent
 from collectiverl.artifacts.paths import SUMMARY
@@ -70,7 +70,7 @@ def input_hashes(run: Path, stage: Stage) -> dict[str, str]:
             hint = f": make it with 'collectiverl {command}'" if command else ""
             raise UserError(f"{stage.label} needs {run / name}, which is not there{hint}")
         sealed.check(run / name)
-        hashes[name] = sealed.identity(run / name)
+        hashes[name] = manifests.identity(run / name)
     return hashes
 
 

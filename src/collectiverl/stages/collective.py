@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts import manifests, sealed
 from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER, TRANSFORMER
 from collectiverl.collective.policy import ABOUT, WEIGHTS, Collective, load_collective, save_collective
 from collectiverl.collective.segments import played
@@ -144,7 +144,7 @@ def take_collective_stage(source: str, out: str = COLLECTIVE) -> Stage[TakeColle
         UserError: there is none.
     """
     folder = _found(source)
-    config = TakeCollective(source=str(source), identity=sealed.identity(folder))
+    config = TakeCollective(source=str(source), identity=manifests.identity(folder))
     return Stage(kind="take-collective", subject=source, out=out, function=take_collective, config=config)
 
 

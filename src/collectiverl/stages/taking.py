@@ -7,7 +7,7 @@ from typing import Any
 
 from collectiverl.adapters import networks
 from collectiverl.adapters.sb3 import read_zip
-from collectiverl.artifacts import paths, sealed
+from collectiverl.artifacts import manifests, paths, sealed
 from collectiverl.artifacts.files import sha256
 from collectiverl.artifacts.paths import EPISODES
 from collectiverl.data.episodes import write
@@ -72,7 +72,7 @@ def _identity(source: str, task: str) -> str:
             f"there is no expert of {task} at {source}: {TASK} in --teacher stands for {task} or {label(task)}, and "
             "what is named must be the folder of an expert, or a .zip of Stable-Baselines3 or SBX"
         )
-    return sealed.identity(folder)
+    return manifests.identity(folder)
 
 
 def take_expert(work: Work[TakeExpert]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from collectiverl.artifacts import manifests, paths, sealed
+from collectiverl.artifacts import manifests, paths
 from collectiverl.artifacts.store import Store
 from collectiverl.envs import registry
 from collectiverl.pipeline.executor import Progress
@@ -169,7 +169,7 @@ def share(run: Path, store: Store, out: str) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         store.get(out, Path(folder) / "other")
-        if sealed.identity(Path(folder) / "other") != sealed.identity(run / out):
+        if manifests.identity(Path(folder) / "other") != manifests.identity(run / out):
             raise UserError(
                 f"{run / out} and the result in {store.url} differ: choose another run name with --run, or remove "
                 "one of them"

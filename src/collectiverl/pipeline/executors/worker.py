@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from collectiverl.artifacts import checkpoints, manifests, paths, sealed
+from collectiverl.artifacts import checkpoints, manifests, paths
 from collectiverl.artifacts.store import Store
 from collectiverl.artifacts.uploads import uploading
 from collectiverl.envs import registry
@@ -104,10 +104,10 @@ def _perform(task: Task, folder: Path, tell: Tell) -> None:
 
 def _fetch(store: Store, folder: Path, name: str, identity: str) -> None:
     """Makes an input of this identity a sealed folder here; those of earlier stages are still there."""
-    if manifests.is_sealed(folder / name) and sealed.identity(folder / name) == identity:
+    if manifests.is_sealed(folder / name) and manifests.identity(folder / name) == identity:
         return
     store.get(name, folder / name)
-    if sealed.identity(folder / name) != identity:
+    if manifests.identity(folder / name) != identity:
         raise UserError(
             f"{name} in {store.url} is not the one that the run has: choose another run name with --run, "
             "or pass --overwrite"
