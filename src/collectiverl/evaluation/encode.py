@@ -90,9 +90,7 @@ def _gif(path: Path, rate: Fraction) -> Iterator[Write]:
 
 def read_frames(path: Path) -> Iterator[Frame]:
     """The frames of a film, one after another."""
-    with (
-        path.open("rb") as file,
-        av.open(file, "r") as container,
-    ):  # FFmpeg takes what stands before a colon for a protocol
+    # opened here, since FFmpeg takes what stands before a colon for a protocol
+    with path.open("rb") as file, av.open(file, "r") as container:
         for frame in container.decode(container.streams.video[0]):
             yield frame.to_ndarray(format="rgb24")
