@@ -1,0 +1,47 @@
+"""What is told of the episodes of a training."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from collectiverl.envs.make import make_envs
+from collectiverl.envs.rollout import RandomPolicy, steps
+from collectiverl.envs.toy import HORIZON
+from collectiverl.sac.sampling import EpisodeSampler
+from collectiverl.sac.settings import SamplingConfig
+
+EXPERTS, ENVS = 2, 4
+
+
+def played(count):
+    """A sampler that took so many steps, and the rewards of these steps."""
+    envs = make_envs("toy-reach", ENVS, goals="fresh")
+    sampler = EpisodeSampler(envs, EXPERTS, SamplingConfig(period=10**6, warmup=10**6, episodes=0), seed=0)
+    rewards, taken = [], []
+    for step in islice(steps(envs, RandomPolicy(2, seed=0), seed=0), count):
+        sampler.add(step, 0, finished=False)
+        if not step.result.began.any():
+            rewards.append(step.result.reward)
+        taken.append(sampler.take_returns())
+    return np.array(rewards), taken
+
+
+def test_a_return_is_told_when_its_episode_is_whole():
+    rewards, taken = played(3 * HORIZON + 5)
+    told = [values["train/return"] for values in taken if values]
+    assert len(told) == len(rewards) // HORIZON  # of the one that runs, nothing is told
+    assert not any(taken[: HORIZON - 1])
+    for i, returns in enumerate(told):
+        whole = rewards[i * HORIZON : (i + 1) * HORIZON].sum(0)
+        assert returns == pytest.approx(whole.reshape(EXPERTS, -1).mean(1), rel=1e-5)
+
+
+def test_episodes_that_end_between_two_looks_are_averaged_and_told_once():
+    envs = make_envs("toy-reach", ENVS, goals="fresh")
+    sampler = EpisodeSampler(envs, 1, SamplingConfig(period=10**6, warmup=10**6, episodes=0), seed=0)
+    for step in islice(steps(envs, RandomPolicy(2, seed=0), seed=0), 2 * HORIZON + 1):
+        sampler.add(step, 0, finished=False)
+    rewards, _ = played(2 * HORIZON + 1)
+    assert sampler.take_returns()["train/return"] == pytest.approx(rewards.sum(0).mean() / 2, rel=1e-5)
+    assert sampler.take_returns() == {}
