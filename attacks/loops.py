@@ -24,6 +24,7 @@ from attacks.odd_calls import (
     STEPS,
     TAKEN,
     episode,
+    judged,
     made,
     odd_calls,
     row,
