@@ -50,6 +50,17 @@ def test_a_message_that_comes_after_the_end_of_its_stage_changes_nothing():
     assert len(shown.progress._tasks) == 1
 
 
+def test_without_a_terminal_a_stage_at_work_is_told_of_once_a_minute(monkeypatch):
+    output, now = io.StringIO(), [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    shown = shown_on(output)
+    for seconds in (0, 30, 59, 61, 90, 125):
+        now[0] = float(seconds)
+        shown.show(executor.Progress("a", seconds, 1000, "success 0.97"))
+    lines = [" ".join(line.split()) for line in output.getvalue().splitlines()]
+    assert lines == [f"train-task [bold]x[/] :smile:: {seconds}/1,000 success 0.97" for seconds in (61, 125)]
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError, OSError, UnicodeError])
 def test_an_error_of_what_is_shown_is_none_of_the_work(monkeypatch, error):
     shown = shown_on(Broken(error))

@@ -31,6 +31,7 @@ class _Terminal(Console):
 
 console = _Terminal(markup=False, emoji=False)  # names of files and tasks may look like either
 SPEED_OVER = 300.0  # seconds whose speed says how much time remains
+EVERY = 60.0  # seconds from one line of a stage to the next, without a terminal
 WIDE = 120  # characters that bar, rate and remaining time ask for as well
 
 
@@ -41,7 +42,9 @@ def tell(message: str) -> None:
 
 
 class Display:
-    """One line for the whole run and one for each stage at work; without a terminal, a line as each ends.
+    """One line for the whole run and one for each stage at work.
+
+    Without a terminal, a line as each ends, and one a minute of those at work.
 
     Args:
         weights: expected seconds of the stages, by folder, so that the whole run's bar and the time that remains are
@@ -56,6 +59,7 @@ class Display:
         self.weights = {stage.out: (weights or {}).get(stage.out, 1.0) for stage in stages}
         self.tasks: dict[str, TaskID] = {}
         self.began: dict[str, float] = {}
+        self.told: dict[str, float] = {}  # when a line was last printed of a stage at work
         self.shares: dict[str, float] = {}  # of each stage that was begun
         self.ended: set[str] = set()
         self.overall = progress.add_task("all stages", total=self._all, note="", rate="", count=self._count)
@@ -85,7 +89,7 @@ class Display:
             label = self.labels.setdefault(update.out, update.out)
             self.weights.setdefault(update.out, 1.0)
             self.tasks[update.out] = self.progress.add_task(label, total=1, note="", rate="", count="")
-            self.began[update.out] = time.perf_counter()
+            self.began[update.out] = self.told[update.out] = time.perf_counter()
         task = self.tasks[update.out]
         seconds = time.perf_counter() - self.began[update.out]
         if not update.total:
@@ -102,6 +106,11 @@ class Display:
             task, completed=update.done, total=update.total, note=update.note, rate=rate, count=count
         )
         self._advance(update.out, update.done / update.total)
+        if self.progress.disable and time.perf_counter() - self.told[update.out] >= EVERY:
+            self.told[update.out] = time.perf_counter()
+            self.progress.console.print(
+                f"{self.labels[update.out]}: {count}  {update.note}".rstrip(), highlight=False
+            )
 
     def _advance(self, out: str, share: float) -> None:
         self.shares[out] = max(
@@ -133,7 +142,7 @@ def columns(width: int) -> list[ProgressColumn]:
 
 @contextmanager
 def display(stages: Sequence[Stage], weights: Mapping[str, float] | None = None) -> Iterator[Display]:
-    """Without a terminal, only the line of each stage that ends is printed. See `Display` for `weights`."""
+    """Without a terminal, lines are printed in place of bars. See `Display` for `weights`."""
     progress = Progress(
         *columns(console.width),
         console=console,
