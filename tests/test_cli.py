@@ -424,6 +424,14 @@ def test_a_finished_run_that_cannot_be_written_still_shows_its_table(recorded, m
         actions.run_pipeline(settings)
 
 
+def test_a_setting_without_a_value_whose_name_is_damaged_is_noticed(tmp_path):
+    claim(tmp_path, RunConfig())
+    path = tmp_path / "config.yaml"
+    path.write_text(path.read_text().replace("after_success: null", "after_juccess: null", 1))
+    with pytest.raises(UserError, match="after_juccess"):
+        claim(tmp_path, RunConfig())
+
+
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_a_seed_that_would_be_cut_makes_no_key(seed):
     with pytest.raises(ConfigError, match="seed"):

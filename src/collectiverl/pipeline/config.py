@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import yaml  # type: ignore[import-untyped]
 
-from collectiverl.artifacts import files, locks, sealed
+from collectiverl.artifacts import configs, files, locks, sealed
 from collectiverl.artifacts.files import write_atomically
 from collectiverl.artifacts.paths import CONFIG
 from collectiverl.artifacts.validation import MOST_EPISODES, at_least, at_most, fraction, seed
@@ -114,11 +114,14 @@ def check_claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> Non
     """Changes nothing.
 
     Raises:
-        UserError: the folder belongs to another configuration.
+        UserError: the folder belongs to another configuration, or its settings cannot be read.
     """
     path = run / CONFIG
     if not path.is_file() or overwrite:
         return
+    configs.load(
+        path, config
+    )  # refuses names that are no settings, which below would pass if they have no value
     changed = sealed.differences(sealed.to_jsonable(config), files.read_yaml(path))
     if changed:
         raise UserError(
