@@ -66,12 +66,12 @@ def main(
         json_file: where the table is also written, with what it was made from.
     """
     rows = run(only, scale, Console(stderr=True))
-    out = Console()
+    out = Console(highlight=False, markup=False, emoji=False)
     out.print(table(rows))
     for row in filter(failed, rows):
-        out.print(f"{row.name}:", highlight=False, markup=False, emoji=False)
+        out.print(f"{row.name}:")
         for failure in dict.fromkeys(row.failures):
-            out.print(f"  {failure}", highlight=False, markup=False, emoji=False, soft_wrap=True)
+            out.print(f"  {failure}", soft_wrap=True)
     if json_file:
         made = {"made": sealed.now(), "commit": provenance.commit(), "versions": provenance.versions()}
         found = {"scale": scale, "rows": [asdict(row) for row in rows], "processor": provenance.processor()}

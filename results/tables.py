@@ -42,7 +42,7 @@ def collective(name: str, teacher: str = "expert", minutes: bool = False) -> str
 
     Args:
         teacher: expert, those that come with the package; or scripted, which each run has evaluated beside, or the
-            entry teachers/NAME of the ledger.
+            entries of the ledger that begin with teachers/NAME.
         minutes: a last row says how long the stages took, all together.
     """
     runs = ledger.read(f"collective/{name}_seed_")
@@ -81,7 +81,7 @@ def collective(name: str, teacher: str = "expert", minutes: bool = False) -> str
     )
     if minutes:
         took = ", ".join(f"{sum(run['stage_seconds'].values()) / 60:.0f}" for run in runs)
-        rows.append(["minutes of one core", "", "", "", took, "", ""])
+        rows.append(["minutes of all stages", "", "", "", took, "", ""])
     return markdown(rows)
 
 

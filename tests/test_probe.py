@@ -133,7 +133,13 @@ def test_the_likelihood_of_a_cluster_by_hand():
 @pytest.fixture(scope="module")
 def judged():
     """Of a trained encoder: the report, and the points that are drawn."""
-    return probe(trained(), *buffers(), STATE_INDEX, seed=0)
+    return probe(trained()[0], *buffers(), STATE_INDEX, seed=0)
+
+
+def test_the_losses_of_held_out_episodes_fall():
+    _, log = trained()
+    assert log[-1]["validation/loss"] < 0.9 * log[0]["validation/loss"]
+    assert log[-1]["validation/info_nce"] < 0.99 * log[0]["validation/info_nce"]
 
 
 def test_the_trajectory_tells_the_task_and_the_state_does_not(judged):

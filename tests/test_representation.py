@@ -197,7 +197,6 @@ def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(tmp_path, monke
     assert same(resumed, run("whole", lambda step, total, note: None))
     log = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [60, 120, 180, 240]
-    assert log[-1]["validation/loss"] < 0.95 * log[0]["validation/loss"]
 
 
 def test_a_training_that_diverges_stops_by_name(tmp_path, monkeypatch):

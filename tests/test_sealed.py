@@ -383,7 +383,7 @@ TICK = 0.02  # seconds: the clock that files are dated by is behind by up to a t
 def attempt(out, seconds):
     """Works for a while, and is interrupted."""
     with stage(out) as folder:
-        time.sleep(seconds)
+        time.sleep(seconds + TICK)
         (folder / "metrics.jsonl").write_text("")
         raise ZeroDivisionError
 
@@ -393,9 +393,9 @@ def test_the_seconds_of_a_stage_are_those_of_all_its_attempts(out):
         with pytest.raises(ZeroDivisionError):
             attempt(out, 0.2)
     with stage(out) as folder:
-        assert 0.4 - 2 * TICK <= sealed.spent(folder) < 2
+        assert 0.4 <= sealed.spent(folder) < 2
         (folder / "weights").write_text("")
-    assert 0.4 - 2 * TICK <= sealed.manifest(out)["seconds"] < 4
+    assert 0.4 <= sealed.manifest(out)["seconds"] < 4
 
 
 def test_the_time_of_a_killed_attempt_lasts_to_the_last_file_that_it_wrote(out, monkeypatch):
@@ -404,7 +404,7 @@ def test_the_time_of_a_killed_attempt_lasts_to_the_last_file_that_it_wrote(out, 
         attempt(out, 0.2)
     time.sleep(2)  # nobody works
     with stage(out) as folder:
-        assert 0.2 - TICK <= sealed.spent(folder) < 2
+        assert 0.2 <= sealed.spent(folder) < 2
 
 
 def test_to_overwrite_is_to_begin_anew_in_time_as_well(out):

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import numpy as np
 
 import drawn
+from collectiverl.artifacts.metrics import read_metrics
 from collectiverl.collective.conditioning import ConditioningName
 from collectiverl.collective.critic import CriticConfig
 from collectiverl.collective.policy import Collective
@@ -64,9 +66,11 @@ def buffers(per_env: int = 16) -> tuple[list[EpisodeTable], list[EpisodeTable]]:
 
 
 @cache
-def trained() -> Encoder:
-    """Shared, since compiling is most of a short training's time."""
-    return train(*buffers(), CONFIG, state_index=STATE_INDEX, seed=0)
+def trained() -> tuple[Encoder, list[dict[str, Any]]]:
+    """An encoder, and what its training logged; shared, since such a training takes seconds."""
+    with tempfile.TemporaryDirectory() as root:
+        encoder = train(*buffers(), CONFIG, state_index=STATE_INDEX, seed=0, work=Path(root))
+        return encoder, read_metrics(Path(root))
 
 
 @cache

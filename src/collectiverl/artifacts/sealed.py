@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from collectiverl.artifacts import notices, provenance, tensors
+from collectiverl.artifacts.checkpoints import CHECKPOINT
 from collectiverl.artifacts.contents import Damaged, check_file, files_in, hashes
 from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.locks import LOCK, lock
@@ -39,7 +40,7 @@ from collectiverl.types import UserError
 
 INTENT = ".intent.json"  # what a stage said when it began
 RESUMABLE = (
-    *("checkpoint", "checkpoint.old", METRICS, "tensorboard", DISTILLATION),
+    *(CHECKPOINT, f"{CHECKPOINT}.old", METRICS, "tensorboard", DISTILLATION),
     *(LOCK, INTENT),
 )
 FORMAT = 1  # of a stage whose format was never changed
@@ -262,7 +263,7 @@ def _is_result(name: str) -> bool:
 
 
 def _is_checkpoint(folder: str) -> bool:
-    return folder.startswith("checkpoint")
+    return folder.startswith(CHECKPOINT)
 
 
 def _put_in_place(work: Path, out: Path) -> None:

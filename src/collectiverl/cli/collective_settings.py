@@ -176,15 +176,13 @@ class DistillCollective(SeededSettings):
         if learner == AUTO:
             kind = c.collective.conditioning, c.goals_hidden
             learner = online.joint_learner(self.options.folder, tasks, self.seed, *kind)
-        made = c.collective
-        if (
-            not learner and made.updates > 0 and 0 < self.fresh_updates <= validation.MOST
-        ):  # else they are refused
-            made = replace(made, updates=made.updates + self.fresh_updates)
-        return replace(self, config=replace(c, tasks=tasks, learner=learner, collective=made))
+        return replace(self, config=replace(c, tasks=tasks, learner=learner))
 
     def stage(self) -> Stage:
-        return collective.distill_collective_stage(self.config, self.seed)
+        c = self.config
+        updates = c.collective.updates + (0 if c.learner else self.fresh_updates)
+        made = replace(c, collective=replace(c.collective, updates=updates))
+        return collective.distill_collective_stage(made, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,9 +108,8 @@ class Display:
         self._advance(update.out, update.done / update.total)
         if self.progress.disable and time.perf_counter() - self.told[update.out] >= EVERY:
             self.told[update.out] = time.perf_counter()
-            self.progress.console.print(
-                f"{self.labels[update.out]}: {count}  {update.note}".rstrip(), highlight=False
-            )
+            line = f"{self.labels[update.out]}: {count}  {update.note}".rstrip()
+            self.progress.console.print(line, highlight=False, soft_wrap=True)
 
     def _advance(self, out: str, share: float) -> None:
         self.shares[out] = max(

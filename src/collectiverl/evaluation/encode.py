@@ -1,6 +1,5 @@
 """Files of moving pictures: H.264 in MP4, and GIF, which plays where no video does."""
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -52,14 +51,8 @@ def check_suffix(name: str) -> str:
 
 @contextmanager
 def _mp4(path: Path, rate: Fraction, title: str, crf: int) -> Iterator[Write]:
-    """Made in memory, so that it is Python that writes the file, whatever its name, and notices a full disk."""
-    memory = io.BytesIO()
-
-    def read_again(name: str, flags: int, options: dict) -> io.BytesIO:
-        return io.BytesIO(memory.getvalue())
-
-    options = {"movflags": "+faststart"}  # the index, so that browsers can play it while it loads
-    with av.open(memory, "w", format="mp4", options=options, io_open=read_again) as video:
+    options = {"movflags": "+faststart"}  # so that browsers can play it while it loads
+    with av.open(_address(path), "w", format="mp4", options=options) as video:
         video.metadata["title"] = title
         stream = video.add_stream("libx264", rate=rate, options={"crf": str(crf), **SAME_FILE})
         stream.pix_fmt = "yuv420p"
@@ -71,7 +64,6 @@ def _mp4(path: Path, rate: Fraction, title: str, crf: int) -> Iterator[Write]:
 
         yield write
         video.mux(stream.encode())
-    path.write_bytes(memory.getvalue())
 
 
 @contextmanager
@@ -90,7 +82,11 @@ def _gif(path: Path, rate: Fraction) -> Iterator[Write]:
 
 def read_frames(path: Path) -> Iterator[Frame]:
     """The frames of a film, one after another."""
-    # opened here, since FFmpeg takes what stands before a colon for a protocol
-    with path.open("rb") as file, av.open(file, "r") as container:
+    with av.open(_address(path)) as container:
         for frame in container.decode(container.streams.video[0]):
             yield frame.to_ndarray(format="rgb24")
+
+
+def _address(path: Path) -> str:
+    """What FFmpeg opens as this file. Without `file:` it takes what stands before a colon for a protocol."""
+    return f"file:{path}"

@@ -119,10 +119,9 @@ def check_claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> Non
     path = run / CONFIG
     if not path.is_file() or overwrite:
         return
-    configs.load(
-        path, config
-    )  # refuses names that are no settings, which below would pass if they have no value
-    changed = sealed.differences(sealed.to_jsonable(config), files.read_yaml(path))
+    found = files.read_yaml(path)
+    configs.change(config, found, str(path))  # refuses unknown names: without a value they are no difference
+    changed = sealed.differences(sealed.to_jsonable(config), found)
     if changed:
         raise UserError(
             f"{run} belongs to another configuration ({'; '.join(changed[:3])}): "

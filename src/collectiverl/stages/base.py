@@ -92,33 +92,23 @@ def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool
     out = run / stage.out
     if not overwrite and is_done(run, stage):
         return summary(out)
-    hashes = input_hashes(run, stage)
-    if not overwrite and sealed.finish(out, config=stage.settings, inputs=hashes, format=stage.format):
-        return summary(out)
-    with (
-        explained(stage.label),
-        sealed.stage(
-            out,
-            name=stage.kind,
-            config=stage.settings,
-            inputs=hashes,
-            seed=stage.seed,
-            format=stage.format,
-            overwrite=overwrite,
-        ) as folder,
-    ):
-        result = stage.function(
-            Work(
-                run=run,
-                folder=folder,
-                config=stage.config,
-                inputs=tuple(stage.inputs),
-                seed=stage.seed,
-                spent=sealed.spent(folder),
-                report=report,
+    made_from: Any = {"config": stage.settings, "inputs": input_hashes(run, stage), "format": stage.format}
+    with explained(stage.label):
+        if not overwrite and sealed.finish(out, **made_from):
+            return summary(out)
+        with sealed.stage(out, name=stage.kind, seed=stage.seed, overwrite=overwrite, **made_from) as folder:
+            result = stage.function(
+                Work(
+                    run=run,
+                    folder=folder,
+                    config=stage.config,
+                    inputs=tuple(stage.inputs),
+                    seed=stage.seed,
+                    spent=sealed.spent(folder),
+                    report=report,
+                )
             )
-        )
-        write_json(folder / SUMMARY, result)
+            write_json(folder / SUMMARY, result)
     return result
 
 
