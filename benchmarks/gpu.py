@@ -31,9 +31,12 @@ from collectiverl.envs.make import spec
 from collectiverl.envs.tasks import canonical
 from collectiverl.types import UserError
 
-COLUMNS = ("what", "where", "experts E", "speed")
+COLUMNS = ("what", "where", "experts E", "speed", "GFLOP/s")
 CPU = "cpu"
-PEER = "Stable-Baselines3's learner"
+OURS, PEER = "learner", "Stable-Baselines3's learner"
+TRANSITIONS = 100_000  # in a peer's replay
+Size = tuple[int, int]  # of a batch, and of the two hidden layers
+SMALL: Size = (learner.CONFIG.batch_size, learner.CONFIG.width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,7 @@ class Gpu(Repeated):
     task: str = "reach-v3"
     experts: tuple[int, ...] = (1, 10)  # in one program
     updates: int = 32  # in one call
+    large: Size = (4_096, 1_024)  # batch and width that fill a GPU, beside the defaults of 256 and 256
     num_envs: int = (
         256  # of each expert: eight environment steps for an update, as with 32 environments and 4
     )
@@ -66,7 +70,7 @@ def benchmark(config: Gpu) -> Outcome:
         for (what, where, e), (measurement, cores) in measurements(config, core).items()
     ]
     results = interleaved(contenders, config.repetitions)
-    return Outcome(plain(results), Table(f"GPU, {config.task}", COLUMNS, rows(results)))
+    return Outcome(plain(results), Table(f"GPU, {config.task}", COLUMNS, rows(results, flops(config))))
 
 
 Measurement = tuple[Callable[..., Metrics], tuple[Any, ...]]
@@ -78,7 +82,6 @@ def measurements(config: Gpu, core: Cores) -> dict[tuple[str, str, int], tuple[M
     device, every, task = config.platform, available_cores(), canonical(config.task)
     small = training.TrainConfig()
     found: dict[tuple[str, str, int], tuple[Measurement, Cores]] = {
-        ("learner", "one core", 1): ((learner.update_rate, (8, config.seconds, 1, CPU)), core),
         ("loop", "one core", 1): (
             (training.ours, ((task,), small.num_envs, small.updates_per_step, config.steps, CPU)),
             core,
@@ -94,24 +97,58 @@ def measurements(config: Gpu, core: Cores) -> dict[tuple[str, str, int], tuple[M
     }
     for e in config.experts:
         loop = ((task,) * e, config.num_envs, config.updates, config.steps, device)
-        found["learner", device, e] = (
-            (learner.update_rate, (config.updates, config.seconds, e, device)),
-            every,
-        )
         found["loop", device, e] = (training.ours, loop), every
-    if find_spec("torch") and find_spec("stable_baselines3"):
-        for where, cores, torch_device in ((device, every, "auto"), ("one core", core, CPU)):
-            peer = (learner.peer_train_rate, ("sb3", config.updates, config.seconds, 100_000, torch_device))
-            found[PEER, where, 1] = peer, cores
+    for size, core_updates in ((SMALL, 8), (config.large, 1)):
+        found |= learners(config, core, size, core_updates)
     return found
 
 
-def rows(results: Results) -> list[list[str]]:
+def learners(
+    config: Gpu, core: Cores, size: Size, core_updates: int
+) -> dict[tuple[str, str, int], tuple[Measurement, Cores]]:
+    """Ours and Stable-Baselines3's, with batches and networks of that size, on the device and on one core.
+
+    One core is given `core_updates` in a call: more would take it minutes and make it no faster.
+    """
+    places = (
+        (config.platform, config.updates, available_cores(), "auto"),
+        ("one core", core_updates, core, CPU),
+    )
+    peers = find_spec("torch") and find_spec("stable_baselines3")
+    found: dict[tuple[str, str, int], tuple[Measurement, Cores]] = {}
+    for where, updates, cores, torch_device in places:
+        platform = CPU if where == "one core" else config.platform
+        for e in config.experts if where == config.platform else (1,):
+            ours = updates, config.seconds, e, platform, *size
+            found[named(OURS, size), where, e] = (learner.update_rate, ours), cores
+        if peers:
+            theirs = "sb3", updates, config.seconds, TRANSITIONS, torch_device, *size
+            found[named(PEER, size), where, 1] = (learner.peer_train_rate, theirs), cores
+    return found
+
+
+def named(what: str, size: Size) -> str:
+    return f"{what}, batch {size[0]:,}, width {size[1]:,}"
+
+
+def flops(config: Gpu) -> dict[str, float]:
+    """Of an update in matrix products, by the name of the learner."""
+    dims, depth = (learner.OBS_DIM, learner.ACTION_DIM), learner.CONFIG.depth
+    return {
+        named(what, size): learner.update_flops(*dims, size[1], depth, size[0])
+        for what in (OURS, PEER)
+        for size in (SMALL, config.large)
+    }
+
+
+def rows(results: Results, flops: dict[str, float]) -> list[list[str]]:
     """By what is measured, then in the order of the measurements."""
-    table = [
-        [*name.split(" | "), ", ".join(f"{speed} {metric}" for metric, speed in found.items())]
-        for name, found in results.items()
-    ]
+    table = []
+    for name, found in results.items():
+        what, where, e = name.split(" | ")
+        speed = ", ".join(f"{speed} {metric}" for metric, speed in found.items())
+        products = f"{found['updates/s'].median * flops[what] / 1e9:,.0f}" if what in flops else ""
+        table.append([what, where, e, speed, products])
     return sorted(table, key=lambda row: row[0])
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -99,10 +99,20 @@ def numpy_product(seconds: float) -> Metrics:
     return {"GFLOP/s": rate(lambda: a @ a, 2 * SIZE**3 / 1e9, seconds)}
 
 
-def update_rate(updates: int, seconds: float, experts: int = 1, platform: str = "cpu") -> Metrics:
-    """Ours, always on the same random batches. Updates of all experts count."""
-    batches = random_batches((updates, experts, CONFIG.batch_size))
-    return {"updates/s": _updates(lambda: batches, experts, updates, seconds, platform)}
+def update_rate(
+    updates: int,
+    seconds: float,
+    experts: int = 1,
+    platform: str = "cpu",
+    batch_size: int = CONFIG.batch_size,
+    width: int = CONFIG.width,
+) -> Metrics:
+    """Ours, always on the same random batches, which lie on the device. Updates of all experts count."""
+    config = replace(CONFIG, batch_size=batch_size, width=width)
+    batches = random_batches((updates, experts, batch_size))
+    if platform != "cpu":
+        batches = jax.device_put(batches, jax.devices(platform)[0])
+    return {"updates/s": _updates(lambda: batches, experts, updates, seconds, platform, config)}
 
 
 def sampled_update_rate(updates: int, seconds: float, transitions: int) -> Metrics:
@@ -117,15 +127,20 @@ def sampled_update_rate(updates: int, seconds: float, transitions: int) -> Metri
 
 
 def _updates(
-    batches: Callable[[], Transition], experts: int, updates: int, seconds: float, platform: str
+    batches: Callable[[], Transition],
+    experts: int,
+    updates: int,
+    seconds: float,
+    platform: str,
+    config: sac.SACConfig = CONFIG,
 ) -> float:
     with jax.default_device(jax.devices(platform)[0]):
         keys = jax.random.split(jax.random.key(0), experts)
-        state = sac.init(OBS_DIM, ACTION_DIM, CONFIG, keys)
+        state = sac.init(OBS_DIM, ACTION_DIM, config, keys)
 
         def call() -> None:
             nonlocal state
-            state, _ = jax.block_until_ready(update(state, batches(), keys[0], CONFIG))
+            state, _ = jax.block_until_ready(update(state, batches(), keys[0], config))
 
         return rate(call, updates * experts, seconds)
 
@@ -183,16 +198,18 @@ def sbx_update_rate(updates: int, seconds: float, transitions: int) -> Metrics:
 
 
 def peer_train_rate(
-    peer: str, updates: int, seconds: float, transitions: int, device: str = "cpu"
+    peer: str,
+    updates: int,
+    seconds: float,
+    transitions: int,
+    device: str = "cpu",
+    batch_size: int = CONFIG.batch_size,
+    width: int = CONFIG.width,
 ) -> Metrics:
     """A peer's own `train`, which samples; `device` is PyTorch's, `auto` a GPU where there is one."""
-    model = peers.filled_sac(peer, OBS_DIM, ACTION_DIM, transitions, device=device)
+    model = peers.filled_sac(peer, OBS_DIM, ACTION_DIM, transitions, device=device, width=width)
     train = model.train
-    return {
-        "updates/s": rate(
-            lambda: train(gradient_steps=updates, batch_size=model.batch_size), updates, seconds
-        )
-    }
+    return {"updates/s": rate(lambda: train(gradient_steps=updates, batch_size=batch_size), updates, seconds)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ def require(*packages: str) -> None:
         raise UserError(f"{', '.join(missing)} not installed: pip install -e '.[bench]'")
 
 
-def make_sac(peer: str, env: gym.Env, *, device: str = "cpu", **settings: Any) -> Any:
+def make_sac(peer: str, env: gym.Env, *, device: str = "cpu", width: int = 256, **settings: Any) -> Any:
     """Its SAC: one environment, one update a step, batch 256, learning rate 3e-4, all of them its defaults."""
     import torch
 
@@ -35,16 +35,18 @@ def make_sac(peer: str, env: gym.Env, *, device: str = "cpu", **settings: Any) -
         from stable_baselines3 import SAC
     else:
         from sbx import SAC
-    return SAC(
-        "MlpPolicy", env, batch_size=256, policy_kwargs={"net_arch": [256, 256]}, device=device, **settings
-    )
+    networks = {"net_arch": [width, width]}
+    return SAC("MlpPolicy", env, batch_size=256, policy_kwargs=networks, device=device, **settings)
 
 
-def filled_sac(peer: str, obs_dim: int, action_dim: int, transitions: int, device: str = "cpu") -> Any:
+def filled_sac(
+    peer: str, obs_dim: int, action_dim: int, transitions: int, *, device: str = "cpu", width: int = 256
+) -> Any:
     """Its SAC with a replay buffer full of random transitions, ready for `train`."""
     from stable_baselines3.common.logger import Logger
 
-    model = make_sac(peer, Shapes(obs_dim, action_dim), seed=0, buffer_size=transitions, device=device)
+    shapes = Shapes(obs_dim, action_dim)
+    model = make_sac(peer, shapes, seed=0, buffer_size=transitions, device=device, width=width)
     model.set_logger(Logger(folder=None, output_formats=[]))
     buffer, rng = model.replay_buffer, np.random.default_rng(0)
     for column in (buffer.observations, buffer.next_observations, buffer.actions, buffer.rewards):
