@@ -181,8 +181,11 @@ def interleaved(contenders: Sequence[Contender], repetitions: int) -> Results:
         for _ in range(repetitions):
             for contender in contenders:
                 progress.update(task, description=contender.name)
+                began = time.perf_counter()
                 found[contender.name].append(contender.run())
                 progress.advance(task)
+                if not console.is_terminal:
+                    console.print(f"measured {contender.name} ({time.perf_counter() - began:.0f} s)")
     return {
         name: {metric: Spread(tuple(run[metric] for run in runs)) for metric in runs[0]}
         for name, runs in found.items()
