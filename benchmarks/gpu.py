@@ -60,7 +60,8 @@ class Gpu(Repeated):
 
 def benchmark(config: Gpu) -> Outcome:
     core = available_cores()[:1]
-    if config.platform not in in_child(visible_platforms, cores=core):
+    devices = in_child(visible_devices, cores=core)
+    if config.platform not in devices:
         raise UserError(
             f"JAX sees no {config.platform} here, so nothing was measured: pip install 'collectiverl[cuda]' on a "
             "machine with a GPU; --platform cpu tries the same code without one"
@@ -70,7 +71,7 @@ def benchmark(config: Gpu) -> Outcome:
         for (what, where, e), (measurement, cores) in measurements(config, core).items()
     ]
     results = interleaved(contenders, config.repetitions)
-    return Outcome(plain(results), Table(f"GPU, {config.task}", COLUMNS, rows(results, flops(config))))
+    return Outcome(plain(results), table(config, devices[config.platform], results))
 
 
 Measurement = tuple[Callable[..., Metrics], tuple[Any, ...]]
@@ -141,6 +142,10 @@ def flops(config: Gpu) -> dict[str, float]:
     }
 
 
+def table(config: Gpu, device: str, results: Results) -> Table:
+    return Table(f"{device}, {config.task}", COLUMNS, rows(results, flops(config)))
+
+
 def rows(results: Results, flops: dict[str, float]) -> list[list[str]]:
     """By what is measured, then in the order of the measurements."""
     table = []
@@ -153,6 +158,11 @@ def rows(results: Results, flops: dict[str, float]) -> list[list[str]]:
 
 
 # -- in a child --------------------------------------------------------------------------------------------
+
+
+def visible_devices() -> dict[str, str]:
+    """What JAX computes on here: the kind of the first device, by its platform."""
+    return {platform: jax.devices(platform)[0].device_kind for platform in visible_platforms()}
 
 
 def distil(labels: int, episodes: int, seconds: float, platform: str) -> Metrics:

@@ -109,9 +109,10 @@ def update_rate(
 ) -> Metrics:
     """Ours, always on the same random batches, which lie on the device. Updates of all experts count."""
     config = replace(CONFIG, batch_size=batch_size, width=width)
-    batches = random_batches((updates, experts, batch_size))
-    if platform != "cpu":
-        batches = jax.device_put(batches, jax.devices(platform)[0])
+    with jax.default_device(
+        jax.devices(platform)[0]
+    ):  # not committed to it: else the second call compiles, too
+        batches = jax.tree.map(jnp.asarray, random_batches((updates, experts, batch_size)))
     return {"updates/s": _updates(lambda: batches, experts, updates, seconds, platform, config)}
 
 
@@ -186,7 +187,8 @@ def sbx_update_rate(updates: int, seconds: float, transitions: int) -> Metrics:
         x.numpy() for x in (sample.observations, sample.actions, sample.next_observations)
     )
     dones, rewards = sample.dones.numpy().flatten(), sample.rewards.numpy().flatten()
-    data = ReplayBufferSamplesNp(obs, actions, next_obs, dones, rewards, np.full_like(rewards, model.gamma))
+    columns = (obs, actions, next_obs, dones, rewards, np.full_like(rewards, model.gamma))
+    data = ReplayBufferSamplesNp(*map(jnp.asarray, columns))
     carry = model.policy.qf_state, model.policy.actor_state, model.ent_coef_state, model.key
 
     def call() -> None:

@@ -31,7 +31,10 @@ CHINESE = {
     "training seeds": "训练种子数",
 }
 SEEN = {"visible": "mt10", "hidden": "mt10-hidden"}  # goals, and the runs' name in the ledger
-SPEEDS = ("learner", "loop", "cores", "environments", "scaling", "encoder", "time_to_success", "schedule")
+SPEEDS = (
+    *("learner", "loop", "cores", "environments", "scaling", "encoder", "time_to_success", "schedule"),
+    "gpu",
+)
 # figures that a busy machine does not change: in seconds that the process itself computed, or simulated
 CORE_SECONDS = ("encoder", "time_to_success", "schedule")
 EXPERTS = ROOT / "src/collectiverl/pretrained/mt10/experts.json"

@@ -350,3 +350,11 @@ def test_a_peer_trains_on_a_full_buffer(peer):
 def test_where_results_lay_is_not_among_them():
     assert _without_folder(["--repetitions", "3", "--out", "somewhere"]) == ["--repetitions", "3"]
     assert _without_folder(["--out=somewhere", "--steps", "8"]) == ["--steps", "8"]
+
+
+def test_a_learners_batches_are_not_bound_to_their_device(monkeypatch):
+    """Bound ones bind the state that the first call returns, and the second call compiles anew, with the clock on."""
+    found = []
+    monkeypatch.setattr(learner, "_updates", lambda batches, *_: found.append(batches()))
+    learner.update_rate(1, 0.1, batch_size=4)
+    assert [leaf.committed for leaf in jax.tree.leaves(found)] == [False] * 5

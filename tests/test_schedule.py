@@ -57,7 +57,7 @@ def test_seconds_are_those_that_were_measured():
 
 
 def test_without_a_gpu_nothing_is_measured_and_nothing_is_written(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(gpu, "in_child", lambda function, cores: ["cpu"])
+    monkeypatch.setattr(gpu, "in_child", lambda function, cores: {"cpu": "cpu"})
     assert gpu.main(["--out", str(tmp_path)]) == 2
     assert "JAX sees no gpu here, so nothing was measured" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -84,7 +84,7 @@ def test_the_code_for_a_gpu_runs_on_a_cpu_with_three_experts(monkeypatch, tmp_pa
         return DeviceReplay
 
     monkeypatch.setattr(train, "replay_kind", kind)
-    monkeypatch.setattr(gpu, "in_child", lambda function, cores: ["cpu"])
+    monkeypatch.setattr(gpu, "in_child", lambda function, cores: {"cpu": "cpu"})
     monkeypatch.setattr(gpu, "find_spec", lambda name: None)
     monkeypatch.setattr("benchmarks.measure.in_child", lambda function, *args, cores: function(*args))
     small = ["--experts", "3", "--num-envs", "4", "--updates", "2", "--steps", "40", "--seconds", "0.1"]
