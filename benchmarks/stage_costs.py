@@ -22,7 +22,7 @@ from collectiverl.stages.base import Stage
 
 RESULTS = Path(__file__).parents[1] / "results"
 LEDGER = {  # entry -> the preset that it ran
-    "quickstart/seed_0.json": "quickstart",
+    "scratch/seed_0.json": "scratch",
     "collective/mt10_seed_0.json": "mt10",
     "collective/mt10-hidden_seed_0.json": "mt10-hidden",
     "collective/mt50_seed_0.json": "mt50",

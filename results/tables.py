@@ -163,9 +163,12 @@ def front() -> str:
     return markdown(rows)
 
 
-def quickstart() -> str:
-    """All policies of the first run that a newcomer makes."""
-    (run,) = ledger.read("quickstart/seed_")
+def policies(name: str) -> str:
+    """All policies of one run."""
+    runs = ledger.read(f"{name}/seed_")
+    if not runs:
+        return EMPTY
+    (run,) = runs
     rows = [["policy", "task", "any step", "95 % interval", "last step", "environment steps"]]
     for row in run["policies"]:
         low, high = row["interval"]
@@ -253,7 +256,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "front-zh": lambda: in_chinese(front()),
     "experts": experts,
     "original": original,
-    "quickstart": quickstart,
+    "quickstart": lambda: policies("quickstart"),
+    "scratch": lambda: policies("scratch"),
     "mt10": lambda: collective("mt10"),
     "mt10-hidden": lambda: collective("mt10-hidden"),
     "mt50": lambda: collective("mt50", "scripted"),

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 FIGURES = ("policy", "task", "success_any", "success_last", "interval", "return", "env_steps")
 CONFIG = """
 tasks: [toy-reach, toy-mirror]
+told_nothing: true
 student_tasks: [toy-mirror]
 expert: {steps: 800, warmup: 200, eval_every: 400, stop_evaluations: 0, checkpoint_every: 200, sac: {depth: 1}}
 student: {steps: 600, warmup: 200, eval_every: 300, stop_evaluations: 0, checkpoint_every: 200, sac: {depth: 1}}
@@ -60,6 +61,8 @@ def test_the_summary_has_a_row_for_every_policy(finished):
         ("scripted", "toy-mirror"),
         ("expert", "toy-reach"),
         ("expert", "toy-mirror"),
+        ("told-nothing", "toy-reach"),
+        ("told-nothing", "toy-mirror"),
         ("collective", "toy-reach"),
         ("collective", "toy-mirror"),
         ("student", "toy-mirror"),

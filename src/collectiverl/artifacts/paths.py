@@ -86,6 +86,11 @@ def extension(task: str, count: int, seed: int) -> str:
     return _of(EXTENDED, f"{count}_{task}", seed)
 
 
+def told_nothing(seed: int) -> str:
+    """The policy beside the collective that is told nothing."""
+    return f"told_nothing/seed_{seed}"
+
+
 def ablation(group: str, variant: str, seed: int) -> str:
     return f"{ABLATION}/{group}/{variant}/seed_{seed}"
 

@@ -40,6 +40,8 @@ class RunConfig:
     # who teaches: sac, scripted, shipped, package.module:function, or a path with {task}
     teacher: str = "sac"
     goals_hidden: bool = False  # the collective does not see the goals, which its teachers do
+    # beside the collective: one without an encoder, told neither task nor rewards, with episodes and updates of its own
+    told_nothing: bool = False
     student_tasks: tuple[str, ...] = ("window-close",)  # one student for each
     validation_fraction: float = 0.2  # share of each buffer's episodes that is held out for validation
     mixed_skill: int = 48  # episodes recorded of an expert that is not trained here, from random to skilled
@@ -59,6 +61,10 @@ class RunConfig:
             raise ConfigError("tasks", "is empty: name at least one task, or a benchmark such as MT10")
         demo_count(self.demos)
         check_teacher(self)
+        if self.told_nothing and self.collective.conditioning == "zeros":
+            raise ConfigError(
+                "told_nothing", "makes a second one like the collective, which is told nothing itself"
+            )
         fraction(self, "validation_fraction")
         at_least(self, 2, "mixed_skill")
         at_most(self, MOST_EPISODES, "mixed_skill")

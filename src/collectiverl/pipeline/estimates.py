@@ -130,10 +130,15 @@ def _recording(config: Any, found: Found) -> float:
     return config.episodes * min(config.horizon or horizon, horizon)
 
 
+def _row(config: Any, found: Found) -> float:
+    return _distillation(config, found) + config.collective.updates
+
+
 WORK: Mapping[str, Callable[[Any, Found], float]] = {
     "train-task": _training,
     "train-student": _training,
     "online-distill": _distillation,
+    "told-nothing": _row,
     "distill-collective": _collective,
     "train-transformer": lambda config, found: config.transformer.updates,
     "evaluate": _evaluation,

@@ -10,8 +10,10 @@ from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER
 from collectiverl.artifacts.validation import renamed
 from collectiverl.envs.scripted import has_script
 from collectiverl.envs.tasks import resolve
+from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages import taking
+from collectiverl.stages.ablation import Ablation, ablation_stage
 from collectiverl.stages.base import Stage, is_done
 from collectiverl.stages.buffers import Split, split_buffer_stage, split_online_buffer_stage
 from collectiverl.stages.collective import DistillCollective, distill_collective_stage
@@ -59,7 +61,8 @@ def stages(config: RunConfig, until: Until = "end") -> list[Stage]:
         last = summary_of_experts(config.tasks, trained, every, config.seed)
         return [*every, *film_stages(every, "expert", config.seed), last]
     if until == "collective":
-        every = [*_collective(config), *_evaluations(config, ["collective", _teacher(config)])]
+        kinds: list[PolicyKind] = ["collective", "told-nothing", _teacher(config)]
+        every = [*_collective(config), *_evaluations(config, kinds)]
     else:
         resolve((*config.tasks, *config.student_tasks))
         every = [*_collective(config), *_students(config), *_evaluations(config, KINDS[::-1])]
@@ -78,6 +81,7 @@ def _collective(c: RunConfig) -> list[Stage]:
         *experts(c),
         *(_trajectory_transformer(c) if c.reads else ()),
         online_distill_stage(online_distill(c), seed),
+        *([told_nothing_stage(c)] if c.told_nothing else []),
         *(split_online_buffer(c, task, c.tasks, seed) for task in c.tasks),
         collective,
         *([probe_stage(probe(c), seed)] if c.reads or c.collective.learns else []),
@@ -99,6 +103,25 @@ def distill_collective(c: RunConfig) -> DistillCollective:
         learner=online_path(c.tasks, c.seed),
         goals_hidden=c.goals_hidden,
         collective=c.collective,
+    )
+
+
+def told_nothing_stage(c: RunConfig) -> Stage[Ablation]:
+    """Made as the row `zeros` of the ablation: as many episodes and updates as the collective, all of its own."""
+    config = Ablation(
+        group="conditioning",
+        variant="zeros",
+        tasks=c.tasks,
+        seed=c.seed,
+        teacher=c.teacher,
+        goals_hidden=c.goals_hidden,
+        online=c.online,
+        collective=replace(c.collective, conditioning="zeros"),
+        backend=c.backend,
+    )
+    subject = online_distill_stage(online_distill(c), c.seed).subject
+    return replace(
+        ablation_stage(config, c.seed), kind="told-nothing", subject=subject, out=paths.told_nothing(c.seed)
     )
 
 
@@ -185,18 +208,21 @@ def _evaluations(c: RunConfig, kinds: Sequence[PolicyKind]) -> list[Stage[Evalua
         where = {t: paths.expert(t, c.seed) if c.has_experts else source_of(c.teacher, t) for t in c.tasks}
         wanted += [Evaluate(kind="expert", policy=where[t], task=t) for t in c.tasks]
     wanted += [Evaluate(kind="collective", policy=COLLECTIVE, task=t) for t in c.tasks]
+    if c.told_nothing:
+        untold = told_nothing_stage(c).out
+        wanted += [Evaluate(kind="told-nothing", policy=untold, task=t) for t in c.tasks]
     wanted += [Evaluate(kind=s.config.kind, policy=s.out, task=s.config.task) for s in _students(c)]
     chosen = sorted((w for w in wanted if w.kind in kinds), key=lambda w: kinds.index(w.kind))
-    hidden = {"collective": c.goals_hidden}  # the others were trained with goals that they see
-    return [
-        evaluate_stage(
-            replace(
-                w, evaluate=replace(c.evaluate, goals_hidden=hidden.get(w.kind, c.evaluate.goals_hidden))
-            ),
-            c.seed,
-        )
-        for w in chosen
-    ]
+
+    def how(kind: PolicyKind) -> EvaluateConfig:
+        sees_as_trained = kind in (
+            "collective",
+            "told-nothing",
+        )  # the others learned with goals that they see
+        hidden = c.goals_hidden if sees_as_trained else c.evaluate.goals_hidden
+        return replace(c.evaluate, goals_hidden=hidden)
+
+    return [evaluate_stage(replace(w, evaluate=how(w.kind)), c.seed) for w in chosen]
 
 
 # -- what is left to do ------------------------------------------------------------------------------------

@@ -74,7 +74,30 @@ def smoke() -> RunConfig:
 
 
 def quickstart() -> RunConfig:
-    """Three easy tasks, with experts trained from scratch: minutes on two cores."""
+    """Two tasks that look the same, with goals hidden: only rewards tell what to do. Five minutes on two cores."""
+    hidden = mt10_hidden()
+    return replace(
+        hidden,
+        tasks=("reach", "push"),
+        teacher="shipped",
+        demo_tasks=(),
+        told_nothing=True,
+        online=replace(
+            hidden.online,
+            expert_episodes=32,
+            learner_rounds=6,
+            learner_episodes=32,
+            after_success=40,
+            first_updates=100,
+            round_updates=100,
+        ),
+        collective=replace(hidden.collective, labels=2_000, updates=400, critic=CriticConfig(updates=200)),
+        evaluate=EvaluateConfig(goals=tuple(range(20))),
+    )
+
+
+def scratch() -> RunConfig:
+    """Three easy tasks, all stages: experts trained from random weights, the collective and a student."""
     expert = ExpertConfig(
         steps=160_000,
         eval_every=6_000,
@@ -223,6 +246,7 @@ def fetch_hidden() -> RunConfig:
 PRESETS = {
     "smoke": smoke,
     "quickstart": quickstart,
+    "scratch": scratch,
     "mt10": mt10,
     "mt10-hidden": mt10_hidden,
     "mt50": mt50,

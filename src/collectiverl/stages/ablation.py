@@ -14,14 +14,14 @@ from collectiverl.artifacts import paths
 from collectiverl.artifacts.checkpoints import part
 from collectiverl.artifacts.paths import DISTILLATION, TRANSFORMER
 from collectiverl.collective.playing import play_judged, success_by_task
-from collectiverl.collective.policy import Collective, CollectivePolicy, Shuffled
+from collectiverl.collective.policy import Collective, CollectivePolicy, Shuffled, save_collective
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.segments import played
 from collectiverl.collective.train import CollectiveConfig, distil
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import Backend, make_envs
 from collectiverl.stages.base import Stage, Work
-from collectiverl.stages.online import distillation_of
+from collectiverl.stages.online import distillation_of, transformer_of
 from collectiverl.stages.teachers import teacher_inputs
 from collectiverl.types import Episode, Policy
 
@@ -50,7 +50,7 @@ def ablation_stage(config: Ablation, seed: int) -> Stage[Ablation]:
         inputs |= {TRANSFORMER: "train-transformer"}
     return Stage(
         kind="ablate",
-        subject=f"{config.group} {config.variant} {config.seed}",
+        subject=f"{config.variant} ({config.group}), seed {config.seed}",
         out=paths.ablation(config.group, config.variant, config.seed),
         function=ablate,
         config=config,
@@ -74,6 +74,8 @@ def ablate(work: Work[Ablation]) -> dict[str, Any]:
         work=part(work.folder, DISTILLATION),
         report=work.report,
     )
+    _, encoder = transformer_of(work.run, config.collective)
+    save_collective(work.folder, collective, config.collective.sac, encoder)
     return judged(play(collective, config), config.tasks) | {
         "validation_loss": error,
         "collected": len(online.collected),

@@ -1,7 +1,7 @@
 """`evaluate`: any policy, by path or name, on Meta-World's own protocol."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.sealed import is_sealed
@@ -9,14 +9,8 @@ from collectiverl.evaluation.evaluate import SCHEMA, EvaluateConfig, Evaluation,
 from collectiverl.policies import load_policy
 from collectiverl.stages.base import Stage, Work, summary
 
-PolicyKind = Literal["scripted", "expert", "collective", "student", "sac"]
-KINDS: tuple[PolicyKind, ...] = (
-    "scripted",
-    "expert",
-    "collective",
-    "student",
-    "sac",
-)  # in the order of tables
+PolicyKind = Literal["scripted", "expert", "told-nothing", "collective", "student", "sac"]
+KINDS: tuple[PolicyKind, ...] = get_args(PolicyKind)  # in the order of tables
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,15 +8,23 @@ Figure = dict[str, Any]
 COLOURS = 8  # of categories, in the page's script
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down")
 DASHES = ("solid", "dash", "dot", "dashdot")
-POLICIES = {"scripted": "$muted", "expert": "$1", "collective": "$2", "student": "$3", "sac": "$4"}
+POLICIES = {
+    "scripted": "$muted",
+    "expert": "$1",
+    "told-nothing": "$5",
+    "collective": "$2",
+    "student": "$3",
+    "sac": "$4",
+}
 SYMBOL_OF = {
     "scripted": "diamond",
     "expert": "square",
+    "told-nothing": "triangle-down",
     "collective": "circle",
     "student": "triangle-up",
     "sac": "x",
 }
-NAMES = {"sac": "plain SAC"}  # of policies, for readers
+NAMES = {"sac": "plain SAC", "told-nothing": "told nothing"}  # of policies, for readers
 MOST_NAMED = 12  # lines that a legend names
 
 

@@ -44,6 +44,8 @@ def _lead(rows: Sequence[Found], means: Mapping[str, float]) -> str:
     shown = f"the collective solves {means['collective']:.0%} of the goals" if "collective" in means else ""
     if shown and "expert" in means:
         shown += f", the experts, one for each task, {means['expert']:.0%}"
+    if shown and "told-nothing" in means:
+        shown += f", a policy that is told nothing and has as many episodes and updates {means['told-nothing']:.0%}"
     first = f"On average over tasks, {shown}. " if shown else ""
     return (
         f"{first}Each policy played every goal of a task once, with deterministic actions, to the time limit."
