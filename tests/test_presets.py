@@ -7,6 +7,7 @@ import pytest
 from collectiverl.envs.tasks import resolve
 from collectiverl.pipeline.plan import stages
 from collectiverl.pipeline.presets import PRESETS, mt10, reference
+from collectiverl.types import ConfigError
 
 
 def test_the_reference_has_the_hyper_parameters_of_the_thesis():
@@ -56,3 +57,16 @@ def test_in_one_program_are_those_that_begin_alike(demo_tasks):
     assert [g for g in groups if g == begun] == ([begun] if len(begun) > 1 else [])
     assert set(config.tasks) - begun in groups
     assert {s.subject for s in every if s.kind == "train-task"} == set(config.tasks)
+
+
+def test_the_quickstart_has_a_policy_that_is_told_nothing_made_like_its_collective():
+    every = {s.kind: s.config for s in stages(PRESETS["quickstart"]().resolved())}
+    untold, learner, last = (every[kind] for kind in ("told-nothing", "online-distill", "distill-collective"))
+    assert (untold.online, untold.goals_hidden, untold.teacher) == (learner.online, True, learner.teacher)
+    assert untold.collective == replace(last.collective, conditioning="zeros")
+
+
+def test_a_second_policy_that_is_told_nothing_is_refused():
+    config = mt10()
+    with pytest.raises(ConfigError, match="told_nothing"):
+        replace(config, told_nothing=True, collective=replace(config.collective, conditioning="zeros"))

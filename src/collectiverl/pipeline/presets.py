@@ -74,7 +74,7 @@ def smoke() -> RunConfig:
 
 
 def quickstart() -> RunConfig:
-    """Two tasks that look the same, with goals hidden: only rewards tell what to do. Five minutes on two cores."""
+    """Two tasks with goals hidden: only rewards tell where to go. Five minutes on two cores."""
     hidden = mt10_hidden()
     return replace(
         hidden,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from collectiverl.envs.registry import suite_of
 from collectiverl.reporting.page.blocks import Note, Section
 from collectiverl.reporting.page.reading import Found, RunFolder
-from collectiverl.reporting.page.success import rows_of
+from collectiverl.reporting.page.success import named, rows_of
 from collectiverl.types import UserError
 
 FEW_GOALS = 50
@@ -57,7 +57,8 @@ def _of_rows(rows: Sequence[Found]) -> Iterator[str]:
         margin = 1.96 * (0.5 / fewest) ** 0.5  # of the difference of two rates of one half
         yield f"{fewest} goals a task: two rates near one half may differ by {margin:.0%} by chance."
     if {row["goals"] for row in rows} == {"hidden", "visible"}:
-        yield "The collective did not see the goals; the other policies did. They solve another problem."
+        saw = dict.fromkeys(named(row["policy"]) for row in rows if row["goals"] == "visible")
+        yield f"The goals were seen by the policies {' and '.join(saw)} alone. They solve an easier problem than the others."
     if any(row["success_any"] - row["success_last"] > LEFT_AGAIN for row in rows):
         yield (
             "Success at any step, Meta-World's measure, counts goals that were reached and left again: see the last "
