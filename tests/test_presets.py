@@ -68,5 +68,5 @@ def test_the_quickstart_has_a_policy_that_is_told_nothing_made_like_its_collecti
 
 def test_a_second_policy_that_is_told_nothing_is_refused():
     config = mt10()
-    with pytest.raises(ConfigError, match="told_nothing"):
+    with pytest.raises(ConfigError, match="told-nothing: makes a second one"):
         replace(config, told_nothing=True, collective=replace(config.collective, conditioning="zeros"))

@@ -58,7 +58,7 @@ def _of_rows(rows: Sequence[Found]) -> Iterator[str]:
         yield f"{fewest} goals a task: two rates near one half may differ by {margin:.0%} by chance."
     if {row["goals"] for row in rows} == {"hidden", "visible"}:
         saw = dict.fromkeys(named(row["policy"]) for row in rows if row["goals"] == "visible")
-        yield f"The goals were seen by the policies {' and '.join(saw)} alone. They solve an easier problem than the others."
+        yield f"Only {' and '.join(saw)} saw the goals. They solve an easier problem than the other policies."
     if any(row["success_any"] - row["success_last"] > LEFT_AGAIN for row in rows):
         yield (
             "Success at any step, Meta-World's measure, counts goals that were reached and left again: see the last "
