@@ -1,16 +1,19 @@
 """Tasks of users: how they are read, named, given to workers, and played by one policy though their states differ."""
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import equinox as eqx
 import gymnasium as gym
 import jax
+import mujoco
 import numpy as np
 import pytest
 
@@ -23,7 +26,7 @@ from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.envs import registry
 from collectiverl.envs.layout import OwnEntries, joint_spec, lay_out, own_entries
 from collectiverl.envs.make import goals, layout_of, make_envs, spec
-from collectiverl.envs.own.suite import OWN
+from collectiverl.envs.own.suite import OWN, OwnScene
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.envs.tasks import canonical, resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig, evaluate
@@ -412,3 +415,22 @@ def test_every_stage_does_the_tasks_of_the_page(of_the_page):
     assert "nothing to do" in done.stdout
     with contextlib.chdir(of_the_page):
         assert load_policy("runs/own", task="my_tasks:mirrored")
+
+
+def test_an_environment_that_cannot_draw_here_says_so(monkeypatch):
+    """And MuJoCo's choice of a library is back as it was, since Meta-World's films make their own."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    chosen = []
+
+    def render():
+        chosen.append(os.environ.get("MUJOCO_GL"))
+        raise mujoco.FatalError("an OpenGL platform library has not been loaded into this process")
+
+    scene = OwnScene("mine", SimpleNamespace(render_mode="rgb_array", render=render), 4, 4)
+    with pytest.raises(
+        UserError, match="task mine failed when it was to be drawn.*EGL or OSMesa.*FatalError"
+    ):
+        scene.draw(np.zeros(1, np.float32))
+    assert chosen == ["egl"]
+    assert "MUJOCO_GL" not in os.environ

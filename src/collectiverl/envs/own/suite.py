@@ -1,6 +1,10 @@
 """The suite of tasks that are not ours: registered by name, or found by the import path of an object."""
 
+import contextlib
+import os
 import re
+import sys
+from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -121,7 +125,7 @@ class OwnScene:
     """What the environment itself draws, at the size of the video.
 
     Raises:
-        UserError: it draws nothing.
+        UserError: it draws nothing, or this machine cannot draw.
     """
 
     def __init__(self, name: str, env: Any, width: int, height: int):
@@ -130,10 +134,12 @@ class OwnScene:
                 f"task {name} cannot be filmed: its function makes no environment with render_mode='rgb_array'; "
                 "let it take the argument render_mode and pass it on"
             )
-        self._env, self._size = env, (width, height)
+        self._name, self._env, self._size = name, env, (width, height)
 
     def draw(self, obs: Float[np.ndarray, "O"]) -> Frame:
-        picture = np.asarray(self._env.render())
+        drawing = calling(f"task {self._name}", "be drawn (without a screen, MuJoCo needs EGL or OSMesa)")
+        with drawing, _egl_without_a_screen():
+            picture = np.asarray(self._env.render())
         across, down = self._size
         rows, columns = (
             np.arange(n) * size // n for n, size in zip((down, across), picture.shape, strict=False)
@@ -142,3 +148,16 @@ class OwnScene:
 
     def close(self) -> None:
         """The environment is closed by who made it."""
+
+
+@contextlib.contextmanager
+def _egl_without_a_screen() -> Iterator[None]:
+    """Gymnasium's own choice for MuJoCo is GLFW, which needs a screen. It reads the variable when it draws first."""
+    if sys.platform != "linux" or os.environ.get("DISPLAY") or "MUJOCO_GL" in os.environ:
+        yield
+        return
+    os.environ["MUJOCO_GL"] = "egl"
+    try:
+        yield
+    finally:
+        del os.environ["MUJOCO_GL"]
