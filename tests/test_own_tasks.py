@@ -429,7 +429,7 @@ def test_an_environment_that_cannot_draw_here_says_so(monkeypatch):
 
     scene = OwnScene("mine", SimpleNamespace(render_mode="rgb_array", render=render), 4, 4)
     with pytest.raises(
-        UserError, match="task mine failed when it was to be drawn.*EGL or OSMesa.*FatalError"
+        UserError, match=r"task mine failed when it was to be drawn.*EGL or OSMesa.*FatalError"
     ):
         scene.draw(np.zeros(1, np.float32))
     assert chosen == ["egl"]
