@@ -33,7 +33,7 @@ CHINESE = {
 SEEN = {"visible": "mt10", "hidden": "mt10-hidden"}  # goals, and the runs' name in the ledger
 SPEEDS = (
     *("learner", "loop", "cores", "environments", "scaling", "encoder", "time_to_success", "schedule"),
-    "gpu",
+    *("gpu", "machines"),
 )
 # figures that a busy machine does not change: in seconds that the process itself computed, or simulated
 CORE_SECONDS = ("encoder", "time_to_success", "schedule")
