@@ -14,6 +14,7 @@ that are in the ledger already stay as they are.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from benchmarks.results import facts
 
 from collectiverl.artifacts import paths, provenance, sealed
 from collectiverl.artifacts.files import read_json
+from collectiverl.cli import exits
 from collectiverl.stages.base import seconds
 from collectiverl.stages.base import summary as stage_summary
 from collectiverl.stages.evaluation import KINDS
@@ -98,6 +100,8 @@ def _summarized(run: Path, until: str) -> dict[str, Any]:
     record = sealed.verify(folder)
     found = one_at_a_time(run, record["seed"]) if alone else read_json(folder / paths.SUMMARY)
     kept = {name: found[name] for name in ("seed", "policies", "mean", "stage_seconds")}
+    if "stage_memory" in found:  # not of a run whose stages were made one at a time
+        kept["stage_memory"] = found["stage_memory"]
     return {"made": record["created"], "versions": record["versions"], **kept}
 
 
@@ -142,15 +146,21 @@ def read(name: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda one: one.get("seed", 0))  # a script has none
 
 
-def main() -> None:
+def main() -> int:
     config = tyro.cli(Entry)
-    for name, found in cells(config) if config.cells else [(config.name, entry(config))]:
+    try:
+        every = list(cells(config)) if config.cells else [(config.name, entry(config))]
+    except UserError as error:
+        print(f"results.ledger: {error}", file=sys.stderr)
+        return exits.USER
+    for name, found in every:
         path = FOLDER / f"{name}.json"
         if config.cells and path.exists() and read_json(path)["made"] == found["made"]:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_lines(found) if config.cells else json.dumps(found, indent=1) + "\n")
         print(path)
+    return 0
 
 
 def _lines(found: dict[str, Any]) -> str:
@@ -159,4 +169,4 @@ def _lines(found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

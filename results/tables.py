@@ -6,7 +6,7 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is one of
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,25 @@ SPEEDS = (
     *("learner", "loop", "cores", "environments", "scaling", "encoder", "time_to_success", "schedule"),
     *("gpu", "machines"),
 )
-# figures that a busy machine does not change: in seconds that the process itself computed, or simulated
-CORE_SECONDS = ("encoder", "time_to_success", "schedule")
+# figures that a busy machine does not change: in seconds that the process itself computed, or simulated; and those of
+# Ray's machines, which are no children of the process, so that they count as other work
+CORE_SECONDS = ("encoder", "time_to_success", "schedule", "machines")
+KINDS = {  # of stages, by the folders that they make
+    "online_distill": "online distillation",
+    "model_col": "the collective",
+    "told_nothing": "the policy that is told nothing",
+    "evaluation probe": "probe",
+    "evaluation collective": "evaluation of the collective",
+    "evaluation expert": "evaluation of an expert",
+    "films collective": "films",
+}
+SMALL = (
+    "model",
+    "online_buffer",
+    "evaluation scripted",
+    "evaluation told-nothing",
+    "summary",
+)  # told of elsewhere, or copies
 EXPERTS = ROOT / "src/collectiverl/pretrained/mt10/experts.json"
 
 
@@ -183,6 +200,28 @@ def policies(name: str) -> str:
     return markdown(rows)
 
 
+def memory() -> str:
+    """The most that a process of a stage had in memory: before and after what was mended, and by kind in two runs."""
+    rows = [["stage", "GB", "before", "where"]]
+    for found in ledger.read("memory/"):
+        before, after = (f"{found[name]['peak_memory'] / 1e9:.2f}" for name in ("before", "after"))
+        rows.append([found["what"], f"**{after}**", before, f"`{found['command']}`"])
+    for name in ("quickstart", "collective/mt10-hidden"):
+        for run in ledger.read(f"{name}_seed_" if "/" in name else f"{name}/seed_"):
+            rows += [[kind, f"{most / 1e9:.2f}", "", f"`{run['command']}`"] for kind, most in _most(run)]
+    return markdown(rows) if len(rows) > 1 else EMPTY
+
+
+def _most(run: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """By kind of stage, largest first."""
+    found: dict[str, int] = {}
+    for folder, peak in run.get("stage_memory", {}).items():
+        parts = folder.split("/")
+        kind = " ".join(parts[: 2 if parts[0] in ("evaluation", "films") else 1])
+        found[KINDS.get(kind, kind)] = max(peak or 0, found.get(KINDS.get(kind, kind), 0))
+    return sorted(((k, v) for k, v in found.items() if k not in SMALL), key=lambda item: -item[1])
+
+
 def meta(name: str) -> str:
     """A benchmark of meta-learning: by Meta-World's protocol, and in one episode from nothing with rewards told."""
     adapted, single = (ledger.read(f"meta/{name}{kind}_seed_") for kind in ("", "-single"))
@@ -257,6 +296,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "experts": experts,
     "original": original,
     "quickstart": lambda: policies("quickstart"),
+    "memory": memory,
     "scratch": lambda: policies("scratch"),
     "mt10": lambda: collective("mt10"),
     "mt10-hidden": lambda: collective("mt10-hidden"),

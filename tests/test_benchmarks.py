@@ -25,7 +25,17 @@ from collectiverl.sac import agent as sac
 from collectiverl.sac.updates import update_one
 from collectiverl.types import UserError
 
-COMMANDS = ("learner", "loop", "cores", "environments", "scaling", "encoder", "time_to_success", "gpu")
+COMMANDS = (
+    "learner",
+    "loop",
+    "cores",
+    "environments",
+    "scaling",
+    "encoder",
+    "time_to_success",
+    "gpu",
+    "machines",
+)
 CORE = available_cores()[:1]
 
 
@@ -275,7 +285,7 @@ def test_a_cell_that_failed_is_reported_and_the_others_are_kept(tmp_path, monkey
 @pytest.mark.parametrize("name", COMMANDS)
 def test_bad_flags_get_a_message_and_exit_code_2(name, capsys, tmp_path):
     module = importlib.import_module(f"benchmarks.{name}")
-    flag = "--seeds" if name == "time_to_success" else "--repetitions"
+    flag = {"time_to_success": "--seeds", "machines": "--toy"}.get(name, "--repetitions")
     for args, message in ((["--no-such-flag", "1"], "--no-such-flag"), ([flag, "0"], "must be positive")):
         with pytest.raises(SystemExit) as stop:
             module.main([*args, "--out", str(tmp_path)])

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from benchmarks import gpu, schedule
+from benchmarks import gpu, machines, schedule
 from benchmarks.schedule import Node, critical_path, graph, seconds_of, simulate
 
 from collectiverl.pipeline.presets import mt50
@@ -100,3 +100,28 @@ def test_the_code_for_a_gpu_runs_on_a_cpu_with_three_experts(monkeypatch, tmp_pa
         "loop | one core | 1",
     } <= found.keys()
     assert made
+
+
+# -- machines of half a core -------------------------------------------------------------------------------
+
+
+def test_experts_of_the_cluster_are_as_many_as_asked_for_and_differ():
+    config = machines.Machines(toy=5, real=("reach", "push"))
+    for _, every in (machines.toy(config), machines.real(config)):
+        assert {stage.kind for stage in every} == {"train-task"}
+        assert len({stage.out for stage in every}) == len(every)
+    assert (len(machines.toy(config)[1]), len(machines.real(config)[1])) == (5, 2)
+
+
+def test_machines_are_compared_with_one():
+    assert machines.rows({"ten": {4: 25.0, 1: 100.0}}) == [
+        ["ten", "1", "100", "1.00x"],
+        ["ten", "4", "25", "4.00x"],
+    ]
+    assert machines.rows({"ten": {4: 25.0}}) == [["ten", "4", "25", ""]]
+
+
+def test_a_machine_without_cgroups_is_told_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(machines, "GROUPS", tmp_path / "none")
+    assert machines.main(["--out", str(tmp_path)]) == 2
+    assert "there are no cgroups" in capsys.readouterr().err
