@@ -46,6 +46,10 @@ def test_an_entry_says_how_it_was_made(path):
     if path.parent.name == "students":  # one cell of a comparison
         assert 0 <= entry["success"] <= 1
         return
+    if path.parent.name == "memory":  # the same command on two commits
+        assert all(re.fullmatch("[0-9a-f]{40}", entry[when]["commit"]) for when in ("before", "after"))
+        assert entry["before"]["peak_memory"] > entry["after"]["peak_memory"] > 0
+        return
     assert all(0 <= row["success_any"] <= 1 and row["episodes"] for row in entry["policies"])
 
 
