@@ -70,3 +70,9 @@ def test_a_second_policy_that_is_told_nothing_is_refused():
     config = mt10()
     with pytest.raises(ConfigError, match="told-nothing: makes a second one"):
         replace(config, told_nothing=True, collective=replace(config.collective, conditioning="zeros"))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_two_stages_of_a_run_have_the_same_name_on_the_screen(preset):
+    labels = [stage.label for stage in stages(PRESETS[preset]().resolved())]
+    assert len(set(labels)) == len(labels)

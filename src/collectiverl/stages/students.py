@@ -62,7 +62,7 @@ def train_student_stage(
     """`collective` helps the student and `out` is the student's folder, if these are not the run's own."""
     return Stage(
         kind="train-student",
-        subject=config.task,
+        subject=config.task if config.strategy else f"{config.task}, plain SAC",
         out=out or paths.student(config.kind, config.task, seed),
         function=train_student,
         config=config,

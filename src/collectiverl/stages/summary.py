@@ -64,7 +64,7 @@ def summary_of_run(
         tasks=tasks,
         probe=probe,
         evaluations=tuple(s.out for s in every if s.kind == "evaluate"),
-        students={f"{s.subject} ({s.config.kind})": s.out for s in students},
+        students={f"{s.config.task} ({s.config.kind})": s.out for s in students},
         made_from=tuple(s.out for s in every if s.kind in COLLECTIVE_FROM),
         stages=tuple(s.out for s in every),
     )
