@@ -429,8 +429,20 @@ def test_an_environment_that_cannot_draw_here_says_so(monkeypatch):
 
     scene = OwnScene("mine", SimpleNamespace(render_mode="rgb_array", render=render), 4, 4)
     with pytest.raises(
-        UserError, match=r"task mine failed when it was to be drawn.*EGL or OSMesa.*FatalError"
+        UserError, match=r"task mine failed when it was to be drawn: FatalError.*EGL or OSMesa"
     ):
         scene.draw(np.zeros(1, np.float32))
     assert chosen == ["egl"]
     assert "MUJOCO_GL" not in os.environ
+
+
+def test_an_environment_that_draws_nothing_is_not_told_of_mujoco():
+    def render():
+        raise NotImplementedError
+
+    scene = OwnScene("mine", SimpleNamespace(render_mode="rgb_array", render=render), 4, 4)
+    with pytest.raises(
+        UserError, match=r"task mine failed when it was to be drawn: NotImplementedError"
+    ) as found:
+        scene.draw(np.zeros(1, np.float32))
+    assert "MuJoCo" not in str(found.value)

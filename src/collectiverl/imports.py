@@ -82,4 +82,5 @@ def described(error: Exception) -> str:
     """An exception and the line that raised it."""
     last = traceback.extract_tb(error.__traceback__)[-1:]
     where = f" ({last[0].filename}, line {last[0].lineno})" if last else ""
-    return f"{type(error).__name__}: {error}{where}"
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    return f"{type(error).__name__}: {error}{where}{notes}"

@@ -17,6 +17,7 @@ from collectiverl.envs.suite import EnvOptions, Frame, Scene, Script, Suite
 from collectiverl.imports import calling, load_object
 from collectiverl.types import EnvSpec, UserError
 
+NO_SCREEN = "without a screen, MuJoCo needs EGL or OSMesa: see the variable MUJOCO_GL"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # names are names of folders, and a dot marks an import path
 PATH = re.compile(r"[A-Za-z_][\w.]*[.:][A-Za-z_]\w*")
 
@@ -137,9 +138,13 @@ class OwnScene:
         self._name, self._env, self._size = name, env, (width, height)
 
     def draw(self, obs: Float[np.ndarray, "O"]) -> Frame:
-        drawing = calling(f"task {self._name}", "be drawn (without a screen, MuJoCo needs EGL or OSMesa)")
-        with drawing, _egl_without_a_screen():
-            picture = np.asarray(self._env.render())
+        with calling(f"task {self._name}", "be drawn"), _egl_without_a_screen():
+            try:
+                picture = np.asarray(self._env.render())
+            except Exception as error:
+                if type(error).__module__.startswith("mujoco"):
+                    error.add_note(NO_SCREEN)
+                raise
         across, down = self._size
         rows, columns = (
             np.arange(n) * size // n for n, size in zip((down, across), picture.shape, strict=False)
