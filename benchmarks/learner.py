@@ -109,9 +109,8 @@ def update_rate(
 ) -> Metrics:
     """Ours, always on the same random batches, which lie on the device. Updates of all experts count."""
     config = replace(CONFIG, batch_size=batch_size, width=width)
-    with jax.default_device(
-        jax.devices(platform)[0]
-    ):  # not committed to it: else the second call compiles, too
+    # on the device, but not committed to it: else the second call would compile, too
+    with jax.default_device(jax.devices(platform)[0]):
         batches = jax.tree.map(jnp.asarray, random_batches((updates, experts, batch_size)))
     return {"updates/s": _updates(lambda: batches, experts, updates, seconds, platform, config)}
 

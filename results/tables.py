@@ -206,8 +206,8 @@ def memory() -> str:
     for found in ledger.read("memory/"):
         before, after = (f"{found[name]['peak_memory'] / 1e9:.2f}" for name in ("before", "after"))
         rows.append([found["what"], f"**{after}**", before, f"`{found['command']}`"])
-    for name in ("quickstart", "collective/mt10-hidden"):
-        for run in ledger.read(f"{name}_seed_" if "/" in name else f"{name}/seed_"):
+    for name in ("quickstart/seed_", "collective/mt10-hidden_seed_"):
+        for run in ledger.read(name):
             rows += [[kind, f"{most / 1e9:.2f}", "", f"`{run['command']}`"] for kind, most in _most(run)]
     return markdown(rows) if len(rows) > 1 else EMPTY
 
@@ -218,7 +218,8 @@ def _most(run: Mapping[str, Any]) -> list[tuple[str, int]]:
     for folder, peak in run.get("stage_memory", {}).items():
         parts = folder.split("/")
         kind = " ".join(parts[: 2 if parts[0] in ("evaluation", "films") else 1])
-        found[KINDS.get(kind, kind)] = max(peak or 0, found.get(KINDS.get(kind, kind), 0))
+        kind = KINDS.get(kind, kind)
+        found[kind] = max(peak or 0, found.get(kind, 0))
     return sorted(((k, v) for k, v in found.items() if k not in SMALL), key=lambda item: -item[1])
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER
@@ -106,19 +106,16 @@ def distill_collective(c: RunConfig) -> DistillCollective:
     )
 
 
+def ablation(c: RunConfig, group: str, variant: str, **changes: Any) -> Ablation:
+    """The settings of a row of the ablation, which differs from the run in `changes`."""
+    settings: dict[str, Any] = {"tasks": c.tasks, "seed": c.seed, "teacher": c.teacher, "backend": c.backend}
+    settings |= {"goals_hidden": c.goals_hidden, "online": c.online, "collective": c.collective}
+    return Ablation(group=group, variant=variant, **(settings | changes))
+
+
 def told_nothing_stage(c: RunConfig) -> Stage[Ablation]:
     """Made as the row `zeros` of the ablation: as many episodes and updates as the collective, all of its own."""
-    config = Ablation(
-        group="conditioning",
-        variant="zeros",
-        tasks=c.tasks,
-        seed=c.seed,
-        teacher=c.teacher,
-        goals_hidden=c.goals_hidden,
-        online=c.online,
-        collective=replace(c.collective, conditioning="zeros"),
-        backend=c.backend,
-    )
+    config = ablation(c, "conditioning", "zeros", collective=replace(c.collective, conditioning="zeros"))
     subject = online_distill_stage(online_distill(c), c.seed).subject
     return replace(
         ablation_stage(config, c.seed), kind="told-nothing", subject=subject, out=paths.told_nothing(c.seed)
@@ -215,10 +212,8 @@ def _evaluations(c: RunConfig, kinds: Sequence[PolicyKind]) -> list[Stage[Evalua
     chosen = sorted((w for w in wanted if w.kind in kinds), key=lambda w: kinds.index(w.kind))
 
     def how(kind: PolicyKind) -> EvaluateConfig:
-        sees_as_trained = kind in (
-            "collective",
-            "told-nothing",
-        )  # the others learned with goals that they see
+        # the others learned with goals that they see
+        sees_as_trained = kind in ("collective", "told-nothing")
         hidden = c.goals_hidden if sees_as_trained else c.evaluate.goals_hidden
         return replace(c.evaluate, goals_hidden=hidden)
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from collectiverl.artifacts.validation import MOST_EPISODES, MOST_TRAININGS, at_least, at_most
 from collectiverl.collective.conditioning import ConditioningName
 from collectiverl.collective.train import CollectiveConfig
+from collectiverl.pipeline import plan
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages.ablation import Ablation, ablation_stage
 from collectiverl.stages.base import Stage, seconds, summary
@@ -50,18 +51,8 @@ def rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Abl
     base = config.collective
 
     def row(group: str, variant: str, collective: CollectiveConfig = base, **more: Any) -> Ablation:
-        shared: dict[str, Any] = {"goals_hidden": config.goals_hidden, "online": config.online}
-        return Ablation(
-            group=group,
-            variant=variant,
-            tasks=config.tasks,
-            seed=seed,
-            teacher=config.teacher,
-            collective=collective,
-            episodes=ablation.episodes,
-            backend=config.backend,
-            **(shared | more),
-        )
+        changes = {"seed": seed, "collective": collective, "episodes": ablation.episodes, **more}
+        return plan.ablation(config, group, variant, **changes)
 
     def reader(**changes: Any) -> CollectiveConfig:
         return replace(base, encoder=replace(base.encoder, **changes))
