@@ -9,6 +9,7 @@ import pytest
 from collectiverl.envs.metaworld import assets
 from collectiverl.envs.metaworld.assets import COMPILER, SEEN, lean_options, without_visuals
 from collectiverl.envs.metaworld.suite import METAWORLD
+from collectiverl.envs.metaworld.vector import MetaworldVectorEnv
 
 envpool = pytest.importorskip("envpool", reason="pip install 'collectiverl[envpool]'")
 SCRIPT = """
@@ -28,8 +29,11 @@ def played(task: str, monkeypatch, *, lean: bool, steps: int) -> list[np.ndarray
     from collectiverl.envs.metaworld import envpool as ours
 
     monkeypatch.setattr(ours, "lean_options", lean_options if lean else lambda task: {})
-    envs, rng = ours.EnvpoolVectorEnv(task, 2, horizon=steps), np.random.default_rng(0)
-    found = [envs.reset(3)]
+    return episodes(ours.EnvpoolVectorEnv(task, 2, horizon=steps), steps)
+
+
+def episodes(envs, steps: int) -> list[np.ndarray]:
+    rng, found = np.random.default_rng(0), [envs.reset(3)]
     for _ in range(2 * steps):
         result = envs.step(rng.uniform(-1, 1, (2, 4)).astype(np.float32))
         found += [result.obs, result.reward, result.success]
@@ -38,8 +42,18 @@ def played(task: str, monkeypatch, *, lean: bool, steps: int) -> list[np.ndarray
 
 
 def same(task: str, monkeypatch, steps: int) -> bool:
-    whole, lean = (played(task, monkeypatch, lean=lean, steps=steps) for lean in (False, True))
+    return equal(*(played(task, monkeypatch, lean=lean, steps=steps) for lean in (False, True)))
+
+
+def equal(whole: list[np.ndarray], lean: list[np.ndarray]) -> bool:
     return all(np.array_equal(one, other) for one, other in zip(whole, lean, strict=True))
+
+
+def same_on_metaworld(task: str, steps: int) -> bool:
+    """One that is drawn has the whole model."""
+    return equal(
+        *(episodes(MetaworldVectorEnv(task, 2, horizon=steps, drawn=drawn), steps) for drawn in (True, False))
+    )
 
 
 @pytest.mark.parametrize("task", ["push-v3", "drawer-open-v3"])
@@ -48,9 +62,26 @@ def test_a_task_is_the_same_without_what_is_only_seen(task, monkeypatch):
     assert same(task, monkeypatch, 30)
 
 
+@pytest.mark.parametrize("task", ["push-v3", "hammer-v3", "door-open-v3"])
+def test_metaworlds_own_simulator_is_the_same_where_it_is_not_drawn(task):
+    assert same_on_metaworld(task, 30)
+
+
+@pytest.mark.parametrize(("task", "lean"), [("hammer-v3", True), ("door-open-v3", False)])
+def test_only_what_is_drawn_has_textures(task, lean):
+    models = []
+    for drawn in (False, True):
+        envs = MetaworldVectorEnv(task, 1, drawn=drawn)
+        models.append(envs.mujoco_state(0)[0])
+        envs.close()
+    assert [model.ntex > 0 for model in models] == [not lean, True]
+    assert (models[1].nbuffer > 5 * models[0].nbuffer) == lean
+
+
 @pytest.mark.slow  # fifty tasks
 def test_all_tasks_are_the_same(monkeypatch):
     assert [task for task in METAWORLD.tasks if not same(task, monkeypatch, 100)] == []
+    assert [task for task in METAWORLD.tasks if not same_on_metaworld(task, 100)] == []
 
 
 def test_models_that_differ_stay_as_they_are():

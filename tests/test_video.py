@@ -33,7 +33,7 @@ def film(path):
 
 @pytest.fixture(scope="module")
 def envs():
-    made = make_envs(SAWYER, 1, goals=(0,), order="sequential", backend="metaworld")
+    made = make_envs(SAWYER, 1, goals=(0,), order="sequential", backend="metaworld", drawn=True)
     try:
         MetaworldScene(made, "corner2", 16, 16).close()
     except UserError as error:

@@ -74,7 +74,7 @@ class MetaworldSuite(Suite):
         from collectiverl.envs.metaworld.vector import MetaworldVectorEnv
 
         return MetaworldVectorEnv(
-            task, num_envs, options.goals, options.order, options.processes, options.horizon
+            task, num_envs, options.goals, options.order, options.processes, options.horizon, options.drawn
         )
 
     def goals(self, task: str, seed: int) -> Float[np.ndarray, "G K"]:

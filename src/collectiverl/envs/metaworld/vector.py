@@ -23,11 +23,14 @@ class MetaworldVectorEnv(GymVectorEnv):
         order: Order = "random",
         processes: bool = False,
         horizon: int | None = None,
+        drawn: bool = False,
     ):
         spec, fixed = limited(sawyer_spec(task), horizon), partial(sawyer_goals, task)
         sequences = [GoalSequence(fixed, goals, order, i, num_envs) for i in range(num_envs)]
-        super().__init__(spec, [partial(SawyerEnv, task, own, spec.horizon) for own in sequences], processes)
+        super().__init__(
+            spec, [partial(SawyerEnv, task, own, spec.horizon, drawn) for own in sequences], processes
+        )
 
     def mujoco_state(self, i: int) -> "tuple[MjModel, MjData]":
-        """The simulator of environment `i`, for rendering. The environments must be in this process."""
+        """The simulator of environment `i`. The environments must be in this process, and `drawn` to be rendered."""
         return self.member(i).mujoco_state
