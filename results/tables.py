@@ -201,26 +201,41 @@ def policies(name: str) -> str:
 
 
 def memory() -> str:
-    """The most that a process of a stage had in memory: before and after what was mended, and by kind in two runs."""
-    rows = [["stage", "GB", "before", "where"]]
+    """The most that a process of a stage had in memory: by kind of stage in whole runs, and of single commands."""
+    runs = {"quickstart": "quickstart/seed_", "mt10-hidden": "collective/mt10-hidden", "mt50": "collective/mt50"}
+    most = {preset: found for preset, name in runs.items() if (found := _most(ledger.read(name)))}
+    kinds = sorted({kind for found in most.values() for kind in found}, key=lambda k: -_largest(most, k))
+    heads = ["stage", *(f"`{preset}`" for preset in most)]
+    rows = [[kind, *(_gigabytes(found.get(kind)) for found in most.values())] for kind in kinds]
+    return markdown([heads, *rows]) if rows else EMPTY
+
+
+def less_memory() -> str:
+    """The same command before and after what was mended."""
+    rows = [["what", "before, GB", "after, GB"]]
     for found in ledger.read("memory/"):
-        before, after = (f"{found[name]['peak_memory'] / 1e9:.2f}" for name in ("before", "after"))
-        rows.append([found["what"], f"**{after}**", before, f"`{found['command']}`"])
-    for name in ("quickstart/seed_", "collective/mt10-hidden_seed_"):
-        for run in ledger.read(name):
-            rows += [[kind, f"{most / 1e9:.2f}", "", f"`{run['command']}`"] for kind, most in _most(run)]
+        figures = (_gigabytes(found[name]["peak_memory"]) for name in ("before", "after"))
+        rows.append([f"{found['what']}: `{found['command']}`", *figures])
     return markdown(rows) if len(rows) > 1 else EMPTY
 
 
-def _most(run: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """By kind of stage, largest first."""
+def _most(runs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The most bytes of any stage of a kind, in any of the runs."""
     found: dict[str, int] = {}
-    for folder, peak in run.get("stage_memory", {}).items():
+    for folder, peak in (item for run in runs for item in run.get("stage_memory", {}).items()):
         parts = folder.split("/")
         kind = " ".join(parts[: 2 if parts[0] in ("evaluation", "films") else 1])
         kind = KINDS.get(kind, kind)
         found[kind] = max(peak or 0, found.get(kind, 0))
-    return sorted(((k, v) for k, v in found.items() if k not in SMALL), key=lambda item: -item[1])
+    return {kind: peak for kind, peak in found.items() if kind not in SMALL}
+
+
+def _largest(most: Mapping[str, Mapping[str, int]], kind: str) -> int:
+    return max(found.get(kind, 0) for found in most.values())
+
+
+def _gigabytes(peak: int | None) -> str:
+    return "" if peak is None else f"{peak / 1e9:.2f}"
 
 
 def meta(name: str) -> str:
@@ -298,6 +313,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "original": original,
     "quickstart": lambda: policies("quickstart"),
     "memory": memory,
+    "less-memory": less_memory,
     "scratch": lambda: policies("scratch"),
     "mt10": lambda: collective("mt10"),
     "mt10-hidden": lambda: collective("mt10-hidden"),
