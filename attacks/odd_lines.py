@@ -48,7 +48,6 @@ WITH_TASK = {
     "split-online-buffer": (),
     "extend-collective": (),
     "train-student": ("500",),
-    "finetune-student": ("500",),
     "record": (),
 }
 GIVEN = {  # what else has to be named before a flag is looked at

@@ -202,7 +202,11 @@ def policies(name: str) -> str:
 
 def memory() -> str:
     """The most that a process of a stage had in memory: by kind of stage in whole runs, and of single commands."""
-    runs = {"quickstart": "quickstart/seed_", "mt10-hidden": "collective/mt10-hidden", "mt50": "collective/mt50"}
+    runs = {
+        "quickstart": "quickstart/seed_",
+        "mt10-hidden": "collective/mt10-hidden",
+        "mt50": "collective/mt50",
+    }
     most = {preset: found for preset, name in runs.items() if (found := _most(ledger.read(name)))}
     kinds = sorted({kind for found in most.values() for kind in found}, key=lambda k: -_largest(most, k))
     heads = ["stage", *(f"`{preset}`" for preset in most)]

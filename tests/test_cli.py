@@ -269,9 +269,9 @@ def test_a_missing_input_names_the_command_that_makes_it(capsys, tmp_path):
     message = refused(capsys, "online-distill", "toy-reach", "--root", str(tmp_path))
     assert "collectiverl train-task toy-reach" in message
     assert "--teacher scripted" in message
-    for verb in ("train-student", "finetune-student"):
+    for use in ("finetune", "prior-data"):
         assert "collectiverl distill-collective" in refused(
-            capsys, verb, "toy-reach", "--root", str(tmp_path)
+            capsys, "train-student", "toy-reach", "--strategy.use", use, "--root", str(tmp_path)
         )
 
 
@@ -469,10 +469,6 @@ def test_a_policy_that_does_not_say_its_tasks_asks_for_them(capsys, tmp_path):
         "distill-collective --sac.tau 1",
         "distill-collective --sac.n-step 1",
         "train-student toy-reach --sampling.period 1",
-        "finetune-student toy-reach --sampling.episodes 1",
-        "finetune-student toy-reach --warmup 1",
-        "finetune-student toy-reach --sac.width 8",
-        "finetune-student toy-reach --sac.learning-rate 1",
         "online-distill toy-reach --updates 8",
         "online-distill toy-reach --critic.updates 8",
         "run --student.sampling.episodes 1",
@@ -486,7 +482,16 @@ def test_a_setting_that_changes_nothing_is_no_flag(capsys, tmp_path, line):
     assert flag in message
 
 
-def test_a_setting_that_another_decides_on_stays_as_it_is():
-    settings = parse(COMMANDS["finetune-student"].settings, ["toy-reach", "--sac.tau", "0.5"], prog="")
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--sac.width", "8"), ("--sac.learning-rate", "1"), ("--warmup", "1")]
+)
+def test_what_fine_tuning_decides_on_is_refused_and_its_other_settings_are_kept(
+    capsys, tmp_path, flag, value
+):
+    line = ("train-student", "toy-reach", "--root", str(tmp_path), flag, value)
+    message = refused(capsys, *line)
+    assert f"{flag}: changes nothing" in message
+    assert "--strategy.use prior-data imitation" in message
+    assert "distill-collective" in refused(capsys, *line, "--strategy.use", "prior-data", "imitation")
+    settings = parse(COMMANDS["train-student"].settings, ["toy-reach", "--sac.tau", "0.5"], prog="")
     assert settings.config.train.sac.tau == 0.5
-    assert settings.config.train.sac.width == RunConfig().student.sac.width

@@ -12,8 +12,9 @@ from collectiverl.reporting.curves import _at, draw_curves
 from collectiverl.reporting.ratios import area, forward_transfer, median_ratio, ratio
 from collectiverl.reporting.students import comparison_table
 from collectiverl.sac.settings import TrainConfig
-from collectiverl.stages.students import FinetuneStudent, TrainStudent
-from collectiverl.student.strategies import DEFAULT
+from collectiverl.stages.students import TrainStudent
+from collectiverl.student.finetune import FinetuningConfig
+from collectiverl.student.strategies import DEFAULT, StrategyConfig
 from collectiverl.studies.cells import compared, row_of
 from collectiverl.studies.comparison import ComparisonConfig, cells, stages
 from collectiverl.types import ConfigError
@@ -152,15 +153,26 @@ def test_a_collective_may_be_another_one_for_each_task(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    "make",
-    [partial(TrainStudent, task="toy-reach"), partial(FinetuneStudent, task="toy-reach")],
-    ids=["helped", "fine-tuned"],
-)
-def test_the_collective_must_leave_a_student_steps_to_learn_in(make):
+@pytest.mark.parametrize("use", ["finetune", "prior-data"])
+def test_the_collective_must_leave_a_student_steps_to_learn_in(use):
+    make = partial(TrainStudent, task="toy-reach", strategy=StrategyConfig(use=(use,)))
     with pytest.raises(ConfigError, match=r"^train\.steps: 250 leave nothing to learn in: .*\.episodes$"):
         make(train=TrainConfig(steps=250, warmup=100))
     assert make(train=TrainConfig(steps=251, warmup=100))
+
+
+def test_a_row_names_the_strategies_and_the_run_their_settings():
+    tuned = replace(CONFIG, strategy=StrategyConfig(finetune=FinetuningConfig(learning_rate=0.5)))
+    config = ComparisonConfig(
+        strategies=("finetune", "finetune-encoder", "prior-data+imitation"), tasks=("toy-reach",), seeds=1
+    )
+    made = {c.strategy: c.stage.config.strategy for c in cells(tuned, config)}
+    assert {name: (one.use, one.finetune.encoder) for name, one in made.items()} == {
+        "finetune": (("finetune",), False),
+        "finetune-encoder": (("finetune",), True),
+        "prior-data+imitation": (("prior-data", "imitation"), False),
+    }
+    assert {one.finetune.learning_rate for one in made.values()} == {0.5}
 
 
 @pytest.mark.parametrize(
@@ -169,6 +181,7 @@ def test_the_collective_must_leave_a_student_steps_to_learn_in(make):
         (["--strategies", "magic"], "--strategies: magic"),
         (["--strategies", "none+prior-data"], "--strategies: none+prior-data"),
         (["--strategies", "cloning+imitation"], "--strategies: cloning+imitation"),
+        (["--strategies", "finetune+imitation"], "--strategies: finetune+imitation"),
         (["--strategies", "none", "none"], "each row once"),
         (["--seeds", "0"], "--seeds: 0"),
         (["--success", "2"], "--success: 2"),

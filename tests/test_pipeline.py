@@ -144,14 +144,22 @@ def test_a_loaded_policy_is_deterministic_and_forgets_between_episodes(finished)
         assert np.array_equal(a.action, b.action)
 
 
-@pytest.mark.parametrize("verb", ["train-student", "finetune-student"])
-def test_students_learn_by_their_own_commands(finished, tmp_path, verb):
+@pytest.mark.parametrize(
+    ("verb", "use", "kept"),
+    [
+        ("train-student", "finetune", "collective.json"),
+        ("train_student_finetuning", "finetune", "collective.json"),
+        ("train-student", "prior-data imitation", "agent.json"),
+    ],
+)
+def test_students_learn_by_their_own_command(finished, tmp_path, verb, use, kept):
     root = tmp_path / "runs"
     shutil.copytree(finished, root / "smoke")
     args = [verb, "toy-reach", "600", "--run", "smoke", "--root", str(root), "--eval-every", "200"]
-    assert main.dispatch(args) == 0
-    kind = {"train-student": "student", "finetune-student": "finetuned"}[verb]
-    policy = collectiverl.load_policy(root / "smoke" / kind / "toy-reach" / "seed_1")
+    assert main.dispatch([*args, "--strategy.use", *use.split()]) == 0
+    student = root / "smoke" / "student" / "toy-reach" / "seed_1"
+    assert (student / kept).is_file()
+    policy = collectiverl.load_policy(student)
     assert policy.eval_action(np.zeros((2, 6), np.float32)).shape == (2, 2)
 
 

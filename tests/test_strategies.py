@@ -209,7 +209,7 @@ def test_all_that_the_collective_played_is_learned_from_however_well_it_played(c
     found = play(envs, help, PriorDataConfig(episodes=6, updates=30), seed=1)
     assert found.success == pytest.approx(share, abs=0.1)  # a goal may lie where it stands still
     assert found.prior.env_steps == 6 * SPEC.horizon
-    assert (found.prior.share, found.prior.updates) == (0.5, 30)
+    assert (found.prior.share, found.prior.updates) == (0.0, 30)
 
 
 def test_a_clone_does_what_it_has_seen(collective):
@@ -266,9 +266,11 @@ def test_strategies_add_up(collective):
     assert output_at(both, obs)[0].mean.shape == (TRAIN.num_envs, 2)
 
 
-@pytest.mark.parametrize("use", [(), ("none", "prior-data"), ("prior-data", "prior-data")])
+@pytest.mark.parametrize(
+    "use", [(), ("none", "prior-data"), ("finetune", "imitation"), ("prior-data", "prior-data")]
+)
 def test_nonsense_combinations_are_refused(use):
-    with pytest.raises(ConfigError, match=r"^use: .*name none for plain SAC"):
+    with pytest.raises(ConfigError, match=r"^use: .*name none or finetune, or other strategies"):
         StrategyConfig(use=use)
 
 

@@ -27,7 +27,7 @@ ONLINE_BUFFER: Literal["online_buffer"] = "online_buffer"  # collected by online
 COMPARISON, ABLATION, EXTENDED, TRANSFER = "comparison", "ablation", "extended", "transfer"
 
 BufferKind = Literal["buffer_distill", "online_buffer"]
-StudentKind = Literal["student", "sac", "finetuned"]
+StudentKind = Literal["student", "sac"]
 
 
 def _of(folder: str, task: str, seed: int) -> str:
@@ -57,7 +57,7 @@ def online_distill(tasks: str, seed: int) -> str:
 
 
 def student(kind: StudentKind, task: str, seed: int) -> str:
-    """A student with the collective's help, plain SAC beside it, or the collective's own networks, tuned."""
+    """A student with the collective's help, or plain SAC beside it."""
     return _of(kind, task, seed)
 
 

@@ -142,14 +142,7 @@ _TABLE = (
         "a student of one task, with the collective's help",
         policy_settings.TrainStudent,
         "push --run demo",
-        aliases=("train_student",),
-    ),
-    _stage(
-        "finetune-student",
-        "SAC on one task, from the collective's own networks",
-        policy_settings.FinetuneStudent,
-        "push --run demo",
-        aliases=("train_student_finetuning",),
+        aliases=("train_student", "finetune-student", "train_student_finetuning"),
     ),
     Command(
         "record",

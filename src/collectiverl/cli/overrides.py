@@ -49,7 +49,7 @@ FLAGS = {
     "experiment.start_weight": "train-student --strategy.likelihood.weight",
     "experiment.constant_expert_weight": "train-student --strategy.likelihood.constant-steps",
     "experiment.expert_train_step": "train-student --strategy.likelihood.decay-steps",
-    "experiment.num_student_online_trainsteps": "finetune-student STEPS",
+    "experiment.num_student_online_trainsteps": "train-student STEPS",
     "experiment.evaluate_transformer": "evaluate POLICY",
     "experiment.evaluate_episodes": "evaluate --goal-seeds",
 }

@@ -1,7 +1,7 @@
 """The flags of the stages of one task: experts and students."""
 
-from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 import tyro
 
@@ -9,12 +9,16 @@ from collectiverl.cli.options import RunOptions
 from collectiverl.cli.stage_settings import SeededSettings
 from collectiverl.envs.tasks import canonical
 from collectiverl.pipeline.config import RunConfig
-from collectiverl.sac.agent import AgentConfig
 from collectiverl.stages import experts, students
 from collectiverl.stages.base import Stage
 from collectiverl.stages.flags import Flat
+from collectiverl.types import ConfigError
 
 C = TypeVar("C")  # the config of the stage
+DECIDED = (
+    "changes nothing: the student begins with {}. Set --strategy.finetune, or choose another help, such as "
+    "--strategy.use prior-data imitation"
+)
 STEPS = tyro.conf.arg(metavar="[STEPS]")
 
 
@@ -67,9 +71,23 @@ class TrainTask(TrainingSettings[experts.TrainTask]):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStudent(TrainingSettings[students.TrainStudent]):
-    """Train a student on one task with the help of the collective; --strategy.use none is plain SAC."""
+    """Train a student on one task with the help of the collective; --strategy.use none is plain SAC.
+
+    By default it continues the collective's own networks (finetune).
+    """
 
     config: Flat[students.TrainStudent]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        strategy, train = self.config.strategy, self.config.train
+        if strategy and strategy.finetunes:
+            base = self.options.base().student
+            for name in students.DECIDED:
+                if getattr(train.sac, name) != getattr(base.sac, name):
+                    raise ConfigError(f"config.train.sac.{name}", DECIDED.format("the collective's networks"))
+            if train.warmup != base.warmup:
+                raise ConfigError("config.train.warmup", DECIDED.format("the collective's episodes"))
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
@@ -82,24 +100,3 @@ class TrainStudent(TrainingSettings[students.TrainStudent]):
         strategy = self.config.strategy
         config = replace(self.config, strategy=strategy.active if strategy else None)
         return students.train_student_stage(config, self.seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneStudent(TrainingSettings[students.FinetuneStudent]):
-    """Continue SAC on the collective's own networks, in one task."""
-
-    # the collective decides on its networks, and --finetuning on the learning rate
-    decided: ClassVar[tuple[str, ...]] = (
-        "--warmup",
-        *(f"--sac.{f.name.replace('_', '-')}" for f in fields(AgentConfig)),
-        *("--sac.normalize-obs", "--sac.learning-rate"),
-    )
-    config: Flat[students.FinetuneStudent]
-
-    @classmethod
-    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
-        config = students.FinetuneStudent(task=tyro.MISSING, backend=run.backend, train=run.student)
-        return cls(options=options, seed=run.seed + 1, config=config)
-
-    def stage(self) -> Stage:
-        return students.finetune_student_stage(self.config, self.seed)

@@ -136,10 +136,10 @@ class Ablate(StudySettings[AblationConfig]):
 class CompareStudents(StudySettings[ComparisonConfig]):
     """Compare students that a collective helps with plain SAC: strategies, tasks and seeds.
 
-    Strategies are none (plain SAC), likelihood, potential, jump-start, prior-data and imitation, several joined
-    by +; finetune and finetune-encoder (SAC on the collective's own networks); random, a control: the default help
-    of a collective with untrained networks; and two that are not trained by SAC, zero-shot and cloning. What is done
-    already is not done again. If it is stopped, the table shows what is done.
+    Strategies are none (plain SAC); finetune and finetune-encoder (SAC on the collective's own networks);
+    likelihood, potential, jump-start, prior-data and imitation, several joined by +; random, a control: the default
+    help of a collective with untrained networks; and two that are not trained by SAC, zero-shot and cloning. What is
+    done already is not done again. If it is stopped, the table shows what is done.
     """
 
     study: Flat[ComparisonConfig] = field(default_factory=ComparisonConfig)

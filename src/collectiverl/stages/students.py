@@ -1,8 +1,8 @@
-"""`train-student` and `finetune-student`: one task, learned with the collective's help."""
+"""`train-student`: one task, learned with the collective's help."""
 
 import contextlib
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from collectiverl.artifacts import paths
@@ -10,6 +10,7 @@ from collectiverl.artifacts.paths import COLLECTIVE
 from collectiverl.collective.policy import check_shapes, load_collective, save_collective
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.sac import agent as sac
+from collectiverl.sac.agent import AgentConfig
 from collectiverl.sac.help import NoHelp
 from collectiverl.sac.policy import save_agent
 from collectiverl.sac.settings import TrainConfig, student_training
@@ -23,6 +24,8 @@ from collectiverl.student.strategy import Guidance
 from collectiverl.student.trained_encoder import with_agent, with_trained_encoder
 from collectiverl.types import ConfigError
 
+# of SAC's settings: the collective's, or those of fine-tuning, whatever the student's are
+DECIDED = (*(f.name for f in fields(AgentConfig)), "normalize_obs", "learning_rate")
 MAKES_COLLECTIVE = "distill-collective (or take-collective mt10)"
 
 
@@ -36,15 +39,15 @@ class TrainStudent:
     strategy: OrNone[StrategyConfig] = field(default_factory=StrategyConfig)  # None: plain SAC
 
     def __post_init__(self) -> None:
-        if self.strategy and "prior-data" in self.strategy.use:
-            _check_steps(self.task, self.train, self.strategy.prior_data, "strategy.prior-data.episodes")
+        if self.strategy and self.strategy.played_first:
+            _check_steps(self.task, self.train, self.strategy.prior_data)
 
     @property
     def kind(self) -> Literal["student", "sac"]:
         return "student" if self.strategy else "sac"
 
 
-def _check_steps(task: str, train: TrainConfig, prior: PriorDataConfig, flag: str) -> None:
+def _check_steps(task: str, train: TrainConfig, prior: PriorDataConfig) -> None:
     """Raises if the collective's episodes, which count as the student's steps, leave it none."""
     own = spec(task).horizon
     played = prior.episodes * min(train.horizon or own, own)
@@ -52,7 +55,7 @@ def _check_steps(task: str, train: TrainConfig, prior: PriorDataConfig, flag: st
         raise ConfigError(
             "train.steps",
             f"{train.steps} leave nothing to learn in: the collective plays {played} of them first; raise them, or "
-            f"lower --{flag}",
+            "lower --strategy.prior-data.episodes",
         )
 
 
@@ -72,12 +75,15 @@ def train_student_stage(
 
 
 def train_student(work: Work[TrainStudent]) -> dict[str, Any]:
+    """On networks of its own, or on the collective's."""
     config = work.config
+    if config.strategy and config.strategy.finetunes:
+        return finetuned(work, config.strategy)
     train, help, prior, lessons = config.train, None, None, {}
     began = time.perf_counter()
     if config.strategy:
         help = guidance_of(work, config.task, config.strategy)
-        if "prior-data" in config.strategy.use:
+        if config.strategy.played_first:
             prior, success = played_first(config, config.strategy.prior_data, help, work.seed)
             train = replace(train, warmup=1)  # its episodes are in the place of the random ones
             help = help if success else help.without_following()
@@ -106,41 +112,12 @@ def played_first(config: TrainStudent, settings: PriorDataConfig, help: Guidance
         return play(envs, help, settings, seed)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FinetuneStudent:
-    """SAC continued on the collective's own networks, whose sizes and scales it keeps."""
-
-    task: Task  # a name such as push, or your own as package.module:name
-    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
-    train: Flat[TrainConfig] = field(default_factory=student_training)
-    finetuning: FinetuningConfig = field(default_factory=FinetuningConfig)
-
-    def __post_init__(self) -> None:
-        _check_steps(self.task, self.train, self.finetuning.prior_data, "finetuning.prior-data.episodes")
-
-
-def finetune_student_stage(
-    config: FinetuneStudent, seed: int, *, collective: str = COLLECTIVE, out: str = ""
-) -> Stage[FinetuneStudent]:
-    """`collective` gives the networks and `out` is the student's folder, if these are not the run's own."""
-    return Stage(
-        kind="finetune-student",
-        subject=config.task,
-        out=out or paths.student("finetuned", config.task, seed),
-        function=finetune_student,
-        config=config,
-        inputs={collective: MAKES_COLLECTIVE},
-        seed=seed,
-    )
-
-
-def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
+def finetuned(work: Work[TrainStudent], strategy: StrategyConfig) -> dict[str, Any]:
     """The result is a collective again, with the tuned networks, and the tuned encoder if it was trained."""
-    config = work.config
+    config, tuning, played = work.config, strategy.finetune, strategy.prior_data
     [folder] = work.inputs
     collective, networks, encoder = load_collective(work.run / folder)
     check_shapes(collective, spec(config.task))
-    tuning = config.finetuning
     learning = _learning_settings(config.train, networks, tuning)
     agent = with_trained_encoder(collective) if tuning.encoder else collective.agent
     state = sac.batch_of_one(sac.init_state(agent, learning.sac))
@@ -149,10 +126,10 @@ def finetune_student(work: Work[FinetuneStudent]) -> dict[str, Any]:
         envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh", horizon=horizon)
         return EmbeddedEnvs(envs, collective, windows=tuning.encoder)
 
-    reference = ReferencePolicy(agent, tuning.imitation, networks.value_unit)
+    reference = ReferencePolicy(agent, strategy.imitation, networks.value_unit)
     began = time.perf_counter()
-    with contextlib.closing(make(tuning.prior_data.episodes, learning.horizon)) as envs:
-        prior, success = play(envs, reference, tuning.prior_data, work.seed)
+    with contextlib.closing(make(played.episodes, learning.horizon)) as envs:
+        prior, success = play(envs, reference, played, work.seed)
     help = reference if success else NoHelp()
     seconds = time.perf_counter() - began
     [result] = learned(work, state, learning, make, help=help, prior=prior)

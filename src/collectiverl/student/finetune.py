@@ -1,10 +1,10 @@
-"""`finetune-student`: SAC continued on the collective's own actor and critic.
+"""`finetune`: SAC continued on the collective's own actor and critics.
 
 With a frozen encoder, observations are `[z, features]`, embedded once, when they are observed. If the encoder is
 trained too, observations are whole windows (`student.trained_encoder`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +18,6 @@ from collectiverl.sac.agent import Agent
 from collectiverl.sac.help import MentorOutput, NoHelp, Weights
 from collectiverl.student.imitation import ImitationConfig
 from collectiverl.student.mentor import output_of
-from collectiverl.student.prior_data import PriorDataConfig
 from collectiverl.student.trained_encoder import pack, trained_encoder
 from collectiverl.types import EnvSpec, ValueUnit, Window
 
@@ -30,9 +29,6 @@ class FinetuningConfig:
     encoder: bool = False  # train the encoder too
     # of actor and critics; at higher rates the first updates undo the actor's skill
     learning_rate: float = 3e-4
-    # the actor is kept near the collective before fine-tuning, at first everywhere, then where the critics prefer it
-    imitation: ImitationConfig = field(default_factory=ImitationConfig)
-    prior_data: PriorDataConfig = field(default_factory=PriorDataConfig)  # episodes of the collective
 
     def __post_init__(self) -> None:
         positive(self, "learning_rate")

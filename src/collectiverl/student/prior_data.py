@@ -1,7 +1,7 @@
-"""`prior-data`: half of each batch, or more, comes from episodes of the collective (Ball et al. 2023, RLPD).
+"""`prior-data`: a share of each batch comes from episodes of the collective (Ball et al. 2023, RLPD).
 
 The collective plays in the task before the student does, in place of a random warm-up, whether it succeeds or not.
-Its steps count as the student's. While they are more than half of all steps, they are more than half of each batch.
+Its steps count as the student's, and are drawn at least as often as these.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from collectiverl.artifacts.validation import MOST_ENVS, at_least, at_most
+from collectiverl.artifacts.validation import MOST_ENVS, at_least, at_most, between
 from collectiverl.data.replay import Replay
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.rollout import Step, steps
@@ -26,11 +26,13 @@ class PriorDataConfig:
 
     episodes: int = 10  # that the collective plays, side by side
     updates: int = 500  # on these episodes alone, before the student acts
+    share: float = 0.0  # of each batch, at least; 0: as often as the student's own steps
 
     def __post_init__(self) -> None:
         at_least(self, 1, "episodes")
         at_most(self, MOST_ENVS, "episodes")
         at_least(self, 0, "updates")
+        between(self, 0, 1, "share")
 
 
 class _MentorPolicy:
@@ -68,7 +70,7 @@ def play(envs: VectorEnv, help: Help[Any], config: PriorDataConfig, seed: int) -
     memory = Replay((spec.horizon + 2) * envs.num_envs, 1, envs.num_envs, spec.obs_dim, spec.action_dim)
     [round_seed] = np.random.SeedSequence([seed, PRIOR]).generate_state(1)
     succeeded = _play_round(envs, _MentorPolicy(help, envs.tasks), memory, seed=int(round_seed >> 1))
-    prior = Prior(memory, env_steps=int(memory.data.valid.sum()), updates=config.updates)
+    prior = Prior(memory, config.share, int(memory.data.valid.sum()), config.updates)
     return Played(prior, float(np.mean(succeeded)))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from collectiverl.collective.policy import Collective
+from collectiverl.student.finetune import FinetuningConfig
 from collectiverl.student.imitation import Imitation, ImitationConfig
 from collectiverl.student.jump_start import JumpStart, JumpStartConfig
 from collectiverl.student.likelihood import Likelihood, LikelihoodConfig
@@ -14,15 +15,17 @@ from collectiverl.student.prior_data import PriorDataConfig
 from collectiverl.student.strategy import Guidance, Strategy
 from collectiverl.types import ConfigError, ValueUnit
 
-Name = Literal["none", "likelihood", "potential", "jump-start", "prior-data", "imitation"]
-DEFAULT: tuple[Name, ...] = ("prior-data", "imitation")
+Name = Literal["none", "finetune", "likelihood", "potential", "jump-start", "prior-data", "imitation"]
+ALONE: tuple[Name, ...] = ("none", "finetune")  # the others can be combined
+DEFAULT: tuple[Name, ...] = ("finetune",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyConfig:
     """Which strategies are used, and the settings of each."""
 
-    use: tuple[Name, ...] = DEFAULT  # one strategy or several; none: plain SAC
+    use: tuple[Name, ...] = DEFAULT  # one strategy or several; finetune and none, plain SAC, stand alone
+    finetune: FinetuningConfig = field(default_factory=FinetuningConfig)
     likelihood: LikelihoodConfig = field(default_factory=LikelihoodConfig)
     potential: PotentialConfig = field(default_factory=PotentialConfig)
     jump_start: JumpStartConfig = field(default_factory=JumpStartConfig)
@@ -30,11 +33,22 @@ class StrategyConfig:
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
 
     def __post_init__(self) -> None:
-        if not self.use or len(set(self.use)) < len(self.use) or ("none" in self.use and len(self.use) > 1):
+        twice, mixed = len(set(self.use)) < len(self.use), len(self.use) > 1 and set(self.use) & set(ALONE)
+        if not self.use or twice or mixed:
             named = " ".join(self.use) or "nothing"
             raise ConfigError(
-                "use", f"{named} is no choice: name none for plain SAC, or other strategies, each once"
+                "use", f"{named} is no choice: name {' or '.join(ALONE)}, or other strategies, each once"
             )
+
+    @property
+    def finetunes(self) -> bool:
+        """Whether the student continues the collective's own networks."""
+        return self.use == ("finetune",)
+
+    @property
+    def played_first(self) -> bool:
+        """Whether the collective plays before the student acts."""
+        return self.finetunes or "prior-data" in self.use
 
     @property
     def active(self) -> "StrategyConfig | None":

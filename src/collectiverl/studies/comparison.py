@@ -31,20 +31,14 @@ from collectiverl.stages.base import Stage
 from collectiverl.stages.cloning import CloneStudent, clone_student_stage
 from collectiverl.stages.collective import random_collective_stage, take_collective_stage
 from collectiverl.stages.evaluation import Evaluate, evaluate_stage
-from collectiverl.stages.students import (
-    FinetuneStudent,
-    TrainStudent,
-    finetune_student_stage,
-    train_student_stage,
-)
-from collectiverl.student.finetune import FinetuningConfig
-from collectiverl.student.strategies import DEFAULT, Name
+from collectiverl.stages.students import TrainStudent, train_student_stage
+from collectiverl.student.strategies import ALONE, DEFAULT, Name, StrategyConfig
 from collectiverl.studies.cells import CLONING, RANDOM, UNTRAINED, ZERO_SHOT, cell_result, compared, row_of
 from collectiverl.studies.table import write_table
 from collectiverl.types import ConfigError, UserError
 
 RESULT, PICTURE = "comparison.json", "curves.png"
-FINETUNE, FINETUNE_ENCODER = "finetune", "finetune-encoder"
+FINETUNE_ENCODER = "finetune-encoder"
 TIMES = 2  # evaluations in a row that must reach the level
 ROWS = (ZERO_SHOT, PLAIN, "+".join(DEFAULT))
 
@@ -75,8 +69,8 @@ class ComparisonConfig:
         at_most(self, MOST_ENVS, "updates_per_step", "plain_updates_per_step")
         if not 0 < self.success <= 1:
             raise ConfigError("success", f"{self.success} is not in (0, 1]")
-        combined = set(get_args(Name)) - {PLAIN}
-        alone = {PLAIN, *UNTRAINED, FINETUNE, FINETUNE_ENCODER, RANDOM}
+        combined = set(get_args(Name)) - set(ALONE)
+        alone = {*ALONE, *UNTRAINED, FINETUNE_ENCODER, RANDOM}
         unknown = [row for row in self.strategies if row not in alone and not set(row.split("+")) <= combined]
         if unknown or not self.strategies or len(set(self.strategies)) < len(self.strategies):
             raise ConfigError(
@@ -146,18 +140,20 @@ def _stage(config: RunConfig, comparison: ComparisonConfig, strategy: str, task:
     if strategy == ZERO_SHOT:
         evaluation = Evaluate(kind="collective", policy=collective, task=task)
         return replace(evaluate_stage(evaluation, config.seed), out=out)
-    if strategy in (FINETUNE, FINETUNE_ENCODER):
-        how = FinetuningConfig(encoder=strategy == FINETUNE_ENCODER)
-        tuned = FinetuneStudent(task=task, backend=config.backend, train=train, finetuning=how)
-        return finetune_student_stage(tuned, seed, collective=collective, out=out)
     student = TrainStudent(task=task, backend=config.backend, train=train, strategy=None)
     if strategy == CLONING:
         cloned = CloneStudent(student=student, prior_data=config.strategy.prior_data)
         return clone_student_stage(cloned, seed, collective=collective, out=out)
     if strategy != PLAIN:
-        use = DEFAULT if strategy == RANDOM else cast(tuple[Name, ...], tuple(strategy.split("+")))
-        student = replace(student, strategy=replace(config.strategy, use=use))
+        student = replace(student, strategy=_help(config.strategy, strategy))
     return train_student_stage(student, seed, collective=collective, out=out)
+
+
+def _help(settings: StrategyConfig, row: str) -> StrategyConfig:
+    """The run's settings of strategies, of which the row names those that are used."""
+    if row == FINETUNE_ENCODER:
+        return replace(settings, use=("finetune",), finetune=replace(settings.finetune, encoder=True))
+    return replace(settings, use=DEFAULT if row == RANDOM else cast(tuple[Name, ...], tuple(row.split("+"))))
 
 
 @cache

@@ -124,7 +124,7 @@ def _shown(strategy: str) -> str:
 
 
 def _students(run: RunFolder) -> Iterator[Student]:
-    for stage, about in run.of_kind("train-student", "finetune-student", "clone-student", "evaluate"):
+    for stage, about in run.of_kind("train-student", "clone-student", "evaluate"):
         parts = stage.name.split("/")
         if parts[0] != COMPARISON:
             continue
