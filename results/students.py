@@ -14,6 +14,22 @@ HALF_KNOWN = (
     *("door-unlock", "handle-press", "soccer", "plate-slide-back"),
     *("peg-unplug-side", "coffee-push", "button-press-wall", "dial-turn"),
 )  # reported on whatever comes; other tasks have a row as soon as they have a cell
+SETTING = (
+    *("push-wall", "sweep-into", "plate-slide-back-side", "pick-place-wall", "faucet-close", "window-open"),
+)  # on which settings are chosen; the other table leaves them out
+TRIED = (PLAIN, "prior-data+imitation", HELPED)
+
+
+def settings(collective: str) -> list[list[str]]:
+    """Steps of each seed on the tasks on which settings are chosen, for each help that has a cell there."""
+    mine = [cell for cell in ledger.read("students/") if cell["collective"] in ("", collective)]
+    most = max((cell["limit"] for cell in mine if "limit" in cell), default=1)
+    table = [["task", *(f"`{strategy}`" for strategy in TRIED)]]
+    for task in (f"{task}-v3" for task in SETTING):
+        rows = [_row(strategy, task, 1, mine) for strategy in TRIED]
+        if any(row["seeds"] for row in rows):
+            table.append([f"`{task.removesuffix('-v3')}`", *(_steps(row, most) for row in rows)])
+    return table
 
 
 def students(collective: str) -> list[list[str]]:
@@ -22,7 +38,8 @@ def students(collective: str) -> list[list[str]]:
     mine = [cell for cell in cells if cell["collective"] in ("", collective)]
     alone, zero_shot = {(c["task"], c["strategy"]): c for c in mine}, _zero_shot(collective, mine)
     tasks = [f"{task}-v3" for task in HALF_KNOWN]
-    tasks += sorted({task for task, strategy in alone if strategy in (PLAIN, HELPED)} - set(tasks))
+    others = {task for task, strategy in alone if strategy in (PLAIN, HELPED)}
+    tasks += sorted(others - {*tasks, *(f"{task}-v3" for task in SETTING)})
     seeds = len({cell["seed"] for cell in mine if cell["strategy"] in (PLAIN, HELPED)})
     most = max((cell["limit"] for cell in mine if "limit" in cell), default=1)
     rows = compared([_row(s, task, seeds, mine) for task in tasks for s in (PLAIN, HELPED)], most)

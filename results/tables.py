@@ -15,7 +15,7 @@ from benchmarks.results import RESULTS, Table, shortcomings
 
 from collectiverl.evaluation.statistics import seeds_interval
 from results import ledger
-from results.students import HOLE, students
+from results.students import HOLE, settings, students
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -325,6 +325,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "fetch": lambda: collective("fetch", "scripted", minutes=True),
     "fetch-hidden": lambda: collective("fetch-hidden", "scripted", minutes=True),
     "students": lambda: markdown(students("mt10")),
+    "students-settings": lambda: markdown(settings("mt10")),
     "ml10": lambda: meta("ml10"),
     "ml45": lambda: meta("ml45"),
     **{f"speed-{name.replace('_', '-')}": partial(speed, name) for name in SPEEDS},

@@ -115,13 +115,23 @@ def test_the_table_of_students_has_holes_where_no_run_is(monkeypatch):
     assert len(rows) == 8
     assert all(row.endswith("| ? | ? | ? | ? | ? | 0/0 |") for row in rows)
     kept["transfer/mt10_seed_"] = [map_of]
-    other = student("prior-data+imitation", 1, 99, collective="another")
+    other = student("finetune", 1, 99, collective="another")
     kept["students/"] = [student("none", 1, None), student("none", 2, 40_000), other]
     assert "| `soccer` | 0.50 | > 60,000; 40,000 | ? | ? | ? | 2/0 |" in TABLES["students"]().splitlines()
-    kept["students/"].append(student("prior-data+imitation", 1, 20_000))
+    kept["students/"].append(student("finetune", 1, 20_000))
     lines = TABLES["students"]().splitlines()
     assert "| `soccer` | 0.50 | > 60,000; 40,000 | 20,000 | ≥ 3.00 | +0.50 | 2/1 |" in lines
     assert lines[-1] == "| median of 1, mean |  |  |  | **3.00** | +0.50 |  |"
+
+
+def test_tasks_on_which_settings_are_chosen_have_a_table_of_their_own(monkeypatch):
+    cells = [student("none", 1, 900, task="faucet-close-v3"), student("finetune", 1, 300)]
+    cells.append(student("prior-data+imitation", 1, None, task="faucet-close-v3"))
+    monkeypatch.setattr(ledger, "read", {"students/": cells, "transfer/mt10_seed_": []}.__getitem__)
+    assert TABLES["students-settings"]().splitlines()[2:] == ["| `faucet-close` | 900 | > 60,000 | ? |"]
+    rows = TABLES["students"]().splitlines()[2:]
+    assert not any("faucet-close" in row for row in rows)
+    assert "| `soccer` | ? | ? | 300 | ? | ? | 0/1 |" in rows
 
 
 def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, monkeypatch):

@@ -95,7 +95,7 @@ def _next(folder: Path, settings: Run) -> tuple[str, str]:
     film = f"collectiverl evaluate {folder} --video films"
     return (
         f"look:  {look or film}",
-        f"next:  collectiverl compare-students --collective {folder} --run students",
+        f"next:  collectiverl compare-students --collective {folder} --run students --tasks TASK",
     )
 
 
