@@ -163,20 +163,28 @@ def test_students_learn_by_their_own_command(finished, tmp_path, verb, use, kept
     assert policy.eval_action(np.zeros((2, 6), np.float32)).shape == (2, 2)
 
 
-def test_of_a_collective_that_never_succeeds_the_data_alone_help(finished, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("one", "other", "weights"),
+    [
+        ("--strategy.use prior-data imitation", "--strategy.use prior-data", "agent.safetensors"),
+        ("--strategy.imitation.weight 9", "--strategy.imitation.weight 0", "collective.safetensors"),
+    ],
+    ids=["own networks", "the collective's"],
+)
+def test_a_collective_that_never_succeeds_is_not_imitated(
+    finished, tmp_path, monkeypatch, one, other, weights
+):
     """The student is then, bit for bit, one that is not told to imitate."""
-    root = tmp_path / "runs"
-    shutil.copytree(finished, root / "smoke")
+    root, made = tmp_path / "runs", []
     args = ["train-student", "toy-turn", "600", "--root", str(root), "--eval-every", "200", "--run"]
     monkeypatch.setattr(students, "play", lambda *how: play(*how)._replace(success=0.0))
-    for name, use in (("smoke", "prior-data imitation"), ("other", "prior-data")):
-        if name == "other":
-            shutil.copytree(finished, root / name)
-        assert main.dispatch([*args, name, "--strategy.use", *use.split()]) == 0
-    both = [root / name / "student" / "toy-turn" / "seed_1" for name in ("smoke", "other")]
-    one, other = ((folder / "agent.safetensors").read_bytes() for folder in both)
-    assert one == other
-    found = json.loads((both[0] / "summary.json").read_text())
+    for name, flags in (("one", one), ("other", other)):
+        shutil.copytree(finished, root / name)
+        preset = ["--strategy.use", "finetune"] if "use" not in flags else []
+        assert main.dispatch([*args, name, *preset, *flags.split()]) == 0
+        made.append(root / name / "student" / "toy-turn" / "seed_1")
+    assert len({(folder / weights).read_bytes() for folder in made}) == 1
+    found = json.loads((made[0] / "summary.json").read_text())
     assert (found["mentor_success"], found["mentor_steps"], found["played_before"]) == (0, 10 * 25, 0)
     assert found["env_steps"] >= 600
 
