@@ -16,8 +16,8 @@ from collectiverl.types import ConfigError
 
 C = TypeVar("C")  # the config of the stage
 DECIDED = (
-    "changes nothing: the student begins with {}. Set --strategy.finetune, or choose another help, such as "
-    "--strategy.use prior-data imitation"
+    "changes nothing, since the student begins with {}: --strategy.finetune.learning-rate is its rate, and with "
+    "--strategy.use prior-data imitation it has networks of its own"
 )
 STEPS = tyro.conf.arg(metavar="[STEPS]")
 
