@@ -11,6 +11,10 @@ stages were made one at a time has no summary: `--until evaluated` takes what `e
 
 copies every finished cell of a comparison of students that lies below the folder, each into a file of its own. Cells
 that are in the ledger already stay as they are.
+
+    python -m results.ledger runs/mt50 --stage online_distill/MT50/seed_1 --name memory/mt50_seed_1 --command "..."
+
+copies the seconds and the memory of one stage, of a run that went no further.
 """
 
 import json
@@ -26,7 +30,7 @@ from benchmarks.results import facts
 from collectiverl.artifacts import paths, provenance, sealed
 from collectiverl.artifacts.files import read_json
 from collectiverl.cli import exits
-from collectiverl.stages.base import seconds
+from collectiverl.stages.base import peak_memory, seconds
 from collectiverl.stages.base import summary as stage_summary
 from collectiverl.stages.evaluation import KINDS
 from collectiverl.stages.summary import mean
@@ -47,6 +51,7 @@ class Entry:
     code: Path = Path()  # the checkout that the run was made with; its working tree must be clean
     until: str = "collective"  # which of the run's summaries; or evaluated
     cells: bool = False  # each finished cell of a comparison of students below the folder
+    stage: str = ""  # one stage of the run, whose seconds and memory are kept
 
 
 def entry(config: Entry) -> dict[str, Any]:
@@ -56,7 +61,10 @@ def entry(config: Entry) -> dict[str, Any]:
         UserError: the run has no such summary, the file does not say what was evaluated, or the code is not that of
             a commit.
     """
-    found = _evaluated(config.run) if config.run.is_file() else _summarized(config.run, config.until)
+    if config.stage:
+        found = _of_stage(config.run, config.stage)
+    else:
+        found = _evaluated(config.run) if config.run.is_file() else _summarized(config.run, config.until)
     return _about(config) | found
 
 
@@ -92,6 +100,13 @@ def _about(config: Entry) -> dict[str, Any]:
             name: value for name, value in facts().items() if name in ("cpu", "cores", "load", "python")
         },
     }
+
+
+def _of_stage(run: Path, stage: str) -> dict[str, Any]:
+    record = sealed.verify(run / stage)
+    spent, peak = {stage: seconds(run / stage)}, {stage: peak_memory(run / stage)}
+    kept = {name: record[name] for name in ("versions", "seed")}
+    return {"made": record["created"], **kept, "stage_seconds": spent, "stage_memory": peak}
 
 
 def _summarized(run: Path, until: str) -> dict[str, Any]:

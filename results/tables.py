@@ -217,7 +217,7 @@ def memory() -> str:
 def less_memory() -> str:
     """The same command before and after what was mended."""
     rows = [["what", "before, GB", "after, GB"]]
-    for found in ledger.read("memory/"):
+    for found in (one for one in ledger.read("memory/") if "before" in one):
         figures = (_gigabytes(found[name]["peak_memory"]) for name in ("before", "after"))
         rows.append([f"{found['what']}: `{found['command']}`", *figures])
     return markdown(rows) if len(rows) > 1 else EMPTY

@@ -46,6 +46,9 @@ def test_an_entry_says_how_it_was_made(path):
     if path.parent.name == "students":  # one cell of a comparison
         assert 0 <= entry["success"] <= 1
         return
+    if path.parent.name == "memory" and "stage_memory" in entry:  # one stage of a run
+        assert all(peak > 0 for peak in entry["stage_memory"].values())
+        return
     if path.parent.name == "memory":  # the same command on two commits
         assert all(re.fullmatch("[0-9a-f]{40}", entry[when]["commit"]) for when in ("before", "after"))
         assert entry["before"]["peak_memory"] > entry["after"]["peak_memory"] > 0
@@ -122,6 +125,25 @@ def test_the_table_of_students_has_holes_where_no_run_is(monkeypatch):
     lines = TABLES["students"]().splitlines()
     assert "| `soccer` | 0.50 | > 60,000; 40,000 | 20,000 | ≥ 3.00 | +0.50 | 2/1 |" in lines
     assert lines[-1] == "| median of 1, mean |  |  |  | **3.00** | +0.50 |  |"
+
+
+def test_a_stage_of_a_run_that_went_no_further_is_an_entry_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger.provenance, "git", lambda folder, *args: "" if "status" in args else "0" * 40)
+    with sealed.stage(tmp_path / "stage", name="online-distill", config={}, inputs={}, seed=3):
+        pass
+    found = ledger.entry(
+        ledger.Entry(run=tmp_path, name="memory/mt50", command="collectiverl", stage="stage")
+    )
+    assert found["stage_memory"]["stage"] > 10**7
+    assert (found["seed"], list(found["stage_seconds"])) == (3, ["stage"])
+
+
+def test_the_most_memory_is_that_of_all_runs_of_a_preset(monkeypatch):
+    runs = {"collective/mt50_seed_": 1.5e9, "memory/mt50_seed_": 2.25e9}
+    made = {name: [{"stage_memory": {"online_distill/MT50/seed_0": peak}}] for name, peak in runs.items()}
+    monkeypatch.setattr(ledger, "read", lambda name: made.get(name, []))
+    assert TABLES["memory"]().splitlines()[0] == "| stage | `mt50` |"
+    assert TABLES["memory"]().splitlines()[2] == "| online distillation | 2.25 |"
 
 
 def test_tasks_on_which_settings_are_chosen_have_a_table_of_their_own(monkeypatch):
