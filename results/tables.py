@@ -201,13 +201,12 @@ def policies(name: str) -> str:
 
 
 def memory() -> str:
-    """The most that a process of a stage had in memory: by kind of stage in whole runs, and of single commands."""
-    runs = {
-        "quickstart": "quickstart/seed_",
-        "mt10-hidden": "collective/mt10-hidden",
-        "mt50": "collective/mt50",
-    }
-    most = {preset: found for preset, name in runs.items() if (found := _most(ledger.read(name)))}
+    """The most that a process of a stage had in memory, by kind of stage and preset."""
+    names = {"quickstart": ["quickstart/seed_"]}
+    for preset in ("mt10-hidden", "mt50"):
+        names[preset] = [f"collective/{preset}_seed_", f"memory/{preset}_seed_"]
+    runs = {preset: [run for name in mine for run in ledger.read(name)] for preset, mine in names.items()}
+    most = {preset: found for preset, mine in runs.items() if (found := _most(mine))}
     kinds = sorted({kind for found in most.values() for kind in found}, key=lambda k: -_largest(most, k))
     heads = ["stage", *(f"`{preset}`" for preset in most)]
     rows = [[kind, *(_gigabytes(found.get(kind)) for found in most.values())] for kind in kinds]

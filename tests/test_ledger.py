@@ -129,8 +129,8 @@ def test_the_table_of_students_has_holes_where_no_run_is(monkeypatch):
 
 def test_a_stage_of_a_run_that_went_no_further_is_an_entry_too(tmp_path, monkeypatch):
     monkeypatch.setattr(ledger.provenance, "git", lambda folder, *args: "" if "status" in args else "0" * 40)
-    with sealed.stage(tmp_path / "stage", name="online-distill", config={}, inputs={}, seed=3):
-        pass
+    with sealed.stage(tmp_path / "stage", name="online-distill", config={}, inputs={}, seed=3) as work:
+        files.write_json(work / "summary.json", {})
     found = ledger.entry(
         ledger.Entry(run=tmp_path, name="memory/mt50", command="collectiverl", stage="stage")
     )
