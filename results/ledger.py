@@ -14,7 +14,7 @@ that are in the ledger already stay as they are.
 
     python -m results.ledger runs/mt50 --stage online_distill/MT50/seed_1 --name memory/mt50_seed_1 --command "..."
 
-copies the seconds and the memory of one stage, of a run that went no further.
+copies the peak of memory of one stage, of a run that went no further.
 """
 
 import json
@@ -51,7 +51,7 @@ class Entry:
     code: Path = Path()  # the checkout that the run was made with; its working tree must be clean
     until: str = "collective"  # which of the run's summaries; or evaluated
     cells: bool = False  # each finished cell of a comparison of students below the folder
-    stage: str = ""  # one stage of the run, whose seconds and memory are kept
+    stage: str = ""  # one stage of the run, whose peak of memory is kept
 
 
 def entry(config: Entry) -> dict[str, Any]:
@@ -104,9 +104,8 @@ def _about(config: Entry) -> dict[str, Any]:
 
 def _of_stage(run: Path, stage: str) -> dict[str, Any]:
     record = sealed.verify(run / stage)
-    spent, peak = {stage: seconds(run / stage)}, {stage: peak_memory(run / stage)}
     kept = {name: record[name] for name in ("versions", "seed")}
-    return {"made": record["created"], **kept, "stage_seconds": spent, "stage_memory": peak}
+    return {"made": record["created"], **kept, "stage_memory": {stage: peak_memory(run / stage)}}
 
 
 def _summarized(run: Path, until: str) -> dict[str, Any]:
