@@ -146,6 +146,17 @@ def test_the_most_memory_is_that_of_all_runs_of_a_preset(monkeypatch):
     assert TABLES["memory"]().splitlines()[2] == "| online distillation | 2.25 |"
 
 
+def test_of_a_task_that_the_collective_knows_no_ratio_is_claimed(monkeypatch):
+    cells = [student("none", 1, 9_000), student("finetune", 1, 3_000)]
+    found = {"students/": cells, "transfer/mt10_seed_": [{"policies": [], "seed": 0}]}
+    monkeypatch.setattr(ledger, "read", found.__getitem__)
+    assert TABLES["students"]().splitlines()[-1].startswith("| median of 1, mean |")
+    found["transfer/mt10_seed_"] = [{"policies": [{"task": "soccer-v3", "success_any": 0.9}], "seed": 0}]
+    lines = TABLES["students"]().splitlines()
+    assert "| `soccer` | 0.90 | 9,000 | 3,000 | known |  | 1/1 |" in lines
+    assert not lines[-1].startswith("| median")
+
+
 def test_tasks_on_which_settings_are_chosen_have_a_table_of_their_own(monkeypatch):
     cells = [student("none", 1, 900, task="faucet-close-v3"), student("finetune", 1, 300)]
     cells.append(student("prior-data+imitation", 1, None, task="faucet-close-v3"))

@@ -15,7 +15,7 @@ from collectiverl.stages.flags import Flat
 from collectiverl.types import ConfigError
 
 C = TypeVar("C")  # the config of the stage
-DECIDED = (
+NO_EFFECT = (
     "changes nothing, since the student begins with {}: --strategy.finetune.learning-rate is its rate, and with "
     "--strategy.use prior-data imitation it has networks of its own"
 )
@@ -85,9 +85,11 @@ class TrainStudent(TrainingSettings[students.TrainStudent]):
             base = self.options.base().student
             for name in students.DECIDED:
                 if getattr(train.sac, name) != getattr(base.sac, name):
-                    raise ConfigError(f"config.train.sac.{name}", DECIDED.format("the collective's networks"))
+                    raise ConfigError(
+                        f"config.train.sac.{name}", NO_EFFECT.format("the collective's networks")
+                    )
             if train.warmup != base.warmup:
-                raise ConfigError("config.train.warmup", DECIDED.format("the collective's episodes"))
+                raise ConfigError("config.train.warmup", NO_EFFECT.format("the collective's episodes"))
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:

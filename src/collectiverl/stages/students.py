@@ -84,10 +84,10 @@ def train_student(work: Work[TrainStudent]) -> dict[str, Any]:
     if config.strategy:
         help = guidance_of(work, config.task, config.strategy)
         if config.strategy.played_first:
-            prior, success = played_first(config, config.strategy.prior_data, help, work.seed)
+            played = played_first(config, config.strategy.prior_data, help, work.seed)
             train = replace(train, warmup=1)  # its episodes are in the place of the random ones
-            help = help if success else help.without_following()
-            lessons = {"mentor_success": success, "mentor_steps": prior.env_steps}
+            help = help if played.success else help.without_following()
+            prior, lessons = played.prior, played.lessons
     seconds = time.perf_counter() - began
     [result] = train_agents(work, [config.task], train, config.backend, help=help, prior=prior)
     save_agent(work.folder, result.agent, config.train.sac, task=config.task)
@@ -114,7 +114,7 @@ def played_first(config: TrainStudent, settings: PriorDataConfig, help: Guidance
 
 def finetuned(work: Work[TrainStudent], strategy: StrategyConfig) -> dict[str, Any]:
     """The result is a collective again, with the tuned networks, and the tuned encoder if it was trained."""
-    config, tuning, played = work.config, strategy.finetune, strategy.prior_data
+    config, tuning = work.config, strategy.finetune
     [folder] = work.inputs
     collective, networks, encoder = load_collective(work.run / folder)
     check_shapes(collective, spec(config.task))
@@ -128,15 +128,14 @@ def finetuned(work: Work[TrainStudent], strategy: StrategyConfig) -> dict[str, A
 
     reference = ReferencePolicy(agent, strategy.imitation, networks.value_unit)
     began = time.perf_counter()
-    with contextlib.closing(make(played.episodes, learning.horizon)) as envs:
-        prior, success = play(envs, reference, played, work.seed)
-    help = reference if success else NoHelp()
+    with contextlib.closing(make(strategy.prior_data.episodes, learning.horizon)) as envs:
+        played = play(envs, reference, strategy.prior_data, work.seed)
+    help = reference if played.success else NoHelp()
     seconds = time.perf_counter() - began
-    [result] = learned(work, state, learning, make, help=help, prior=prior)
+    [result] = learned(work, state, learning, make, help=help, prior=played.prior)
     save_collective(work.folder, with_agent(collective, result.agent), networks, encoder)
     result = replace(result, seconds=result.seconds + seconds)
-    lessons = {"mentor_success": success, "mentor_steps": prior.env_steps}
-    return training_summary(config.task, result, origin="collective") | lessons
+    return training_summary(config.task, result, origin="collective") | played.lessons
 
 
 def _learning_settings(

@@ -63,6 +63,11 @@ class Played(NamedTuple):
     prior: Prior
     success: float  # share of the episodes
 
+    @property
+    def lessons(self) -> dict[str, float]:
+        """What a student's summary says of them."""
+        return {"mentor_success": self.success, "mentor_steps": self.prior.env_steps}
+
 
 def play(envs: VectorEnv, help: Help[Any], config: PriorDataConfig, seed: int) -> Played:
     """One episode in each environment, by the actions that `help` advises."""
