@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from benchmarks import peers
 from benchmarks.measure import Contender, Metrics, Results, available_cores, interleaved, plain, rate
 from benchmarks.results import Outcome, Repeated, Table, command
 from collectiverl.data.replay import Replay, Row
+from collectiverl.nn.products import Precision
 from collectiverl.sac import agent as sac
 from collectiverl.sac.updates import update
 from collectiverl.types import Transition
@@ -27,7 +28,10 @@ SIZE = 2048  # of the matrices
 
 @dataclass(frozen=True, kw_only=True)
 class Learner(Repeated):
-    """SAC updates a second on one core, batch 256, networks of 2 x 256: ours, SBX's, Stable-Baselines3's."""
+    """SAC updates a second on one core, batch 256, networks of 2 x 256: ours, SBX's, Stable-Baselines3's.
+
+    Ours in float32 stands beside, since by default it has operands in bfloat16 where the processor is made for them.
+    """
 
     updates: int = 8  # in one call
     seconds: float = 5.0  # of every measurement
@@ -41,6 +45,7 @@ def benchmark(config: Learner) -> Outcome:
     measurements: dict[str, tuple[Callable[..., Metrics], tuple[Any, ...]]] = {
         PRODUCTS[0]: (jax_product, (config.seconds,)),
         "collectiverl": (update_rate, call),
+        "collectiverl, in float32": (exact_update_rate, call),
         "SBX": (sbx_update_rate, filled),
         PRODUCTS[1]: (numpy_product, (config.seconds,)),
         "collectiverl, with sampling": (sampled_update_rate, filled),
@@ -106,13 +111,18 @@ def update_rate(
     platform: str = "cpu",
     batch_size: int = CONFIG.batch_size,
     width: int = CONFIG.width,
+    precision: Precision | Literal["auto"] = CONFIG.precision,
 ) -> Metrics:
     """Ours, always on the same random batches, which lie on the device. Updates of all experts count."""
-    config = replace(CONFIG, batch_size=batch_size, width=width)
+    config = replace(CONFIG, batch_size=batch_size, width=width, precision=precision)
     # on the device, but not committed to it: else the second call would compile, too
     with jax.default_device(jax.devices(platform)[0]):
         batches = jax.tree.map(jnp.asarray, random_batches((updates, experts, batch_size)))
     return {"updates/s": _updates(lambda: batches, experts, updates, seconds, platform, config)}
+
+
+def exact_update_rate(updates: int, seconds: float) -> Metrics:
+    return update_rate(updates, seconds, precision="float32")
 
 
 def sampled_update_rate(updates: int, seconds: float, transitions: int) -> Metrics:

@@ -73,6 +73,7 @@ def test_a_manifest_says_what_made_it(tmp_path):
     assert record["runtime"] == {
         "threads": 1,  # of the tests
         "precision": "default",
+        "operands": provenance.operands(),
         "device": "cpu",
         "processor": provenance.processor(),
     }
@@ -125,6 +126,37 @@ def test_a_stage_goes_on_with_the_precision_and_threads_that_it_began_with(tmp_p
         ("jax_default_matmul_precision", "float32"),
     ]
     assert sealed.manifest(tmp_path / "first")["runtime"]["precision"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("flags", "fastest"), [("fpu amx_tile amx_bf16", "bfloat16"), ("fpu avx2 amx_bf16_not", "float32")]
+)
+def test_a_learner_rounds_its_operands_where_the_processor_is_made_for_it(monkeypatch, flags, fastest):
+    monkeypatch.setattr(provenance, "_cpuinfo", lambda name: flags)
+    assert provenance._fastest.__wrapped__() == fastest
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert provenance._fastest.__wrapped__() == "float32"
+
+
+@pytest.mark.parametrize("began", ["float32", "bfloat16", None])
+def test_a_stage_keeps_the_operands_that_it_began_with(tmp_path, monkeypatch, began):
+    """One that was begun before this was recorded had float32."""
+
+    def fail(work):
+        raise ZeroDivisionError
+
+    seen = []
+    with pytest.raises(ZeroDivisionError):
+        execute(tmp_path, stage_of(fail))
+    intent = tmp_path / "first.partial" / ".intent.json"
+    said = read_json(intent)
+    said["runtime"] = {"threads": 1, "precision": "default"} | ({"operands": began} if began else {})
+    intent.write_text(json.dumps(with_seal(said)))
+    for fastest in ("float32", "bfloat16"):
+        monkeypatch.setattr(provenance, "_fastest", lambda fastest=fastest: fastest)
+        runtime = provenance.runtime(sealed.begun(tmp_path / "first")["runtime"])
+        seen += [provenance.operands(), runtime["operands"]]
+    assert set(seen) == {began or "float32"}
 
 
 def test_threads_are_those_of_all_linear_algebra_also_of_libraries_that_are_loaded_already():

@@ -10,6 +10,7 @@ import pytest
 
 import drawn
 from collectiverl.artifacts import sealed
+from collectiverl.nn.products import LEAST
 from collectiverl.sac import agent as sac
 from collectiverl.sac import losses, updates
 from collectiverl.sac.agent import expert_of
@@ -21,9 +22,9 @@ from training import ACTION, OBS, SAC, fresh, same
 F = jnp.float32
 
 
-def batches(experts, updates=2, seed=0, **kwargs):
+def batches(experts, updates=2, seed=0, size=SAC.batch_size, **kwargs):
     rng = np.random.default_rng(seed)
-    shape = (updates, experts, SAC.batch_size)
+    shape = (updates, experts, size)
     batch = Transition(
         obs=rng.normal(size=(*shape, OBS)).astype(np.float32),
         action=rng.uniform(-1, 1, (*shape, ACTION)).astype(np.float32),
@@ -80,6 +81,20 @@ def test_experts_do_not_touch_each_other():
     one, two = (updates.update(state, d, key, SAC)[0] for d in (data, other))
     for e, unchanged in enumerate((True, True, False)):
         assert same(expert_of(one, e), expert_of(two, e)) is unchanged
+
+
+def test_rounded_operands_change_an_update_a_little():
+    """Of networks and batches that are large enough for products in bfloat16."""
+    config = replace(SAC, width=LEAST, batch_size=LEAST)
+    state = sac.init(OBS, ACTION, config, jax.random.split(jax.random.key(0), 1))
+    data, key = batches(1, size=LEAST), jax.random.key(1)
+    found = {
+        precision: updates.update(state, data, key, replace(config, precision=precision))[1]
+        for precision in ("float32", "bfloat16")
+    }
+    for name, exact in found["float32"].items():
+        assert found["bfloat16"][name] == pytest.approx(np.asarray(exact), rel=0.05, abs=0.02), name
+    assert not same(*found.values())
 
 
 def test_every_part_learns_and_only_what_should():

@@ -18,7 +18,9 @@ PACKAGES = (
 )
 THREADS = "NPROC"  # the environment variable that says how many threads XLA has
 DEFAULT = "default"  # precision of matrix products as JAX has it on the device
+FLAG = "amx_bf16"  # of a processor that multiplies bfloat16 several times faster than float32
 _OWN = jax.config.jax_default_matmul_precision or DEFAULT  # type: ignore[attr-defined]  # of this process
+_operands: str | None = None  # of the stage that is at work
 
 
 def versions() -> dict[str, str]:
@@ -80,25 +82,44 @@ def threads() -> int:
 
 
 def runtime(begun: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What roundings depend on, resolved when a stage starts; a stage that was begun before keeps its precision.
+    """What roundings depend on, resolved when a stage starts; a stage that was begun before keeps its precisions.
 
     The threads of a process cannot be changed: who starts it sees to it that they are those of the stage.
     """
     precision = (begun or {}).get("precision") or _OWN
     jax.config.update("jax_default_matmul_precision", None if precision == DEFAULT else precision)
+    global _operands
+    _operands = begun.get("operands", "float32") if begun else _fastest()
     return {
         "threads": threads(),
         "precision": precision,
+        "operands": _operands,
         "device": jax.default_backend(),
         "processor": processor(),
     }
 
 
+def operands() -> str:
+    """Precision of the operands of a learner's products, where its settings leave it open: float32 or bfloat16."""
+    return _operands or _fastest()
+
+
+@cache
+def _fastest() -> str:
+    """From what the processor says of itself, not from a timing, which would differ from day to day."""
+    return "bfloat16" if jax.default_backend() == "cpu" and FLAG in _cpuinfo("flags").split() else "float32"
+
+
+def _cpuinfo(name: str) -> str:
+    """What Linux says of the first processor; empty where it says nothing."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(name):
+                return line.partition(":")[2].strip()
+    return ""
+
+
 @cache
 def processor() -> str:
     """The name of this machine's processor."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
+    return _cpuinfo("model name") or platform.machine()

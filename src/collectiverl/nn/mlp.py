@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from collectiverl.nn.products import product
+
 
 def _mean(x: Float[Array, "*batch size"]) -> Float[Array, "*batch 1"]:
     """Over the last axis, as a product: XLA's CPU backend runs a row reduction as a scalar loop."""
@@ -19,8 +21,7 @@ def rescale(
 ) -> Float[Array, "*batch size"]:
     """`x / rms(x) * weight + bias`, with a gradient that passes over the activations half as often.
 
-    With this and `Linear.centred` in the critics a SAC update takes 13 ms; 15 with automatic differentiation, and
-    11 without layer normalisation (medians of alternating runs on one core).
+    With this and `Linear.centred` in the critics an update of SAC takes less time than with automatic differentiation.
     """
     return _rescale(x, weight, bias)[0]
 
@@ -33,10 +34,13 @@ def _rescale(x, weight, bias):
 def _rescale_back(saved, grad):
     x, scale, weight = saved
     slope = grad * x
-    to_x = scale * (grad * weight) - x * (scale**3 * _mean(slope * weight))
-    ones = jnp.ones((1, grad.size // grad.shape[-1]))
-    to_weight, to_bias = (ones @ part.reshape(-1, grad.shape[-1]) for part in (slope * scale, grad))
-    return to_x, to_weight[0], to_bias[0]
+    mean = slope @ (weight[:, None] / weight.size)  # of slope * weight, over the last axis
+    to_x = scale * (grad * weight) - x * (scale**3 * mean)
+    # Sums over rows, as products whose first operand is of the batch: with ones, which no batch axis has, XLA would
+    # join the members of an ensemble to one wide matrix, and copy every activation there.
+    scales = scale.reshape(1, -1)
+    slopes, grads = (y.reshape(-1, y.shape[-1]) for y in (slope, grad))
+    return to_x, (scales @ slopes)[0], (scales / scales @ grads)[0]
 
 
 rescale.defvjp(_rescale, _rescale_back)
@@ -74,12 +78,13 @@ class Linear(eqx.Module):
         drawn = jax.random.uniform(key, (in_size + 1, out_size), minval=-limit, maxval=limit)
         self.weight, self.bias = drawn[:-1], drawn[-1]
 
-    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-        return x @ self.weight + self.bias
+    def __call__(self, *parts: Float[Array, "*batch _"]) -> Float[Array, "*batch outputs"]:
+        """Of an input in one piece or in several."""
+        return product(parts, self.weight) + self.bias
 
-    def centred(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+    def centred(self, *parts: Float[Array, "*batch _"]) -> Float[Array, "*batch outputs"]:
         """The outputs minus their mean, which is subtracted from the weights: they are fewer than the activations."""
-        return x @ (self.weight - _mean(self.weight)) + (self.bias - _mean(self.bias))
+        return product(parts, self.weight - _mean(self.weight)) + (self.bias - _mean(self.bias))
 
 
 class MLP(eqx.Module):
@@ -107,11 +112,12 @@ class MLP(eqx.Module):
         self.layers = [Linear(a, b, key=k) for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True)]
         self.norms = [LayerNorm(width) for _ in range(depth)] if layer_norm else []
 
-    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+    def __call__(self, *parts: Float[Array, "*batch _"]) -> Float[Array, "*batch outputs"]:
+        """Of an input in one piece or in several."""
         for i, layer in enumerate(self.layers[:-1]):
-            x = self.norms[i].of_centred(layer.centred(x)) if self.norms else layer(x)
-            x = jax.nn.relu(x)
-        return self.layers[-1](x)
+            x = self.norms[i].of_centred(layer.centred(*parts)) if self.norms else layer(*parts)
+            parts = (jax.nn.relu(x),)
+        return self.layers[-1](*parts)
 
 
 class Ensemble(eqx.Module):
@@ -129,8 +135,8 @@ class Ensemble(eqx.Module):
         self.members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
         self.size = size
 
-    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "size *batch outputs"]:
-        return eqx.filter_vmap(lambda member: member(x))(self.members)
+    def __call__(self, *parts: Float[Array, "*batch _"]) -> Float[Array, "size *batch outputs"]:
+        return eqx.filter_vmap(lambda member: member(*parts))(self.members)
 
 
 class Critic(eqx.Module):
@@ -149,5 +155,5 @@ class Critic(eqx.Module):
     def __call__(
         self, obs: Float[Array, "*batch O"], action: Float[Array, "*batch A"]
     ) -> Float[Array, "*batch 2"]:
-        q = self.ensemble(jnp.concatenate([obs, action], axis=-1))
+        q = self.ensemble(obs, action)
         return jnp.moveaxis(q[..., 0], 0, -1)

@@ -4,7 +4,7 @@ Every array of an `Agent` or `SACState` made by `init` has a leading axis of exp
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import equinox as eqx
 import jax
@@ -81,6 +81,8 @@ class SACConfig(AgentConfig):
     entropy_per_action: float = -1.0
     # decay of a moving average of the actor, which plays in evaluations and is saved; None: no average
     actor_average: float | None = None
+    # of the operands of large matrix products in an update; auto: bfloat16 where the processor multiplies it faster
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()

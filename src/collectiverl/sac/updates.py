@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from collectiverl.artifacts import provenance
 from collectiverl.nn.gaussian import Actor
 from collectiverl.nn.mlp import Critic
 from collectiverl.nn.normalizer import Normalizer
 from collectiverl.nn.preprocessor import Preprocessor
+from collectiverl.nn.products import Precision, operands_in
 from collectiverl.sac import losses
 from collectiverl.sac.agent import SACConfig, SACState, critic_parameters
 from collectiverl.types import AnyArray, Transition
@@ -171,7 +173,6 @@ def update_one(
     return replace(state, updates=state.updates + 1), of_critic | of_actor | of_temperature
 
 
-@eqx.filter_jit
 def update(
     state: SACState,
     batches: Transition,
@@ -183,6 +184,19 @@ def update(
 
     Metrics are those of the last update, with axis (E,).
     """
+    precision = provenance.operands() if config.precision == "auto" else config.precision
+    return _updates(state, batches, key, config, imitation, cast(Precision, precision))
+
+
+@eqx.filter_jit
+def _updates(
+    state: SACState,
+    batches: Transition,
+    key: PRNGKeyArray,
+    config: SACConfig,
+    imitation: Imitation | None,
+    precision: Precision,
+) -> tuple[SACState, dict[str, Array]]:
     arrays, static = eqx.partition(state, eqx.is_array)
     experts = state.log_alpha.shape[0]
 
@@ -192,7 +206,8 @@ def update(
         return jax.vmap(one)(carry, batch, jax.random.split(k, experts))
 
     keys = jax.random.split(key, batches.reward.shape[0])
-    arrays, metrics = jax.lax.scan(body, arrays, (batches, keys))
+    with operands_in(precision):
+        arrays, metrics = jax.lax.scan(body, arrays, (batches, keys))
     return eqx.combine(arrays, static), jax.tree.map(lambda m: m[-1], metrics)
 
 
