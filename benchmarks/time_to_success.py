@@ -65,7 +65,8 @@ def benchmark(config: TimeToSuccess) -> Outcome:
     for ours in (True, False):
         found = on_disk(config)
         group = [cell for cell in wanted if (cell.contender == "ours") == ours]
-        measure([cell for cell in group if cell not in found], limits(config, found, group), config)
+        if missing := [cell for cell in group if cell not in found]:
+            measure(missing, limits(config, found, missing), config)
     found = on_disk(config)
     results = [cell._asdict() | found[cell] for cell in cells(config) if cell in found]
     return Outcome(results, table(config, found))
