@@ -2,12 +2,17 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.peers import TITLES
+from collectiverl.envs.tasks import label
 
-MAX_RATIO = 10.0  # times our own, after which a peer is stopped
+# settings of ours were tried on the first four, and on none of the others
+TUNED = ("reach-v3", "drawer-close-v3", "window-close-v3", "door-open-v3")
+UNTUNED = ("faucet-open-v3", "door-close-v3", "plate-slide-v3", "coffee-button-v3")
+MAX_RATIO = 30.0  # times our own, after which a peer is stopped
+HOLE = "?"  # in place of what is not measured
 COLUMNS = (
     "task",
     "contender",
@@ -19,6 +24,16 @@ COLUMNS = (
 )
 
 Verdict = dict[str, Any]  # see `Judge.verdict`
+
+
+class Cell(NamedTuple):
+    contender: str
+    task: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.contender}_{self.task}_seed_{self.seed}"
 
 
 class Arrival(NamedTuple):
@@ -56,26 +71,52 @@ def geometric_mean(ratios: Sequence[Ratio]) -> Ratio:
     return Ratio(value, "" if not marks else marks.pop() if len(marks) == 1 else "?")
 
 
-def rows(cells: Sequence[Verdict]) -> list[list[str]]:
-    """A row for each task and contender, and the geometric mean over tasks of each peer's ratio."""
-    names = list(dict.fromkeys(cell["contender"] for cell in cells))
-    table, ratios = [], {name: [] for name in names}
-    for task in dict.fromkeys(cell["task"] for cell in cells):
-        by_name = {n: [c for c in cells if (c["contender"], c["task"]) == (n, task)] for n in names}
-        arrivals = {name: median_arrival(found) for name, found in by_name.items()}
+def half_untuned(tasks: Collection[str]) -> bool:
+    """Whether a mean over these tasks may be shown: for at least half of them no setting of ours was tuned."""
+    return 0 < len(tasks) <= 2 * sum(task in UNTUNED for task in tasks)
+
+
+def rows(cells: Sequence[Cell], found: Mapping[Cell, Verdict]) -> list[list[str]]:
+    """A row for each task and contender of `cells`, and the geometric means over tasks of each peer's ratio.
+
+    Cells that are not in `found` are holes. A mean is over the tasks that have a ratio, and a hole if fewer than half
+    of these are untuned.
+    """
+    names, tasks = (list(dict.fromkeys(column)) for column in list(zip(*cells, strict=True))[:2])
+    table: list[list[str]] = []
+    ratios: dict[str, dict[str, Ratio]] = {name: {} for name in names}
+    for task in tasks:
+        wanted = {name: [c for c in cells if (c.contender, c.task) == (name, task)] for name in names}
+        verdicts = {name: [found[c] for c in mine if c in found] for name, mine in wanted.items()}
+        arrivals = {name: median_arrival(mine) for name, mine in verdicts.items() if mine}
         for name in names:
-            against = ratio(arrivals[name], arrivals["ours"]) if "ours" in arrivals else Ratio(1, "?")
-            ratios[name].append(against)
-            table.append([task, TITLES[name], *_figures(by_name[name], arrivals[name]), str(against)])
-    means = ([name, geometric_mean(found)] for name, found in ratios.items() if name != "ours")
-    return table + [["geometric mean", TITLES[name], "", "", "", "", str(mean)] for name, mean in means]
+            if name in arrivals and "ours" in arrivals:
+                ratios[name][task] = ratio(arrivals[name], arrivals["ours"])
+            against = str(ratios[name].get(task, HOLE))
+            holes = len(wanted[name]) - len(verdicts[name])
+            figures = _figures(verdicts[name], arrivals[name], holes) if name in arrivals else [HOLE] * 4
+            table.append([_shown(task), TITLES[name], *figures, against])
+    return table + [row for name in names if name != "ours" for row in _means(name, tasks, ratios[name])]
 
 
-def _figures(verdicts: Sequence[Verdict], arrival: Arrival) -> list[str]:
+def _shown(task: str) -> str:
+    return f"{label(task)}, untuned" if task in UNTUNED else label(task)
+
+
+def _figures(verdicts: Sequence[Verdict], arrival: Arrival, holes: int) -> list[str]:
     mark = "> " if arrival.bound else ""
+    missing = f", {holes} not measured" if holes else ""
     return [
-        f"{sum(v['solved'] for v in verdicts)} of {len(verdicts)}",
+        f"{sum(v['solved'] for v in verdicts)} of {len(verdicts)}{missing}",
         f"{mark}{arrival.seconds:,.0f}",
         f"{statistics.median(v['compile_seconds'] for v in verdicts):.0f}",
         f"{mark}{arrival.env_steps:,.0f}",
     ]
+
+
+def _means(name: str, tasks: Sequence[str], ratios: Mapping[str, Ratio]) -> Iterator[list[str]]:
+    """Over all tasks, and over those that are untuned."""
+    for kind, mine in (("tasks", tasks), ("untuned tasks", [task for task in tasks if task in UNTUNED])):
+        known = [task for task in mine if task in ratios]
+        mean = str(geometric_mean([ratios[task] for task in known])) if half_untuned(known) else HOLE
+        yield [f"geometric mean, {len(known)} of {len(mine)} {kind}", TITLES[name], *[""] * 4, mean]

@@ -9,6 +9,7 @@ import jax
 
 from benchmarks import peers
 from benchmarks.criterion import Criterion, Judge
+from benchmarks.our_settings import our_settings
 from collectiverl.artifacts.metrics import MetricsLog
 from collectiverl.envs.make import make_envs, spec
 from collectiverl.sac import agent as sac
@@ -32,7 +33,7 @@ def learn(contender: str, task: str, seed: int, criterion: Criterion, limit_seco
         if contender == "ours":
             env_steps = _ours(judge, task, seed, train_config(criterion))
         else:
-            env_steps = _peer(contender, judge, task, seed)
+            env_steps = _peer(judge, _peer_model(contender, task, seed, criterion))
         return judge.verdict(env_steps)
     finally:
         judge.envs.close()
@@ -40,7 +41,11 @@ def learn(contender: str, task: str, seed: int, criterion: Criterion, limit_seco
 
 def _import(contender: str) -> None:
     """What would else be imported on the clock."""
-    for package in ("envpool",) if contender == "ours" else ("torch", peers.PEERS[contender]):
+    peer, _, settings = contender.partition("-")
+    packages = [] if contender == "ours" else ["torch", peers.PEERS[peer]]
+    if "ours" in (contender, settings):
+        packages.append("envpool")
+    for package in packages:
         importlib.import_module(package)
 
 
@@ -56,8 +61,8 @@ class JudgedTrainer(Trainer):
     def _evaluate(self, metrics: dict[str, jax.Array], log: MetricsLog | None) -> None:
         env_steps = self.progress.env_steps
         if metrics and self.judge.due(env_steps):
-            jax.block_until_ready(self.state)  # updates under way are training, not evaluation
-            self.judge(AgentPolicy(self.state.agent), env_steps)
+            jax.block_until_ready(self.learner.state)  # updates under way are training, not evaluation
+            self.judge(AgentPolicy(self.learner.playing), env_steps)
 
 
 def _ours(judge: Judge, task: str, seed: int, config: TrainConfig) -> int:
@@ -72,7 +77,19 @@ def _ours(judge: Judge, task: str, seed: int, config: TrainConfig) -> int:
     return trainer.progress.env_steps
 
 
-def _peer(peer: str, judge: Judge, task: str, seed: int) -> int:
+def _peer_model(contender: str, task: str, seed: int, criterion: Criterion) -> Any:
+    """A peer with its defaults in one environment, or with our settings in ours."""
+    peer, _, settings = contender.partition("-")
+    if not settings:
+        return peers.make_sac(peer, peers.fresh_goals_env(task), seed=seed)
+    from benchmarks.our_envs import training_env
+
+    train = train_config(criterion)
+    settings = our_settings(peer, train, spec(task).action_dim)
+    return peers.make_sac(peer, training_env(task, train), seed=seed, **settings)
+
+
+def _peer(judge: Judge, model: Any) -> int:
     from stable_baselines3.common.callbacks import BaseCallback
 
     class Judged(BaseCallback):
@@ -81,6 +98,6 @@ def _peer(peer: str, judge: Judge, task: str, seed: int) -> int:
                 judge(peers.PeerPolicy(self.model), self.num_timesteps)
             return not judge.over
 
-    model = peers.make_sac(peer, peers.fresh_goals_env(task), seed=seed)
     model.learn(judge.criterion.steps, callback=Judged())
+    model.env.close()
     return model.num_timesteps

@@ -44,7 +44,7 @@ class Clock:
     def __init__(self) -> None:
         self.compiling = 0.0  # of these seconds, those in which XLA compiled
         self._paused_at: float | None = None
-        self._began = time.process_time()
+        self._began = self._last_event = time.process_time()
         jax.monitoring.register_event_duration_secs_listener(self._on_event)
 
     @property
@@ -61,12 +61,15 @@ class Clock:
             self._paused_at = None
 
     def _on_event(self, event: str, duration_secs: float, **_: Any) -> None:
+        """Durations are those of the wall, also while others had the core: no more than was computed meanwhile."""
         if event.endswith("backend_compile_duration") and self._paused_at is None:
-            self.compiling += duration_secs
+            now = time.process_time()
+            self.compiling += min(duration_secs, now - self._last_event)
+            self._last_event = now
 
 
 class Judge:
-    """Evaluates a contender when it is due, until the task is solved or the time is up."""
+    """Evaluates a contender when it is due, until the task is solved or the time is up at an evaluation."""
 
     def __init__(
         self, criterion: Criterion, make_envs: Callable[[], VectorEnv], *, seed: int, limit_seconds: float
@@ -75,6 +78,7 @@ class Judge:
         self.envs = make_envs()
         self.curve: list[tuple[int, float, float]] = []  # environment steps, seconds, success
         self.streak = 0  # evaluations in a row at the level asked for
+        self.late = False  # an evaluation came after the limit
         self._next = criterion.eval_every
         self.clock = Clock()
 
@@ -89,6 +93,7 @@ class Judge:
         success = float(succeeded.mean())
         self.streak = self.streak + 1 if success >= self.criterion.success else 0
         self.curve.append((env_steps, round(seconds, 2), success))
+        self.late = seconds >= self.limit
         self._next = (env_steps // every + 1) * every
 
     @property
@@ -97,11 +102,11 @@ class Judge:
 
     @property
     def over(self) -> bool:
-        return self.solved or self.clock.seconds >= self.limit
+        return self.solved or self.late
 
     def verdict(self, env_steps: int) -> dict[str, Any]:
-        """How it went: the time of the evaluation that decided, or of giving up."""
-        steps, seconds = self.curve[-1][:2] if self.solved else (env_steps, round(self.clock.seconds, 2))
+        """How it went: the time of the evaluation that decided, or of giving up after `env_steps`."""
+        steps, seconds = self.curve[-1][:2] if self.over else (env_steps, round(self.clock.seconds, 2))
         return {
             "solved": self.solved,
             "seconds": seconds,

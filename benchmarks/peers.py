@@ -1,4 +1,4 @@
-"""Stable-Baselines3 and SBX as a user gets them: their own defaults, with networks of our size."""
+"""Stable-Baselines3 and SBX: with their own defaults and networks of our size, or with other settings."""
 
 import os
 import time
@@ -14,7 +14,13 @@ from collectiverl.envs.goals import GoalSequence
 from collectiverl.types import UserError
 
 PEERS = {"sb3": "stable_baselines3", "sbx": "sbx"}  # names here: packages
-TITLES = {"ours": "collectiverl", "sb3": "Stable-Baselines3", "sbx": "SBX"}
+TITLES = {
+    "ours": "collectiverl",
+    "sbx-ours": "SBX, our settings",
+    "sb3-ours": "Stable-Baselines3, our settings",
+    "sbx": "SBX",
+    "sb3": "Stable-Baselines3",
+}
 LEARNING_STARTS = 100  # both peers' default: environment steps before the first update
 
 
@@ -26,8 +32,8 @@ def require(*packages: str) -> None:
         raise UserError(f"{', '.join(missing)} not installed: pip install -e '.[bench]'")
 
 
-def make_sac(peer: str, env: gym.Env, *, device: str = "cpu", width: int = 256, **settings: Any) -> Any:
-    """Its SAC: one environment, one update a step, batch 256, learning rate 3e-4, all of them its defaults."""
+def make_sac(peer: str, env: Any, *, device: str = "cpu", width: int = 256, **settings: Any) -> Any:
+    """Its SAC; by default one update a step of the environment, batch 256, learning rate 3e-4: its own defaults."""
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -35,8 +41,8 @@ def make_sac(peer: str, env: gym.Env, *, device: str = "cpu", width: int = 256, 
         from stable_baselines3 import SAC
     else:
         from sbx import SAC
-    networks = {"net_arch": [width, width]}
-    return SAC("MlpPolicy", env, batch_size=256, policy_kwargs=networks, device=device, **settings)
+    defaults = {"batch_size": 256, "policy_kwargs": {"net_arch": [width, width]}}
+    return SAC("MlpPolicy", env, device=device, **defaults | settings)
 
 
 def filled_sac(
@@ -95,12 +101,14 @@ def fresh_goals_env(task: str) -> gym.Env:
 
 
 class PeerPolicy:
-    """A peer's model behind our policy interface, deterministic."""
+    """A peer's model behind our policy interface, deterministic; it sees observations as in its training."""
 
     def __init__(self, model: Any):
-        self.model = model
+        self.model, self.statistics = model, model.get_vec_normalize_env()
 
     def eval_action(self, observations: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
+        if self.statistics is not None:
+            observations = self.statistics.normalize_obs(observations)
         return self.model.predict(observations, deterministic=True)[0]
 
     def reset(self, env_mask: Bool[np.ndarray, "N"]) -> None:

@@ -1,11 +1,14 @@
 """The table of students: steps to solve a task, plain SAC beside the default help, from the ledger's cells."""
 
+import math
 from collections.abc import Iterator, Sequence
+from statistics import fmean, median
 from typing import Any
 
 from collectiverl.reporting.ratios import PLAIN, median_ratio
 from collectiverl.student.strategies import DEFAULT
-from collectiverl.studies.cells import ZERO_SHOT, compared, row_of
+from collectiverl.studies.cells import ZERO_SHOT, compared, named, row_of
+from collectiverl.studies.comparison import ComparisonConfig
 from results import ledger
 
 HOLE = "?"  # in place of a figure that no run of the ledger has
@@ -26,6 +29,8 @@ SETTING = tuple(
     )
 )  # on which settings are chosen; the other table leaves them out
 TRIED = (PLAIN, "prior-data+imitation", HELPED)
+RATIOS = (4, 8, 16, 32)  # updates after each vector step, of which each side's own is chosen
+SIDES = {PLAIN: "plain SAC", HELPED: "with help"}
 
 
 def settings(collective: str) -> list[list[str]]:
@@ -39,22 +44,44 @@ def settings(collective: str) -> list[list[str]]:
     return table
 
 
+def ratios(collective: str) -> list[list[str]]:
+    """Steps of each seed by the replay ratio, of either side, on the tasks on which settings are chosen.
+
+    The mean is over the tasks that have all ratios; a seed that did not solve its task counts with all its steps.
+    """
+    mine = _cells(collective)
+    most = _limit(mine)
+    table = [["task", "student", *(f"{updates} updates" for updates in RATIOS)]]
+    for strategy, title in SIDES.items():
+        by_task = {task: [_row(strategy, task, 1, mine, n) for n in RATIOS] for task in SETTING}
+        table += [[_short(t), title, *(_steps(row, most) for row in rows)] for t, rows in by_task.items()]
+        whole = [rows for rows in by_task.values() if all(row["seeds"] for row in rows)]
+        means = [_geometric_mean(column, most) for column in zip(*whole, strict=True)] or [HOLE] * len(RATIOS)
+        table.append([f"geometric mean of {len(whole)}", title, *means])
+    return table
+
+
+def _geometric_mean(rows: Sequence[dict[str, Any]], most: int) -> str:
+    medians = [median(most if s is None else s for s in row["steps"]) for row in rows]
+    return f"{math.exp(fmean(map(math.log, medians))):,.0f}"
+
+
 def students(collective: str) -> list[list[str]]:
     """A row for each task: success without training, steps of each seed, and how many times fewer; then the median."""
     mine = _cells(collective)
     zero_shot = _zero_shot(collective, mine)
-    compared_cells = [cell for cell in mine if cell["strategy"] in (PLAIN, HELPED)]
+    compared_cells = [cell for cell in mine if cell["strategy"] in map(_usual, SIDES)]
     others = {cell["task"] for cell in compared_cells} - {*HALF_KNOWN, *SETTING}
     tasks, seeds = (*HALF_KNOWN, *sorted(others)), len({cell["seed"] for cell in compared_cells})
     most = _limit(mine)
-    rows = compared([_row(s, task, seeds, mine) for task in tasks for s in (PLAIN, HELPED)], most)
+    rows = compared([_row(s, task, seeds, mine) for task in tasks for s in SIDES], most)
     by_task = {(row["task"], row["strategy"]): row for row in rows}
     known = {task for task, success in zero_shot.items() if success >= KNOWN}
     table = [
         ["task", "without training", "plain SAC", "with help", "times fewer", "forward transfer", "seeds"]
     ]
     for task in tasks:
-        pair = [by_task[task, s] for s in (PLAIN, HELPED)]
+        pair = [by_task[task, s] for s in SIDES]
         without = f"{zero_shot[task]:.2f}" if task in zero_shot else HOLE
         gains = ("known", "") if task in known else _gains(pair[1])
         counts = "/".join(str(len(row["seeds"])) for row in pair)
@@ -76,8 +103,18 @@ def _short(task: str) -> str:
     return f"`{task.removesuffix('-v3')}`"
 
 
-def _row(strategy: str, task: str, seeds: int, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    found = [cell for cell in cells if (cell["strategy"], cell["task"]) == (strategy, task)]
+def _usual(strategy: str) -> str:
+    """The name of the strategy's cells at the comparison's own replay ratio."""
+    updates = ComparisonConfig().updates(strategy)
+    return named(strategy, updates)
+
+
+def _row(
+    strategy: str, task: str, seeds: int, cells: Sequence[dict[str, Any]], updates: int | None = None
+) -> dict[str, Any]:
+    """Of the cells with this many updates after each vector step; None: as the comparison has by default."""
+    name = named(strategy, updates) if updates else _usual(strategy)
+    found = [cell for cell in cells if (cell["strategy"], cell["task"]) == (name, task)]
     return row_of(strategy, task, seeds, found)
 
 

@@ -11,11 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import RESULTS, Table, shortcomings
-
 from collectiverl.evaluation.statistics import seeds_interval
 from results import ledger
-from results.students import HOLE, settings, students
+from results.speeds import SPEEDS, arrivals, speed
+from results.students import HOLE, ratios, settings, students
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -31,13 +30,6 @@ CHINESE = {
     "training seeds": "训练种子数",
 }
 SEEN = {"visible": "mt10", "hidden": "mt10-hidden"}  # goals, and the runs' name in the ledger
-SPEEDS = (
-    *("learner", "loop", "cores", "environments", "scaling", "encoder", "time_to_success", "schedule"),
-    *("gpu", "machines"),
-)
-# figures that a busy machine does not change: in seconds that the process itself computed, or simulated; and those of
-# Ray's machines, which are no children of the process, so that they count as other work
-CORE_SECONDS = ("encoder", "time_to_success", "schedule", "machines")
 KINDS = {  # of stages, by the folders that they make
     "online_distill": "online distillation",
     "model_col": "the collective",
@@ -292,18 +284,6 @@ def original() -> str:
     return markdown(rows)
 
 
-def speed(name: str) -> str:
-    """What a benchmark found, and on which machine; a hole if it was not measured, or not so that it can be trusted."""
-    path = RESULTS / f"{name}.json"
-    document = json.loads(path.read_text()) if path.exists() else None
-    if document is None or shortcomings(document, core_seconds=name in CORE_SECONDS):
-        return f"(not measured on an idle machine yet: `python -m benchmarks.{name}`)\n"
-    about = document["about"]
-    busy = f"load before {about['load']}, of others meanwhile {about.get('beside', 'not noted')}"
-    where = f"{about['cpu']}, {about['cores']} cores, {busy}; commit {about['commit']}, {about['date']}"
-    return f"{Table(**document['table']).markdown()}\n\n`{about['command']}` ({where})\n"
-
-
 def in_chinese(table: str) -> str:
     """The table with those of its cells that are words in Chinese."""
     return re.sub(r"(?<=\| )[^|]+(?= \|)", lambda cell: CHINESE.get(cell[0], cell[0]), table)
@@ -325,9 +305,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "fetch-hidden": lambda: collective("fetch-hidden", "scripted", minutes=True),
     "students": lambda: markdown(students("mt10")),
     "students-settings": lambda: markdown(settings("mt10")),
+    "students-ratios": lambda: markdown(ratios("mt10")),
     "ml10": lambda: meta("ml10"),
     "ml45": lambda: meta("ml45"),
-    **{f"speed-{name.replace('_', '-')}": partial(speed, name) for name in SPEEDS},
+    "speed-time-to-success": arrivals,
+    **{f"speed-{name}": partial(speed, name) for name in SPEEDS},
 }
 
 

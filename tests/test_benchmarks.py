@@ -6,21 +6,18 @@ import json
 import math
 import os
 import time
-from types import SimpleNamespace
 
 import equinox as eqx
 import jax
 import numpy as np
 import pytest
-from benchmarks import encoder, learner, loop, peers, tables, time_to_success
-from benchmarks.arrivals import Arrival, Ratio, geometric_mean, median_arrival, ratio, rows
-from benchmarks.criterion import Clock, Criterion, Judge
+from benchmarks import encoder, learner, loop, peers, tables
+from benchmarks.criterion import Clock
 from benchmarks.environments import steps_rate
 from benchmarks.measure import ChildFailed, Contender, Spread, available_cores, in_child, interleaved, rate
 from benchmarks.results import Table, _without_folder, facts
 
 from collectiverl.envs.make import make_envs
-from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.sac import agent as sac
 from collectiverl.sac.updates import update_one
 from collectiverl.types import UserError
@@ -173,112 +170,6 @@ def _compute(seconds: float) -> None:
         pass
 
 
-# -- time to success ---------------------------------------------------------------------------------------
-
-TOY = Criterion(eval_every=100, eval_episodes=4)
-
-
-def judge(limit_seconds=1e9):
-    return Judge(TOY, lambda: TOY.make_envs("toy-reach"), seed=0, limit_seconds=limit_seconds)
-
-
-class Lazy(ScriptedPolicy):
-    def eval_action(self, observations):
-        return np.zeros((len(observations), 2), np.float32)
-
-
-def test_solved_is_success_twice_in_a_row():
-    good, bad, one = ScriptedPolicy(("toy-reach",)), Lazy(("toy-reach",)), judge()
-    verdicts = []
-    for env_steps, policy in zip(range(100, 600, 100), (good, bad, good, good), strict=False):
-        assert one.due(env_steps)
-        one(policy, env_steps)
-        verdicts.append(one.solved)
-    assert verdicts == [False, False, False, True]
-    assert one.over
-    assert one.verdict(450)["env_steps"] == 400
-
-
-def test_evaluations_are_due_every_so_many_steps_however_steps_come():
-    one = judge()
-    due = []
-    for env_steps in range(32, 420, 32):
-        if one.due(env_steps):
-            due.append(env_steps)
-            one(Lazy(("toy-reach",)), env_steps)
-    assert due == [128, 224, 320, 416]
-
-
-def test_when_time_is_up_it_is_over_and_not_solved():
-    one = judge(limit_seconds=0.0)
-    assert one.over
-    assert not one.solved
-    assert one.verdict(70)["env_steps"] == 70
-
-
-def cell(contender, seconds, solved=True, task="reach-v3", seed=0, **more):
-    figures = {"env_steps": 1000, "compile_seconds": 1.0, "solved": solved, "seconds": seconds}
-    return {"contender": contender, "task": task, "seed": seed, **figures, **more}
-
-
-def test_a_median_is_a_bound_only_if_a_stopped_run_may_lie_below_it():
-    assert median_arrival([cell("sb3", s, s < 50) for s in (10, 20, 100)]) == Arrival(20, 1000, False)
-    assert median_arrival([cell("sb3", s, s < 50) for s in (10, 100, 100)]) == Arrival(100, 1000, True)
-    assert median_arrival([cell("sb3", s, s < 50) for s in (10, 100)]).bound
-
-
-def test_a_peer_that_did_not_arrive_counts_as_ten_times():
-    ours = Arrival(10, 1000, False)
-    assert ratio(Arrival(25, 1000, False), ours) == Ratio(2.5, "")
-    assert ratio(Arrival(104, 1000, True), ours) == Ratio(10, "≥")
-    assert ratio(Arrival(104, 1000, True), ours._replace(bound=True)).mark == "?"
-
-
-def test_the_geometric_mean_keeps_the_mark():
-    assert geometric_mean([Ratio(2, ""), Ratio(8, "")]) == Ratio(pytest.approx(4), "")
-    assert str(geometric_mean([Ratio(2, ""), Ratio(8, "≥")])) == "≥ 4.0x"
-    assert str(geometric_mean([Ratio(2, "≤"), Ratio(8, "≥")])) == "?"
-
-
-def test_the_table_has_a_row_for_each_task_and_contender_and_the_mean():
-    table = rows([cell("ours", 10), cell("sb3", 101, solved=False)])
-    assert [row[1] for row in table] == ["collectiverl", "Stable-Baselines3", "Stable-Baselines3"]
-    assert table[1][3:] == ["> 101", "1", "> 1,000", "≥ 10.0x"]
-
-
-def test_cells_that_are_done_are_not_measured_again(tmp_path, monkeypatch):
-    measured = []
-
-    def learn(function, contender, task, seed, criterion, limit_seconds, **_):
-        measured.append((contender, limit_seconds))
-        stopped = contender == "sb3"
-        return cell(contender, limit_seconds if stopped else 5.0, not stopped, task, seed)
-
-    monkeypatch.setattr(time_to_success, "in_child", learn)
-    monkeypatch.setattr(peers, "require", lambda: None)
-    flags = ["--tasks", "reach", "--contenders", "ours", "sb3", "--seeds", "1", "--out", str(tmp_path)]
-    assert time_to_success.main(flags) == 0
-    assert measured == [("ours", 3600.0), ("sb3", 50.0)]  # ours first, then a peer for ten times as long
-    assert time_to_success.main(flags) == 0
-    assert len(measured) == 2
-    assert time_to_success.main([*flags, "--criterion.eval-every", "7"]) == 2  # other settings
-    assert time_to_success.main([*flags, "--criterion.eval-every", "7", "--overwrite"]) == 0
-    assert len(measured) == 4
-
-
-def test_a_cell_that_failed_is_reported_and_the_others_are_kept(tmp_path, monkeypatch, capsys):
-    def learn(function, contender, task, seed, criterion, limit_seconds, **_):
-        if seed == 0:
-            raise ChildFailed("out of luck")
-        return cell(contender, 5.0, True, task, seed)
-
-    monkeypatch.setattr(time_to_success, "in_child", learn)
-    flags = ["--tasks", "reach", "--contenders", "ours", "--seeds", "2", "--out", str(tmp_path)]
-    assert time_to_success.main(flags) == 1
-    assert "ours reach-v3 0: out of luck" in capsys.readouterr().err
-    assert [p.name for p in (tmp_path / "time_to_success").iterdir()] == ["ours_reach-v3_seed_1.json"]
-
-
 # -- commands ----------------------------------------------------------------------------------------------
 
 
@@ -330,12 +221,6 @@ def test_the_machine_is_on_record():
 
 
 # -- peers -------------------------------------------------------------------------------------------------
-
-
-def test_the_policy_of_a_peer_acts_deterministically():
-    model = SimpleNamespace(predict=lambda obs, deterministic: (obs[:, :2] * deterministic, None))
-    policy = peers.PeerPolicy(model)
-    np.testing.assert_array_equal(policy.eval_action(np.ones((3, 5), np.float32)), np.ones((3, 2)))
 
 
 def test_the_environment_of_a_peer_is_ours_with_fresh_goals():

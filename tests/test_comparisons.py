@@ -121,6 +121,26 @@ def test_plain_sac_and_help_have_each_their_own_replay_ratio(tmp_path):
     assert (plain.eval_horizon, plain.eval_first, plain.eval_at_once) == (200, 10, 10)
 
 
+def test_rows_of_several_replay_ratios_have_folders_of_their_own():
+    rows = ("none", "none@8", "none@32", "finetune", "finetune@8")
+    config = ComparisonConfig(strategies=rows, tasks=("toy-reach",), seeds=1, updates_per_step=4)
+    made = {c.strategy: c.stage for c in cells(CONFIG, config)}
+    assert list(made) == list(rows)  # plain SAC first
+    updates = {row: stage.config.train.updates_per_step for row, stage in made.items()}
+    assert updates == {"none": 16, "none@8": 8, "none@32": 32, "finetune": 4, "finetune@8": 8}
+    assert {row: stage.out.split("/")[-3] for row, stage in made.items()} == {
+        **{row: row for row in rows},
+        "finetune": "finetune@4",  # the folder says the ratio, whoever set it
+    }
+
+
+def test_a_ratio_may_be_set_for_a_row_or_for_its_side():
+    of_row = ComparisonConfig(strategies=("none@8",), tasks=("toy-reach",), seeds=1)
+    of_side = ComparisonConfig(strategies=("none",), tasks=("toy-reach",), seeds=1, plain_updates_per_step=8)
+    [one], [two] = (list(cells(CONFIG, config)) for config in (of_row, of_side))
+    assert (one.stage.out, one.stage.config) == (two.stage.out, two.stage.config)
+
+
 def test_the_control_is_helped_by_networks_that_were_not_trained(tmp_path):
     config = ComparisonConfig(strategies=("random",), tasks=("toy-reach",), seeds=1)
     *helpers, student = stages(tmp_path, CONFIG, config)
@@ -183,6 +203,10 @@ def test_a_row_names_the_strategies_and_the_run_their_settings():
         (["--strategies", "cloning+imitation"], "--strategies: cloning+imitation"),
         (["--strategies", "finetune+imitation"], "--strategies: finetune+imitation"),
         (["--strategies", "none", "none"], "each row once"),
+        (["--strategies", "none", "none@16"], "each row once"),
+        (["--strategies", "none@0"], "--strategies: none@0"),
+        (["--strategies", "none@many"], "--strategies: none@many"),
+        (["--strategies", "zero-shot@8"], "--strategies: zero-shot@8"),
         (["--seeds", "0"], "--seeds: 0"),
         (["--success", "2"], "--success: 2"),
         (["--collective", "nowhere"], "there is no collective at nowhere"),

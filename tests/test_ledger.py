@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 from benchmarks.results import RESULTS, shortcomings
 from results.ledger import FOLDER
-from results.tables import CORE_SECONDS, MARKED, PAGES, TABLES, written
+from results.speeds import CORE_SECONDS
+from results.students import HALF_KNOWN, SETTING
+from results.tables import MARKED, PAGES, TABLES, written
 
 from collectiverl.artifacts import files, sealed
 from collectiverl.types import UserError
-from results import ledger, tables
+from results import ledger, speeds
 
 ENTRIES = sorted(FOLDER.glob("*/*.json"))
 
@@ -64,7 +66,7 @@ def test_a_speed_that_is_kept_can_be_trusted(path):
 def test_a_speed_of_a_busy_machine_or_of_changed_code_is_not_shown(tmp_path, monkeypatch):
     about = {"commit": "0" * 7, "load": 0.2, "beside": 0.1, "cpu": "Z80", "cores": 2, "date": "today"}
     table = {"title": "t", "columns": ["speed"], "rows": [["42"]]}
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(speeds, "RESULTS", tmp_path)
 
     def shown(name="loop", **changes):
         document = {"about": about | {"command": "python -m benchmarks.loop"} | changes, "table": table}
@@ -167,6 +169,30 @@ def test_tasks_on_which_settings_are_chosen_have_a_table_of_their_own(monkeypatc
     assert "| `soccer` | ? | ? | 300 | ? | ? | 0/1 |" in rows
 
 
+def test_no_setting_is_chosen_on_a_task_that_is_reported():
+    assert not set(SETTING) & set(HALF_KNOWN)
+
+
+def test_replay_ratios_are_compared_on_the_tasks_on_which_settings_are_chosen(monkeypatch):
+    task = "faucet-close-v3"
+    cells = [student(f"none@{n}", 1, steps, task=task, collective="") for n, steps in ((4, None), (8, 900))]
+    monkeypatch.setattr(ledger, "read", {"students/": cells, "transfer/mt10_seed_": []}.__getitem__)
+    lines = TABLES["students-ratios"]().splitlines()
+    assert lines[0] == "| task | student | 4 updates | 8 updates | 16 updates | 32 updates |"
+    assert "| `faucet-close` | plain SAC | > 60,000 | 900 | ? | ? |" in lines
+    assert "| `faucet-close` | with help | ? | ? | ? | ? |" in lines
+    assert "| geometric mean of 0 | plain SAC | ? | ? | ? | ? |" in lines
+    assert len(lines) == 2 + 2 * (len(SETTING) + 1)
+    cells += [student("none", 1, 400, task=task), student("none@32", 1, 100, task=task, collective="")]
+    cells += [student(f"none@{n}", 1, 100 * n, task=SETTING[0], collective="") for n in (4, 8, 32)]
+    cells += [student("none", 1, 400, task=SETTING[0])]
+    lines = TABLES["students-ratios"]().splitlines()
+    assert "| geometric mean of 2 | plain SAC | 4,899 | 849 | 400 | 566 |" in lines
+    assert (
+        "| `faucet-close` | 400 | ? | ? |" in TABLES["students-settings"]().splitlines()
+    )  # at the usual ratio
+
+
 def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, monkeypatch):
     monkeypatch.setattr(ledger.provenance, "git", lambda folder, *args: "" if "status" in args else "0" * 40)
     folder = tmp_path / "comparison" / "none" / "soccer-v3" / "seed_1"
@@ -184,6 +210,15 @@ def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, monkeypatch):
     assert entry["command"] == config.command
     assert (entry["strategy"], entry["steps"], entry["area"]) == ("none", 512, 0.744)
     assert json.loads(ledger._lines(entry)) == entry
+    train["updates_per_step"] = 8  # whatever the folder is called
+    with sealed.stage(folder.with_name("seed_3"), name="train-student", **settings | {"seed": 3}) as work:
+        files.write_json(work / "summary.json", found)
+        (work / "metrics.jsonl").write_text(
+            json.dumps({"step": 256, "eval/success": 1.0, "eval/episodes": 50}) + "\n"
+        )
+    made = dict(ledger.cells(config))
+    assert list(made) == ["students/none_soccer-v3_seed_1", "students/none@8_soccer-v3_seed_3"]
+    assert made["students/none@8_soccer-v3_seed_3"]["collective"] == ""
     with pytest.raises(UserError, match="no finished cell"):
         list(ledger.cells(replace(config, run=tmp_path / "nothing")))
 

@@ -215,7 +215,7 @@ def test_students_are_compared_by_one_command_that_goes_on_where_it_was(finished
     result.write_text(result.read_text()[:100])  # damaged, it is made anew: the students are all there
     assert main.dispatch([*args, "--strategies", *strategies]) == 0
     assert json.loads(result.read_text())["rows"] == found["rows"]
-    assert cell_result(folder / "prior-data+imitation" / "toy-mirror" / "seed_1")["limit"] == 600
+    assert cell_result(folder / "prior-data+imitation@2" / "toy-mirror" / "seed_1")["limit"] == 600
     more = ["--strategies", "none", "--seeds", "2"]  # and the table keeps its holes
     assert main.dispatch([*[arg for arg in args if arg not in ("--seeds", "1")], *more]) == 0
     rows = {row["strategy"]: row for row in json.loads(result.read_text())["rows"]}

@@ -105,7 +105,7 @@ def compared_collective(name: str) -> str:
 
 
 def compared_student(strategy: str, task: str, seed: int, collective: str = "") -> str:
-    """Plain SAC depends on no collective and is shared by all comparisons."""
+    """Plain SAC depends on no collective and is shared by all comparisons; `strategy` says an unusual replay ratio."""
     folder = f"{COMPARISON}/{collective}" if collective else COMPARISON
     return _of(f"{folder}/{strategy}", task, seed)
 

@@ -1,5 +1,9 @@
-"""What one cell of a comparison found: a strategy, a task and a seed; and the rows that cells make."""
+"""What one cell of a comparison found: a strategy, a task and a seed; and the rows that cells make.
 
+A strategy with a replay ratio of its own has it in its name: `none@8` makes 8 updates after each vector step.
+"""
+
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,20 @@ from collectiverl.stages.experts import steps_to
 
 ZERO_SHOT, CLONING, RANDOM = "zero-shot", "cloning", "random"
 UNTRAINED = (ZERO_SHOT, CLONING)  # not trained by SAC: evaluated once
+USUAL = 16  # updates after each vector step, of cells whose name has no ratio
+WITH_RATIO = re.compile(r"(.+)@([1-9]\d{0,5})")
 OF_SEEDS = ("success", "steps", "env_steps", "seconds", "area", "mentor_success", "curve")  # columns of a row
+
+
+def named(strategy: str, updates: int) -> str:
+    """The name of a cell's strategy, by its updates after each vector step."""
+    return strategy if updates == USUAL else f"{strategy}@{updates}"
+
+
+def parsed(name: str) -> tuple[str, int | None]:
+    """The strategy, and its own updates after each vector step; None: the name does not say."""
+    found = WITH_RATIO.fullmatch(name)
+    return (found[1], int(found[2])) if found else (name, None)
 
 
 def cell_result(folder: Path) -> dict[str, Any]:
@@ -22,7 +39,8 @@ def cell_result(folder: Path) -> dict[str, Any]:
     `steps` are environment steps until success had reached the level, the mentor's own counted; None: it never did.
     """
     folder = folder.resolve()
-    record, found, strategy = sealed.manifest(folder), summary(folder), folder.parents[1].name
+    record, found = sealed.manifest(folder), summary(folder)
+    strategy, _ = parsed(folder.parents[1].name)
     cell: dict[str, Any] = {
         "strategy": strategy,
         "collective": "" if strategy == PLAIN else folder.parents[2].name,
@@ -34,7 +52,10 @@ def cell_result(folder: Path) -> dict[str, Any]:
         return cell | {"success": found["success_any"], "episodes": found["episodes"]} | last
     kept = ("success", "env_steps", "seconds", "mentor_success", "mentor_steps")
     cell |= {name: found[name] for name in kept if name in found}
-    return cell if strategy == CLONING else cell | _course(folder, record["config"]["train"])
+    if strategy == CLONING:
+        return cell
+    train = record["config"]["train"]
+    return cell | {"strategy": named(strategy, train["updates_per_step"])} | _course(folder, train)
 
 
 def _course(folder: Path, train: Mapping[str, Any]) -> dict[str, Any]:

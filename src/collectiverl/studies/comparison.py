@@ -33,7 +33,18 @@ from collectiverl.stages.collective import random_collective_stage, take_collect
 from collectiverl.stages.evaluation import Evaluate, evaluate_stage
 from collectiverl.stages.students import TrainStudent, train_student_stage
 from collectiverl.student.strategies import ALONE, DEFAULT, Name, StrategyConfig
-from collectiverl.studies.cells import CLONING, RANDOM, UNTRAINED, ZERO_SHOT, cell_result, compared, row_of
+from collectiverl.studies.cells import (
+    CLONING,
+    RANDOM,
+    UNTRAINED,
+    USUAL,
+    ZERO_SHOT,
+    cell_result,
+    compared,
+    named,
+    parsed,
+    row_of,
+)
 from collectiverl.studies.table import write_table
 from collectiverl.types import ConfigError, UserError
 
@@ -48,7 +59,7 @@ class ComparisonConfig:
     """Which students are compared, and how they are evaluated."""
 
     tasks: tuple[str, ...] = ()  # tasks of the students; none: the run's student tasks
-    strategies: tuple[str, ...] = ROWS  # one row each; strategies joined by + are combined
+    strategies: tuple[str, ...] = ROWS  # one row each; joined by + they are combined; none@8 makes 8 updates
     collective: str = "mt10"  # name of a shipped one, or a run's folder; {task} is the student's task
     seeds: int = 3  # students of each strategy and task
     steps: int = 60_000  # environment steps of a student, at most
@@ -57,8 +68,8 @@ class ComparisonConfig:
     eval_first: int = 10  # of these; the others are played only if 0.8 of the first succeed
     eval_horizon: int | None = 200  # steps of its episodes, those of training; None: the task's own limit
     success: float = 0.9  # success rate to be reached in two evaluations in a row
-    updates_per_step: int = 16  # of all strategies but none, after each vector step of 32 environment steps
-    plain_updates_per_step: int = 16  # of none, plain SAC
+    updates_per_step: int = USUAL  # of all strategies but none, after each step of all 32 environments
+    plain_updates_per_step: int = USUAL  # of none, plain SAC
 
     def __post_init__(self) -> None:
         at_least(self, 1, "seeds", "steps", "eval_every", "eval_episodes", "eval_first")
@@ -71,12 +82,16 @@ class ComparisonConfig:
             raise ConfigError("success", f"{self.success} is not in (0, 1]")
         combined = set(get_args(Name)) - set(ALONE)
         alone = {*ALONE, *UNTRAINED, FINETUNE_ENCODER, RANDOM}
-        unknown = [row for row in self.strategies if row not in alone and not set(row.split("+")) <= combined]
-        if unknown or not self.strategies or len(set(self.strategies)) < len(self.strategies):
+        bases = {row: parsed(row)[0] for row in self.strategies}
+        unknown = [row for row, of in bases.items() if of not in alone and not set(of.split("+")) <= combined]
+        unknown += [row for row, of in bases.items() if of in UNTRAINED and row != of]
+        trained = {(of, self.updates(row)) for row, of in bases.items()}
+        if unknown or not self.strategies or len(trained) < len(self.strategies):
             raise ConfigError(
                 "strategies",
                 f"{' '.join(unknown or self.strategies)}: choose some of {', '.join(sorted(alone))}, and "
-                f"of {', '.join(sorted(combined))}, several of these joined by +, each row once",
+                f"of {', '.join(sorted(combined))}, several of these joined by +, each row once; "
+                f"{PLAIN}@8 is {PLAIN} with 8 updates after each vector step",
             )
 
     @property
@@ -90,7 +105,12 @@ class ComparisonConfig:
         """The collective that helps in a task: `push` and `push-v3` both stand for it."""
         return self.collective.replace("{task}", label(task))
 
-    def train(self, base: TrainConfig, strategy: str) -> TrainConfig:
+    def updates(self, row: str) -> int:
+        """Updates after each vector step: the row's own, or those of its side."""
+        strategy, own = parsed(row)
+        return own or (self.plain_updates_per_step if strategy == PLAIN else self.updates_per_step)
+
+    def train(self, base: TrainConfig, row: str) -> TrainConfig:
         first = min(self.eval_first, self.eval_episodes)
         return replace(
             base,
@@ -102,7 +122,7 @@ class ComparisonConfig:
             eval_horizon=self.eval_horizon,
             stop_success=self.success,
             stop_evaluations=TIMES,
-            updates_per_step=self.plain_updates_per_step if strategy == PLAIN else self.updates_per_step,
+            updates_per_step=self.updates(row),
         )
 
 
@@ -110,7 +130,7 @@ class ComparisonConfig:
 class Cell:
     """One student, or one baseline."""
 
-    strategy: str
+    strategy: str  # the row that it is part of
     task: str
     seed: int
     stage: Stage
@@ -122,7 +142,7 @@ def tasks(config: RunConfig, comparison: ComparisonConfig) -> tuple[str, ...]:
 
 def cells(config: RunConfig, comparison: ComparisonConfig) -> Iterator[Cell]:
     """All students; plain SAC comes first, since it takes longest."""
-    strategies = sorted(comparison.strategies, key=lambda name: name != PLAIN)
+    strategies = sorted(comparison.strategies, key=lambda row: parsed(row)[0] != PLAIN)
     for strategy in strategies:
         for task in tasks(config, comparison):
             for i in range(1 if strategy == ZERO_SHOT else comparison.seeds):
@@ -132,11 +152,13 @@ def cells(config: RunConfig, comparison: ComparisonConfig) -> Iterator[Cell]:
                 yield Cell(strategy, task, seed, stage)
 
 
-def _stage(config: RunConfig, comparison: ComparisonConfig, strategy: str, task: str, seed: int) -> Stage:
+def _stage(config: RunConfig, comparison: ComparisonConfig, row: str, task: str, seed: int) -> Stage:
+    strategy, _ = parsed(row)
     collective = "" if strategy == PLAIN else _helper(comparison, strategy, task).out
     of = "" if strategy == PLAIN else comparison.name
-    out = paths.compared_student(strategy, task, seed, of)
-    train = comparison.train(config.student, strategy)
+    name = strategy if strategy in UNTRAINED else named(strategy, comparison.updates(row))
+    out = paths.compared_student(name, task, seed, of)
+    train = comparison.train(config.student, row)
     if strategy == ZERO_SHOT:
         evaluation = Evaluate(kind="collective", policy=collective, task=task)
         return replace(evaluate_stage(evaluation, config.seed), out=out)
@@ -175,8 +197,9 @@ def stages(run: Path, config: RunConfig, comparison: ComparisonConfig) -> list[S
     every = list(cells(config, comparison))
     helpers = {}
     for cell in every:
-        if cell.strategy != PLAIN:
-            for stage in (_taken(comparison, cell.task), _helper(comparison, cell.strategy, cell.task)):
+        strategy, _ = parsed(cell.strategy)
+        if strategy != PLAIN:
+            for stage in (_taken(comparison, cell.task), _helper(comparison, strategy, cell.task)):
                 helpers[stage.out] = stage
     return [*helpers.values(), *(cell.stage for cell in every)]
 

@@ -120,7 +120,10 @@ def _comparison(run: RunFolder) -> Iterator[Block]:
 
 
 def _shown(strategy: str) -> str:
-    return "plain SAC" if strategy == PLAIN else strategy.replace("+", " + ")
+    """`none@8` is plain SAC with an unusual number of updates."""
+    name, _, updates = strategy.partition("@")
+    shown = "plain SAC" if name == PLAIN else name.replace("+", " + ")
+    return f"{shown}, {updates} updates a step" if updates else shown
 
 
 def _students(run: RunFolder) -> Iterator[Student]:
