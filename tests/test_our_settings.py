@@ -24,6 +24,8 @@ def other(value):
     """Another value of a setting, of its kind."""
     if isinstance(value, bool):
         return not value
+    if isinstance(value, str):
+        return "float32"
     return 0.9 if value is None else value + 1 if isinstance(value, int) else value / 2
 
 
