@@ -19,10 +19,14 @@ from collectiverl.sac.train import Trainer
 from collectiverl.stages.experts import TrainTask
 
 
-def train_config(criterion: Criterion) -> TrainConfig:
-    """Ours by default, without the episodes that are kept for later stages."""
+OURS = ("ours", "ours-float32")
+
+
+def train_config(criterion: Criterion, contender: str = "ours") -> TrainConfig:
+    """Ours by default, or in float32 on any processor; without the episodes that are kept for later stages."""
     train = TrainTask(task="reach-v3").train.without_sampling()
-    return replace(train, steps=criterion.steps)
+    sac = replace(train.sac, precision="float32") if contender == "ours-float32" else train.sac
+    return replace(train, steps=criterion.steps, sac=sac)
 
 
 def learn(contender: str, task: str, seed: int, criterion: Criterion, limit_seconds: float) -> dict[str, Any]:
@@ -30,8 +34,8 @@ def learn(contender: str, task: str, seed: int, criterion: Criterion, limit_seco
     _import(contender)
     judge = Judge(criterion, partial(criterion.make_envs, task), seed=seed, limit_seconds=limit_seconds)
     try:
-        if contender == "ours":
-            env_steps = _ours(judge, task, seed, train_config(criterion))
+        if contender in OURS:
+            env_steps = _ours(judge, task, seed, train_config(criterion, contender))
         else:
             env_steps = _peer(judge, _peer_model(contender, task, seed, criterion))
         return judge.verdict(env_steps)
@@ -42,8 +46,8 @@ def learn(contender: str, task: str, seed: int, criterion: Criterion, limit_seco
 def _import(contender: str) -> None:
     """What would else be imported on the clock."""
     peer, _, settings = contender.partition("-")
-    packages = [] if contender == "ours" else ["torch", peers.PEERS[peer]]
-    if "ours" in (contender, settings):
+    packages = [] if contender in OURS else ["torch", peers.PEERS[peer]]
+    if contender in OURS or settings == "ours":
         packages.append("envpool")
     for package in packages:
         importlib.import_module(package)

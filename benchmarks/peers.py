@@ -16,6 +16,7 @@ from collectiverl.types import UserError
 PEERS = {"sb3": "stable_baselines3", "sbx": "sbx"}  # names here: packages
 TITLES = {
     "ours": "collectiverl",
+    "ours-float32": "collectiverl, in float32",
     "sbx-ours": "SBX, our settings",
     "sb3-ours": "Stable-Baselines3, our settings",
     "sbx": "SBX",
