@@ -18,7 +18,6 @@ from collectiverl.sac.settings import TrainConfig
 from collectiverl.sac.train import Trainer
 from collectiverl.stages.experts import TrainTask
 
-
 OURS = ("ours", "ours-float32")
 
 
