@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-BENCHMARKS := learner loop cores environments scaling encoder schedule
+BENCHMARKS := learner loop cores environments scaling encoder phases schedule
 
 .PHONY: quickstart experts test test-slow test-machines check attack tables site package bench smoke clean
 

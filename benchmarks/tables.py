@@ -13,7 +13,7 @@ from collectiverl.artifacts.sealed import read_json
 from collectiverl.cli import exits
 from collectiverl.types import UserError
 
-NAMES = ("learner", "loop", "time_to_success", "cores", "environments", "scaling")
+NAMES = ("learner", "loop", "time_to_success", "cores", "environments", "scaling", "phases")
 
 
 @dataclass(frozen=True, kw_only=True)

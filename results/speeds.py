@@ -6,7 +6,10 @@ from typing import Any
 from benchmarks import time_to_success
 from benchmarks.results import RESULTS, Table, shortcomings
 
-SPEEDS = ("learner", "loop", "cores", "environments", "scaling", "encoder", "schedule", "gpu", "machines")
+SPEEDS = (
+    *("learner", "loop", "cores", "environments", "scaling", "encoder", "phases"),
+    *("schedule", "gpu", "machines"),
+)
 # figures that a busy machine does not change: in seconds that the process itself computed, or simulated; and those of
 # Ray's machines, which are no children of the process, so that they count as other work
 CORE_SECONDS = ("encoder", "time_to_success", "schedule", "machines")

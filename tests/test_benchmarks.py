@@ -32,6 +32,7 @@ COMMANDS = (
     "time_to_success",
     "gpu",
     "machines",
+    "phases",
 )
 CORE = available_cores()[:1]
 
