@@ -55,6 +55,17 @@ def test_every_row_differs_from_the_run_in_one_thing():
     assert conditionings == {*get_args(ConditioningName), "shuffled"}
 
 
+def test_cloning_has_as_many_episodes_and_updates_as_the_run():
+    def given(row):
+        o, rounds = row.online, row.online.learner_rounds
+        episodes = o.random_episodes + o.expert_episodes + rounds * o.learner_episodes
+        return episodes, o.first_updates + rounds * o.round_updates
+
+    table = {row.group: row for row in rows(CONFIG, AblationConfig(only=("default", "data")), seed=0)}
+    assert given(table["data"]) == given(table["default"])
+    assert table["data"].online.learner_rounds == 0 < table["default"].online.learner_rounds
+
+
 def test_rows_are_chosen_by_group_and_name():
     found = chosen(CONFIG, AblationConfig(only=("window", "z"), rows=("window_5", "z_16"), seeds=2))
     assert [(row.variant, row.seed) for row in found] == [
