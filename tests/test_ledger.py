@@ -62,6 +62,9 @@ def test_an_entry_says_how_it_was_made(path):
     if path.parent.name == "students":  # one cell of a comparison
         assert 0 <= entry["success"] <= 1
         return
+    if path.parent.name == "encoder":  # a probe
+        assert all(0 <= accuracy <= 1 for accuracy in entry["linear_probe"].values())
+        return
     if path.parent.name == "memory" and "stage_memory" in entry:  # one stage of a run
         assert all(peak > 0 for peak in entry["stage_memory"].values())
         return
@@ -234,6 +237,23 @@ def test_the_two_strategies_that_shape_rewards_have_a_table_of_their_own(monkeyp
     assert lines[0] == "| task | `none` | `finetune` | `likelihood` | `potential` |"
     assert "| `soccer` | 900 | ? | > 60,000 | ? |" in lines
     assert len(lines) == 2 + len(HALF_KNOWN)
+
+
+def test_what_reconstruction_is_worth_is_a_row_with_it_and_a_row_without(monkeypatch):
+    def probed(accuracy):
+        errors = {"masked": 2 * accuracy, "copied": 0.5}
+        return {"linear_probe": {"1": accuracy, "anywhere": 0.9}, "reconstruction": errors}
+
+    kept = {"encoder/with_seed_": [probed(0.25), probed(0.75)], "encoder/without_seed_": [probed(0.5)]}
+    monkeypatch.setattr(ledger, "read", kept.__getitem__)
+    lines = TABLES["reconstruction"]().splitlines()
+    assert lines[0] == "| trained | 1 step | anywhere | hidden spans | by copying | seeds |"
+    assert lines[2].startswith(
+        "| with reconstruction | 0.50 (0.25 to 0.75) | 0.90 (0.90 to 0.90) | 1.00 (0.50"
+    )
+    assert lines[3].startswith("| InfoNCE alone | 0.50 (0.50 to 0.50) |")
+    monkeypatch.setattr(ledger, "read", lambda name: [])
+    assert "no run" in TABLES["reconstruction"]()
 
 
 def test_core_minutes_stand_beside_minutes_with_the_load_and_holes_where_they_are_not_known(monkeypatch):
