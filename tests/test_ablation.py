@@ -156,21 +156,26 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("part", ["actor", "critic"])
-def test_a_row_killed_in_its_last_distillation_goes_on_there(tmp_path, monkeypatch, part):
+@pytest.mark.parametrize(("part", "report"), [("actor", 1), ("critic", 2)])
+def test_a_row_killed_in_its_last_distillation_goes_on_there(tmp_path, monkeypatch, part, report):
+    """The first report of the critic comes before there is a checkpoint of it."""
     monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
-    stage, notes = ablation_stage(ROW, 0), []
+    stage, seen, again = ablation_stage(ROW, 0), [], []
 
     def kill(done, total, note=""):
         if note.startswith(part):
-            raise Killed
+            seen.append((done, note))
+            if len(seen) == report:
+                raise Killed
 
     whole = execute(tmp_path / "whole", stage)
     with pytest.raises(Killed):
         execute(tmp_path / "killed", stage, report=kill)
-    found = execute(tmp_path / "killed", stage, report=lambda done, total, note="": notes.append(note))
+    found = execute(
+        tmp_path / "killed", stage, report=lambda done, total, note="": again.append((done, note))
+    )
     assert found == whole
-    assert notes[0].startswith(part)  # the rounds were kept
+    assert again[0] == seen[-1]  # neither the rounds nor what was killed is begun anew
 
 
 @pytest.mark.parametrize(
