@@ -15,6 +15,7 @@ from collectiverl.evaluation.statistics import seeds_interval
 from results import ledger
 from results.encoders import reconstruction
 from results.memory import less_memory, memory
+from results.meta import meta
 from results.speeds import SPEEDS, arrivals, speed
 from results.students import HOLE, ratios, settings, shaping, students
 
@@ -189,40 +190,6 @@ def policies(name: str) -> str:
     return markdown(rows)
 
 
-def meta(name: str) -> str:
-    """A benchmark of meta-learning: by Meta-World's protocol, and in one episode from nothing with rewards told."""
-    adapted, single = (ledger.read(f"meta/{name}{kind}_seed_") for kind in ("", "-single"))
-    if not adapted and not single:
-        return EMPTY
-    rows = [["tasks", "task", "adapted", "each seed", "one episode", "each seed", "last step"]]
-    for split in ("train", "test"):
-        parts = [[_of_split(run, split) for run in runs] for runs in (adapted, single)]
-        tasks = list(dict.fromkeys(task for part in parts for found in part for task in found))
-        rows += [[split, f"`{t.removesuffix('-v3')}`", *_both(parts, [t])] for t in tasks]
-        if tasks:
-            rows.append([split, f"mean of {len(tasks)}", *_both(parts, tasks)])
-    return markdown(rows)
-
-
-def _of_split(run: dict[str, Any], split: str) -> dict[str, dict[str, Any]]:
-    """The rows of the training or of the test tasks, which are new to the policy, by task."""
-    new = split == "test"
-    fits = [r for r in run["policies"] if (r["split"] == split if "split" in r else r["new"] == new)]
-    return {row["task"]: row for row in fits}
-
-
-def _both(parts: Sequence[Sequence[dict[str, dict[str, Any]]]], tasks: Sequence[str]) -> list[str]:
-    """Mean success over these tasks, and each seed's, by either protocol; at the last step by the second."""
-    cells = []
-    for runs, key in zip((*parts, parts[1]), ("success_any", "success_any", "success_last"), strict=True):
-        seeds = [_mean(run[task][key] for task in tasks) for run in runs if set(tasks) <= set(run)]
-        cells += [
-            f"{_mean(seeds):.3f}" if seeds else HOLE,
-            ", ".join(f"{seed:.3f}" for seed in seeds) or HOLE,
-        ]
-    return cells[:-1]
-
-
 def original() -> str:
     """The thesis's sequence, one task a command, beside a run of the same tasks."""
     runs = [ledger.read(f"original/reach_push{suffix}_seed_") for suffix in ("", "_run")]
@@ -264,8 +231,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "students-shaping": lambda: markdown(shaping("mt10")),
     "reconstruction": lambda: markdown(reconstruction()),
     "students-ratios": lambda: markdown(ratios("mt10")),
-    "ml10": lambda: meta("ml10"),
-    "ml45": lambda: meta("ml45"),
+    "ml10": lambda: markdown(meta("ml10")),
+    "ml45": lambda: markdown(meta("ml45")),
     "speed-time-to-success": arrivals,
     **{f"speed-{name}": partial(speed, name) for name in SPEEDS},
 }
