@@ -21,7 +21,7 @@ from collectiverl.stages.base import Stage
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "results/collective/mt50_seed_0.json"  # seconds of the stages of MT50, on one core each
 EXPERTS = ROOT / "src/collectiverl/pretrained/mt10/experts.json"  # of ten experts that SAC trained
-OTHERS = ROOT / "results/quickstart.json"  # of kinds of stages that the two do not have
+OTHERS = ROOT / "results/scratch/seed_0.json"  # of kinds of stages that the two do not have
 COLUMNS = ("experts", "machines", "hours", "core-hours", "cores at work", "faster by", "not below, hours")
 HOUR = 3600.0
 LEFT_OUT = ("film",)  # kinds of stages that no run of the ledger has measured; nothing waits for them

@@ -2,10 +2,11 @@
 
     python -m results.ledger runs/mt10_s0 --name collective/mt10_seed_0 --command "collectiverl run --preset mt10 ..."
 
-copies what a run found into `results/<name>.json`, with the command, the commit of the code and the machine. In place
-of a run's folder it takes what `collectiverl evaluate`, `evaluate-meta` or `transfer` wrote with `--json`. A run whose
-stages were made one at a time has no summary: `--until evaluated` takes what `evaluate --json` left in its folder
-`evaluated`, as in examples/original.sh.
+copies what a run found into `results/<name>.json`, with the command, the commit of the code, the machine, and the
+core-seconds of every stage beside the machine's load, where its manifest has them. In place of a run's folder it takes
+what `collectiverl evaluate`, `evaluate-meta` or `transfer` wrote with `--json`. A run whose stages were made one at a
+time has no summary: `--until evaluated` takes what `evaluate --json` left in its folder `evaluated`, as in
+examples/original.sh.
 
     python -m results.ledger runs/students --cells --name students --command "collectiverl compare-students ..."
 
@@ -14,7 +15,7 @@ that are in the ledger already stay as they are.
 
     python -m results.ledger runs/mt50 --stage online_distill/MT50/seed_1 --name memory/mt50_seed_1 --command "..."
 
-copies the peak of memory of one stage, of a run that went no further.
+copies the peak of memory of one stage, of a run that went no further; of a probe, also what it found.
 """
 
 import json
@@ -30,7 +31,7 @@ from benchmarks.results import facts
 from collectiverl.artifacts import paths, provenance, sealed
 from collectiverl.artifacts.files import read_json
 from collectiverl.cli import exits
-from collectiverl.stages.base import peak_memory, seconds
+from collectiverl.stages.base import core_seconds, load, peak_memory, seconds
 from collectiverl.stages.base import summary as stage_summary
 from collectiverl.stages.evaluation import KINDS
 from collectiverl.stages.summary import mean
@@ -39,6 +40,10 @@ from collectiverl.types import UserError
 
 FOLDER = Path(__file__).parent
 EVALUATED = "evaluated"  # folder of a run
+CHANGED = "-dirty"  # behind the commit of a manifest
+PROBE = "probe"  # a kind of stage
+COSTS = ("core_seconds", "load")  # of a stage, in its manifest
+STAGES = ("stage_core_seconds", "stage_load", "stage_memory")  # of a run, in its summary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +53,7 @@ class Entry:
     run: Annotated[Path, tyro.conf.Positional]  # the run's folder, or the JSON file of an evaluation
     name: str  # of the entry, such as collective/mt10_seed_0
     command: str  # that made the run
-    code: Path = Path()  # the checkout that the run was made with; its working tree must be clean
+    code: Path = Path()  # a clean checkout of the code; of its last commit, if the run's manifest names none
     until: str = "collective"  # which of the run's summaries; or evaluated
     cells: bool = False  # each finished cell of a comparison of students below the folder
     stage: str = ""  # one stage of the run, whose peak of memory is kept
@@ -62,10 +67,12 @@ def entry(config: Entry) -> dict[str, Any]:
             a commit.
     """
     if config.stage:
-        found = _of_stage(config.run, config.stage)
+        commit, found = _of_stage(config.run, config.stage)
+    elif config.run.is_file():
+        commit, found = None, _evaluated(config.run)
     else:
-        found = _evaluated(config.run) if config.run.is_file() else _summarized(config.run, config.until)
-    return _about(config) | found
+        commit, found = _summarized(config.run, config.until)
+    return _about(config, commit) | found
 
 
 def cells(config: Entry) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -80,43 +87,57 @@ def cells(config: Entry) -> Iterator[tuple[str, dict[str, Any]]]:
     for path in manifests:
         record, found = sealed.verify(path.parent), cell_result(path.parent)
         parts = (found["collective"], found["strategy"], found["task"], f"seed_{found['seed']}")
-        made = {"made": record["created"], "versions": record["versions"]}
-        yield f"{config.name}/{'_'.join(filter(None, parts))}", _about(config) | made | found
+        made = {"made": record["created"], "versions": record["versions"]} | _cost(record)
+        about = _about(config, record.get("commit"))
+        yield f"{config.name}/{'_'.join(filter(None, parts))}", about | made | found
 
 
 def _is_cell(folder: Path) -> bool:
     return sealed.is_sealed(folder) and paths.COMPARISON in folder.resolve().parts
 
 
-def _about(config: Entry) -> dict[str, Any]:
-    """The command, the code and the machine."""
+def _about(config: Entry, commit: str | None) -> dict[str, Any]:
+    """The command, the code and the machine; `commit` is that of the run's manifest."""
+    if commit and commit.endswith(CHANGED):
+        raise UserError(f"{config.run} was made with changes of {commit} that are in no commit")
     if changed := provenance.git(config.code, "status", "--porcelain", "--untracked-files=no"):
         raise UserError(f"{config.code} has changes that are in no commit: {changed.splitlines()[0]}")
+    commit = commit or provenance.git(config.code, "rev-parse", "HEAD")
     return {
         "command": config.command,
-        "commit": provenance.git(config.code, "rev-parse", "HEAD"),
-        "sources": provenance.git(config.code, "rev-parse", "HEAD:src"),
+        "commit": commit,
+        "sources": provenance.git(config.code, "rev-parse", f"{commit}:src"),
         "machine": {
             name: value for name, value in facts().items() if name in ("cpu", "cores", "load", "python")
         },
     }
 
 
-def _of_stage(run: Path, stage: str) -> dict[str, Any]:
+Found = tuple[str | None, dict[str, Any]]  # the commit of the run's manifest, and what is kept
+
+
+def _cost(record: dict[str, Any]) -> dict[str, Any]:
+    """What a stage computed, and how busy its machine was, where its manifest says."""
+    return {name: record[name] for name in COSTS if name in record}
+
+
+def _of_stage(run: Path, stage: str) -> Found:
     record = sealed.verify(run / stage)
-    kept = {name: record[name] for name in ("versions", "seed")}
-    return {"made": record["created"], **kept, "stage_memory": {stage: peak_memory(run / stage)}}
+    kept = {name: record[name] for name in ("versions", "seed")} | _cost(record)
+    if record["stage"] == PROBE:
+        kept |= {name: stage_summary(run / stage)[name] for name in ("linear_probe", "reconstruction")}
+    memory = {stage: peak_memory(run / stage)}
+    return record.get("commit"), {"made": record["created"], **kept, "stage_memory": memory}
 
 
-def _summarized(run: Path, until: str) -> dict[str, Any]:
+def _summarized(run: Path, until: str) -> Found:
     alone = until == EVALUATED
     folder = run / (paths.COLLECTIVE if alone else paths.summary(until))
     record = sealed.verify(folder)
     found = one_at_a_time(run, record["seed"]) if alone else read_json(folder / paths.SUMMARY)
     kept = {name: found[name] for name in ("seed", "policies", "mean", "stage_seconds")}
-    if "stage_memory" in found:  # not of a run whose stages were made one at a time
-        kept["stage_memory"] = found["stage_memory"]
-    return {"made": record["created"], "versions": record["versions"], **kept}
+    kept |= {name: found[name] for name in STAGES if name in found}  # older runs have fewer
+    return record.get("commit"), {"made": record["created"], "versions": record["versions"], **kept}
 
 
 def _evaluated(path: Path) -> dict[str, Any]:
@@ -150,7 +171,10 @@ def one_at_a_time(run: Path, seed: int) -> dict[str, Any]:
         "seed": seed,
         "policies": rows,
         "mean": {kind: mean(rows, kind) for kind in KINDS if any(row["policy"] == kind for row in rows)},
-        "stage_seconds": {str(stage.relative_to(run)): seconds(stage) for stage in stages},
+        **{
+            f"stage_{name}": {str(stage.relative_to(run)): cost(stage) for stage in stages}
+            for name, cost in (("seconds", seconds), ("core_seconds", core_seconds), ("load", load))
+        },
     }
 
 

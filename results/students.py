@@ -29,6 +29,7 @@ SETTING = tuple(
     )
 )  # on which settings are chosen; the other table leaves them out
 TRIED = (PLAIN, "prior-data+imitation", HELPED)
+SHAPING = (PLAIN, HELPED, "likelihood", "potential")  # the thesis's help is `likelihood`
 RATIOS = (4, 8, 16, 32)  # updates after each vector step, of which each side's own is chosen
 SIDES = {PLAIN: "plain SAC", HELPED: "with help"}
 
@@ -41,6 +42,16 @@ def settings(collective: str) -> list[list[str]]:
         rows = [_row(strategy, task, 1, mine) for strategy in TRIED]
         if any(row["seeds"] for row in rows):
             table.append([_short(task), *(_steps(row, _limit(mine)) for row in rows)])
+    return table
+
+
+def shaping(collective: str) -> list[list[str]]:
+    """Steps of each seed with the two strategies that shape rewards, beside plain SAC and the default help."""
+    mine = _cells(collective)
+    table = [["task", *(f"`{strategy}`" for strategy in SHAPING)]]
+    for task in HALF_KNOWN:
+        steps = (_steps(_row(strategy, task, 1, mine), _limit(mine)) for strategy in SHAPING)
+        table.append([_short(task), *steps])
     return table
 
 

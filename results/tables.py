@@ -6,15 +6,18 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`; NAME is one of
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from collectiverl.evaluation.statistics import seeds_interval
 from results import ledger
+from results.encoders import reconstruction
+from results.memory import less_memory, memory
+from results.meta import meta
 from results.speeds import SPEEDS, arrivals, speed
-from results.students import HOLE, ratios, settings, students
+from results.students import HOLE, ratios, settings, shaping, students
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -30,22 +33,6 @@ CHINESE = {
     "training seeds": "训练种子数",
 }
 SEEN = {"visible": "mt10", "hidden": "mt10-hidden"}  # goals, and the runs' name in the ledger
-KINDS = {  # of stages, by the folders that they make
-    "online_distill": "online distillation",
-    "model_col": "the collective",
-    "told_nothing": "the policy that is told nothing",
-    "evaluation probe": "probe",
-    "evaluation collective": "evaluation of the collective",
-    "evaluation expert": "evaluation of an expert",
-    "films collective": "films",
-}
-SMALL = (
-    "model",
-    "online_buffer",
-    "evaluation scripted",
-    "evaluation told-nothing",
-    "summary",
-)  # told of elsewhere, or copies
 EXPERTS = ROOT / "src/collectiverl/pretrained/mt10/experts.json"
 
 
@@ -94,7 +81,18 @@ def collective(name: str, teacher: str = "expert", minutes: bool = False) -> str
     if minutes:
         took = ", ".join(f"{sum(run['stage_seconds'].values()) / 60:.0f}" for run in runs)
         rows.append(["minutes of all stages", "", "", "", took, "", ""])
+        if any("stage_core_seconds" in run for run in runs):
+            rows.append(["core-minutes", "", "", "", ", ".join(map(_computed, runs)), "", ""])
     return markdown(rows)
+
+
+def _computed(run: dict[str, Any]) -> str:
+    """The core-minutes of all stages, with the load of the machine; a hole if those of a stage are not known."""
+    computed = list(run.get("stage_core_seconds", {}).values())
+    if not computed or None in computed:
+        return HOLE
+    loads = [load for pair in run["stage_load"].values() for load in pair]
+    return f"{sum(computed) / 60:.0f} (load {min(loads):.1f} to {max(loads):.1f})"
 
 
 def _figure(rows: dict[str, dict[str, Any]], tasks: Sequence[str], key: str, digits: int) -> str:
@@ -192,81 +190,6 @@ def policies(name: str) -> str:
     return markdown(rows)
 
 
-def memory() -> str:
-    """The most that a process of a stage had in memory, by kind of stage and preset."""
-    names = {"quickstart": ["quickstart/seed_"]}
-    for preset in ("mt10-hidden", "mt50"):
-        names[preset] = [f"collective/{preset}_seed_", f"memory/{preset}_seed_"]
-    runs = {preset: [run for name in mine for run in ledger.read(name)] for preset, mine in names.items()}
-    most = {preset: found for preset, mine in runs.items() if (found := _most(mine))}
-    kinds = sorted({kind for found in most.values() for kind in found}, key=lambda k: -_largest(most, k))
-    heads = ["stage", *(f"`{preset}`" for preset in most)]
-    rows = [[kind, *(_gigabytes(found.get(kind)) for found in most.values())] for kind in kinds]
-    return markdown([heads, *rows]) if rows else EMPTY
-
-
-def less_memory() -> str:
-    """The same command before and after what was mended."""
-    rows = [["what", "before, GB", "after, GB"]]
-    for found in (one for one in ledger.read("memory/") if "before" in one):
-        figures = (_gigabytes(found[name]["peak_memory"]) for name in ("before", "after"))
-        rows.append([f"{found['what']}: `{found['command']}`", *figures])
-    return markdown(rows) if len(rows) > 1 else EMPTY
-
-
-def _most(runs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """The most bytes of any stage of a kind, in any of the runs."""
-    found: dict[str, int] = {}
-    for folder, peak in (item for run in runs for item in run.get("stage_memory", {}).items()):
-        parts = folder.split("/")
-        kind = " ".join(parts[: 2 if parts[0] in ("evaluation", "films") else 1])
-        kind = KINDS.get(kind, kind)
-        found[kind] = max(peak or 0, found.get(kind, 0))
-    return {kind: peak for kind, peak in found.items() if kind not in SMALL}
-
-
-def _largest(most: Mapping[str, Mapping[str, int]], kind: str) -> int:
-    return max(found.get(kind, 0) for found in most.values())
-
-
-def _gigabytes(peak: int | None) -> str:
-    return "" if peak is None else f"{peak / 1e9:.2f}"
-
-
-def meta(name: str) -> str:
-    """A benchmark of meta-learning: by Meta-World's protocol, and in one episode from nothing with rewards told."""
-    adapted, single = (ledger.read(f"meta/{name}{kind}_seed_") for kind in ("", "-single"))
-    if not adapted and not single:
-        return EMPTY
-    rows = [["tasks", "task", "adapted", "each seed", "one episode", "each seed", "last step"]]
-    for split in ("train", "test"):
-        parts = [[_of_split(run, split) for run in runs] for runs in (adapted, single)]
-        tasks = list(dict.fromkeys(task for part in parts for found in part for task in found))
-        rows += [[split, f"`{t.removesuffix('-v3')}`", *_both(parts, [t])] for t in tasks]
-        if tasks:
-            rows.append([split, f"mean of {len(tasks)}", *_both(parts, tasks)])
-    return markdown(rows)
-
-
-def _of_split(run: dict[str, Any], split: str) -> dict[str, dict[str, Any]]:
-    """The rows of the training or of the test tasks, which are new to the policy, by task."""
-    new = split == "test"
-    fits = [r for r in run["policies"] if (r["split"] == split if "split" in r else r["new"] == new)]
-    return {row["task"]: row for row in fits}
-
-
-def _both(parts: Sequence[Sequence[dict[str, dict[str, Any]]]], tasks: Sequence[str]) -> list[str]:
-    """Mean success over these tasks, and each seed's, by either protocol; at the last step by the second."""
-    cells = []
-    for runs, key in zip((*parts, parts[1]), ("success_any", "success_any", "success_last"), strict=True):
-        seeds = [_mean(run[task][key] for task in tasks) for run in runs if set(tasks) <= set(run)]
-        cells += [
-            f"{_mean(seeds):.3f}" if seeds else HOLE,
-            ", ".join(f"{seed:.3f}" for seed in seeds) or HOLE,
-        ]
-    return cells[:-1]
-
-
 def original() -> str:
     """The thesis's sequence, one task a command, beside a run of the same tasks."""
     runs = [ledger.read(f"original/reach_push{suffix}_seed_") for suffix in ("", "_run")]
@@ -295,8 +218,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "experts": experts,
     "original": original,
     "quickstart": lambda: policies("quickstart"),
-    "memory": memory,
-    "less-memory": less_memory,
+    "memory": lambda: markdown(memory()),
+    "less-memory": lambda: markdown(less_memory()),
     "scratch": lambda: policies("scratch"),
     "mt10": lambda: collective("mt10"),
     "mt10-hidden": lambda: collective("mt10-hidden"),
@@ -305,16 +228,20 @@ TABLES: dict[str, Callable[[], str]] = {
     "fetch-hidden": lambda: collective("fetch-hidden", "scripted", minutes=True),
     "students": lambda: markdown(students("mt10")),
     "students-settings": lambda: markdown(settings("mt10")),
+    "students-shaping": lambda: markdown(shaping("mt10")),
+    "reconstruction": lambda: markdown(reconstruction()),
     "students-ratios": lambda: markdown(ratios("mt10")),
-    "ml10": lambda: meta("ml10"),
-    "ml45": lambda: meta("ml45"),
+    "ml10": lambda: markdown(meta("ml10")),
+    "ml45": lambda: markdown(meta("ml45")),
     "speed-time-to-success": arrivals,
     **{f"speed-{name}": partial(speed, name) for name in SPEEDS},
 }
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """The first row is the head."""
+    """The first row is the head; a head alone is no table."""
+    if len(rows) < 2:
+        return EMPTY
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]) + "\n"
 

@@ -55,6 +55,17 @@ def test_every_row_differs_from_the_run_in_one_thing():
     assert conditionings == {*get_args(ConditioningName), "shuffled"}
 
 
+def test_cloning_has_as_many_episodes_and_updates_as_the_run():
+    def given(row):
+        o, rounds = row.online, row.online.learner_rounds
+        episodes = o.random_episodes + o.expert_episodes + rounds * o.learner_episodes
+        return episodes, o.first_updates + rounds * o.round_updates
+
+    table = {row.group: row for row in rows(CONFIG, AblationConfig(only=("default", "data")), seed=0)}
+    assert given(table["data"]) == given(table["default"])
+    assert table["data"].online.learner_rounds == 0 < table["default"].online.learner_rounds
+
+
 def test_rows_are_chosen_by_group_and_name():
     found = chosen(CONFIG, AblationConfig(only=("window", "z"), rows=("window_5", "z_16"), seeds=2))
     assert [(row.variant, row.seed) for row in found] == [
@@ -145,21 +156,26 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("part", ["actor", "critic"])
-def test_a_row_killed_in_its_last_distillation_goes_on_there(tmp_path, monkeypatch, part):
+@pytest.mark.parametrize(("part", "report"), [("actor", 1), ("critic", 2)])
+def test_a_row_killed_in_its_last_distillation_goes_on_there(tmp_path, monkeypatch, part, report):
+    """The first report of the critic comes before there is a checkpoint of it."""
     monkeypatch.setattr("collectiverl.artifacts.checkpoints.SECONDS", -1.0)
-    stage, notes = ablation_stage(ROW, 0), []
+    stage, seen, again = ablation_stage(ROW, 0), [], []
 
     def kill(done, total, note=""):
         if note.startswith(part):
-            raise Killed
+            seen.append((done, note))
+            if len(seen) == report:
+                raise Killed
 
     whole = execute(tmp_path / "whole", stage)
     with pytest.raises(Killed):
         execute(tmp_path / "killed", stage, report=kill)
-    found = execute(tmp_path / "killed", stage, report=lambda done, total, note="": notes.append(note))
+    found = execute(
+        tmp_path / "killed", stage, report=lambda done, total, note="": again.append((done, note))
+    )
     assert found == whole
-    assert notes[0].startswith(part)  # the rounds were kept
+    assert again[0] == seen[-1]  # neither the rounds nor what was killed is begun anew
 
 
 @pytest.mark.parametrize(

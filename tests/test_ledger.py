@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,9 @@ from benchmarks.results import RESULTS, shortcomings
 from results.ledger import FOLDER
 from results.speeds import CORE_SECONDS
 from results.students import HALF_KNOWN, SETTING
-from results.tables import MARKED, PAGES, TABLES, written
+from results.tables import MARKED, PAGES, ROOT, TABLES, written
 
-from collectiverl.artifacts import files, sealed
+from collectiverl.artifacts import files, provenance, sealed
 from collectiverl.types import UserError
 from results import ledger, speeds
 
@@ -39,14 +40,30 @@ def test_no_table_of_measurements_is_written_by_hand(page):
     assert not [head for head in heads if MEASURED.search(head)]
 
 
+def has_whole_history() -> bool:
+    """Whether the checkout knows all commits; a shallow one and an unpacked archive do not."""
+    try:
+        return provenance.git(ROOT, "rev-parse", "--is-shallow-repository") == "false"
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
+WHOLE_HISTORY = has_whole_history()
+
+
 @pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.stem)
 def test_an_entry_says_how_it_was_made(path):
     entry = json.loads(path.read_text())
     assert entry["command"].startswith(("collectiverl ", "examples/"))
     assert re.fullmatch("[0-9a-f]{40}", entry["commit"])
     assert entry["machine"]["cpu"]
+    if "sources" in entry and WHOLE_HISTORY:
+        assert provenance.git(ROOT, "rev-parse", f"{entry['commit']}:src") == entry["sources"]
     if path.parent.name == "students":  # one cell of a comparison
         assert 0 <= entry["success"] <= 1
+        return
+    if path.parent.name == "encoder":  # a probe
+        assert all(0 <= accuracy <= 1 for accuracy in entry["linear_probe"].values())
         return
     if path.parent.name == "memory" and "stage_memory" in entry:  # one stage of a run
         assert all(peak > 0 for peak in entry["stage_memory"].values())
@@ -60,7 +77,15 @@ def test_an_entry_says_how_it_was_made(path):
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
 def test_a_speed_that_is_kept_can_be_trusted(path):
-    assert not shortcomings(json.loads(path.read_text()), core_seconds=path.stem in CORE_SECONDS)
+    document = json.loads(path.read_text())
+    assert not shortcomings(document, core_seconds=path.stem in CORE_SECONDS)
+    if WHOLE_HISTORY:
+        assert provenance.git(ROOT, "cat-file", "-t", document["about"]["commit"]) == "commit"
+
+
+def test_nothing_in_the_ledger_is_out_of_its_folders():
+    """What lies beside them says neither how it was made, nor is it looked at by the tests above."""
+    assert not list(FOLDER.glob("*.json"))
 
 
 def test_a_speed_of_a_busy_machine_or_of_changed_code_is_not_shown(tmp_path, monkeypatch):
@@ -129,8 +154,17 @@ def test_the_table_of_students_has_holes_where_no_run_is(monkeypatch):
     assert lines[-1] == "| median of 1, mean |  |  |  | **3.00** | +0.50 |  |"
 
 
-def test_a_stage_of_a_run_that_went_no_further_is_an_entry_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger.provenance, "git", lambda folder, *args: "" if "status" in args else "0" * 40)
+COMMIT = "0" * 40
+
+
+@pytest.fixture
+def clean(monkeypatch):
+    """A checkout without changes, in which runs are made."""
+    monkeypatch.setattr(ledger.provenance, "git", lambda folder, *args: "" if "status" in args else COMMIT)
+    monkeypatch.setattr(ledger.provenance, "commit", lambda: COMMIT)
+
+
+def test_a_stage_of_a_run_that_went_no_further_is_an_entry_too(tmp_path, clean):
     with sealed.stage(tmp_path / "stage", name="online-distill", config={}, inputs={}, seed=3) as work:
         files.write_json(work / "summary.json", {})
     found = ledger.entry(
@@ -138,6 +172,33 @@ def test_a_stage_of_a_run_that_went_no_further_is_an_entry_too(tmp_path, monkeyp
     )
     assert found["stage_memory"]["stage"] > 10**7
     assert found["seed"] == 3
+    assert found["core_seconds"] >= 0
+    assert len(found["load"]) == 2
+
+
+def test_an_entry_has_the_commit_that_made_the_run_and_none_that_was_changed(tmp_path, clean, monkeypatch):
+    for name, commit in (("kept", "1" * 40), ("changed", "1" * 40 + "-dirty"), ("installed", None)):
+        monkeypatch.setattr(ledger.provenance, "commit", lambda commit=commit: commit)
+        with sealed.stage(tmp_path / name, name="online-distill", config={}, inputs={}) as work:
+            files.write_json(work / "summary.json", {})
+
+    def of(name):
+        return ledger.entry(ledger.Entry(run=tmp_path, name=name, command="collectiverl", stage=name))
+
+    assert of("kept")["commit"] == "1" * 40
+    assert of("installed")["commit"] == COMMIT  # the checkout's
+    with pytest.raises(UserError, match="in no commit"):
+        of("changed")
+
+
+def test_of_a_probe_what_it_found_is_kept(tmp_path, clean):
+    found = {"linear_probe": {"1": 0.5}, "reconstruction": {"masked": 1.0}, "confusion": {}}
+    with sealed.stage(tmp_path / "probe", name="probe", config={}, inputs={}) as work:
+        files.write_json(work / "summary.json", found)
+    config = ledger.Entry(run=tmp_path, name="x", command="collectiverl", stage="probe")
+    entry = ledger.entry(config)
+    assert entry["linear_probe"] == {"1": 0.5}
+    assert "confusion" not in entry
 
 
 def test_the_most_memory_is_that_of_all_runs_of_a_preset(monkeypatch):
@@ -169,6 +230,45 @@ def test_tasks_on_which_settings_are_chosen_have_a_table_of_their_own(monkeypatc
     assert "| `soccer` | ? | ? | 300 | ? | ? | 0/1 |" in rows
 
 
+def test_the_two_strategies_that_shape_rewards_have_a_table_of_their_own(monkeypatch):
+    cells = [student("none", 1, 900), student("likelihood", 1, None), student("likelihood@8", 1, 1)]
+    monkeypatch.setattr(ledger, "read", {"students/": cells, "transfer/mt10_seed_": []}.__getitem__)
+    lines = TABLES["students-shaping"]().splitlines()
+    assert lines[0] == "| task | `none` | `finetune` | `likelihood` | `potential` |"
+    assert "| `soccer` | 900 | ? | > 60,000 | ? |" in lines
+    assert len(lines) == 2 + len(HALF_KNOWN)
+
+
+def test_what_reconstruction_is_worth_is_a_row_with_it_and_a_row_without(monkeypatch):
+    def probed(accuracy):
+        errors = {"masked": 2 * accuracy, "copied": 0.5}
+        return {"linear_probe": {"1": accuracy, "anywhere": 0.9}, "reconstruction": errors}
+
+    kept = {"encoder/with_seed_": [probed(0.25), probed(0.75)], "encoder/without_seed_": [probed(0.5)]}
+    monkeypatch.setattr(ledger, "read", kept.__getitem__)
+    lines = TABLES["reconstruction"]().splitlines()
+    assert lines[0] == "| trained | 1 step | anywhere | hidden spans | by copying | seeds |"
+    assert lines[2].startswith(
+        "| with reconstruction | 0.50 (0.25 to 0.75) | 0.90 (0.90 to 0.90) | 1.00 (0.50"
+    )
+    assert lines[3].startswith("| InfoNCE alone | 0.50 (0.50 to 0.50) |")
+    monkeypatch.setattr(ledger, "read", lambda name: [])
+    assert "no run" in TABLES["reconstruction"]()
+
+
+def test_core_minutes_stand_beside_minutes_with_the_load_and_holes_where_they_are_not_known(monkeypatch):
+    row = {"policy": "collective", "task": "fetch-reach", "success_any": 1.0, "success_last": 1.0}
+    run = {"policies": [row | {"episodes": 50}], "mean": {"collective": row}}
+    run |= {"stage_seconds": {"a": 300.0, "b": 60.0}, "seed": 0}
+    computed = {"stage_core_seconds": {"a": 200.0, "b": 40.0}, "stage_load": {"a": [0.1, 1], "b": [2, 3]}}
+    unknown = computed | {"stage_core_seconds": {"a": None, "b": 40.0}}
+    kept = {"collective/fetch_seed_": [run], "teachers/fetch": []}
+    monkeypatch.setattr(ledger, "read", kept.__getitem__)
+    assert TABLES["fetch"]().splitlines()[-1] == "| minutes of all stages |  |  |  | 6 |  |  |"
+    kept["collective/fetch_seed_"] = [run, run | computed, run | unknown]
+    assert TABLES["fetch"]().splitlines()[-1] == "| core-minutes |  |  |  | ?, 4 (load 0.1 to 3.0), ? |  |  |"
+
+
 def test_no_setting_is_chosen_on_a_task_that_is_reported():
     assert not set(SETTING) & set(HALF_KNOWN)
 
@@ -193,8 +293,7 @@ def test_replay_ratios_are_compared_on_the_tasks_on_which_settings_are_chosen(mo
     )  # at the usual ratio
 
 
-def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger.provenance, "git", lambda folder, *args: "" if "status" in args else "0" * 40)
+def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, clean):
     folder = tmp_path / "comparison" / "none" / "soccer-v3" / "seed_1"
     train = {"stop_success": 0.9, "stop_evaluations": 2, "steps": 1_000, "updates_per_step": 16}
     settings = {"config": {"train": train}, "inputs": {}, "seed": 1}
@@ -209,6 +308,7 @@ def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, monkeypatch):
     assert name == "students/none_soccer-v3_seed_1"
     assert entry["command"] == config.command
     assert (entry["strategy"], entry["steps"], entry["area"]) == ("none", 512, 0.744)
+    assert entry["core_seconds"] >= 0
     assert json.loads(ledger._lines(entry)) == entry
     train["updates_per_step"] = 8  # whatever the folder is called
     with sealed.stage(folder.with_name("seed_3"), name="train-student", **settings | {"seed": 3}) as work:
@@ -223,8 +323,7 @@ def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, monkeypatch):
         list(ledger.cells(replace(config, run=tmp_path / "nothing")))
 
 
-def test_an_evaluation_becomes_an_entry_if_it_says_what_was_evaluated(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger.provenance, "git", lambda folder, *args: "" if "status" in args else "0" * 40)
+def test_an_evaluation_becomes_an_entry_if_it_says_what_was_evaluated(tmp_path, clean):
     file = tmp_path / "found.json"
     found = {"policies": [], "seed": 3, "made": "today", "versions": {}, "benchmark": "ML10"}
     file.write_text(json.dumps(found))

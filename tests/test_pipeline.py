@@ -85,6 +85,12 @@ def test_every_stage_is_sealed_and_says_what_it_was_made_from(finished):
         manifest = json.loads((finished / name / "manifest.json").read_text())
         assert manifest["files"]
         assert {"stage", "config", "inputs", "versions", "seed", "seconds"} <= manifest.keys()
+    for name in ("experts", "end"):
+        found = json.loads((finished / "summary" / name / "summary.json").read_text())
+        assert (
+            found["stage_seconds"].keys() == found["stage_core_seconds"].keys() == found["stage_load"].keys()
+        )
+        assert all(computed > 0 for computed in found["stage_core_seconds"].values())
     assert not list(finished.rglob("*.partial"))
 
 

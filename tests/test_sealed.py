@@ -289,12 +289,13 @@ def test_a_copied_folder_is_read_once_and_is_whole(finished, read, tmp_path):
     assert sorted(read) == ["episodes", "weights"]
 
 
+LATER = ("seal", "times", "runtime", "core_seconds", "load", "peak_memory")  # what they do not have
+
+
 def test_manifests_of_earlier_versions_are_read(finished, read):
     record = read_json(finished / sealed.MANIFEST)
     (finished / sealed.MANIFEST).write_text(
-        json.dumps(
-            {name: value for name, value in record.items() if name not in ("seal", "times", "runtime")}
-        )
+        json.dumps({name: value for name, value in record.items() if name not in LATER})
     )
     sealed.check(finished)
     assert sorted(read) == ["episodes", "weights"]
@@ -405,6 +406,26 @@ def test_the_time_of_a_killed_attempt_lasts_to_the_last_file_that_it_wrote(out, 
     time.sleep(2)  # nobody works
     with stage(out) as folder:
         assert 0.2 <= sealed.spent(folder) < 2
+
+
+def test_what_a_stage_computed_is_no_more_than_its_time_and_unknown_if_it_was_interrupted(out):
+    with stage(out) as folder:
+        time.sleep(0.3)
+        (folder / "weights").write_text("")
+    record = sealed.manifest(out)
+    assert 0 <= record["core_seconds"] < record["seconds"] - 0.2
+    assert all(load >= 0 for load in record["load"])
+    with stage(out, overwrite=True) as folder:
+        began = time.process_time()
+        while time.process_time() < began + 0.3:
+            (folder / "weights").write_text("")
+    assert sealed.manifest(out)["core_seconds"] >= 0.3
+    shutil.rmtree(out)
+    with pytest.raises(ZeroDivisionError):
+        attempt(out, 0.1)
+    with stage(out) as folder:
+        (folder / "weights").write_text("")
+    assert sealed.manifest(out)["core_seconds"] is None
 
 
 def test_to_overwrite_is_to_begin_anew_in_time_as_well(out):

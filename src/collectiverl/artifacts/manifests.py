@@ -13,15 +13,13 @@ from collectiverl.types import UserError
 
 SEAL = "seal"  # a hash of all else in a manifest
 TIMED = (METRICS, "tensorboard")  # files and folders that hold times
-TIMES = (
-    "seconds",
-    "core_seconds",
-    "stage_seconds",
-    "stage_memory",
-)  # in summaries; memory differs as times do
+TIMES = (  # in summaries; memory and load differ as times do
+    *("seconds", "core_seconds"),
+    *("stage_seconds", "stage_core_seconds", "stage_load", "stage_memory"),
+)
 KEYS = {
     *("stage", "format", "config", "inputs", "seed", "runtime", "versions", "commit", "seconds", "created"),
-    "peak_memory",
+    *("core_seconds", "load", "peak_memory"),
     *("files", "times", SEAL),
 }
 

@@ -55,7 +55,12 @@ def git(folder: Path, *args: str) -> str:
     return done.stdout.strip()
 
 
-# -- memory ------------------------------------------------------------------------------------------------
+# -- what it costs ----------------------------------------------------------------------------------------
+
+
+def load() -> float:
+    """Processes at work on this machine in the last minute, on average."""
+    return round(os.getloadavg()[0], 2)
 
 
 def forget_peak_memory() -> None:

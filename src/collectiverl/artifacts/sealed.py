@@ -197,7 +197,7 @@ def stage(
 
     An interrupted stage's folder of the same configuration is handed out again, checkpoints and all.
     """
-    work, began = partial(out), time.time()
+    work, began, computed, load = partial(out), time.time(), time.process_time(), provenance.load()
     with lock(work), _ending(work):
         if overwrite:
             shutil.rmtree(out, ignore_errors=True)
@@ -223,6 +223,9 @@ def stage(
             "versions": provenance.versions(),
             "commit": provenance.commit(),
             "seconds": round(seconds, 3),
+            # of an earlier attempt, which was killed, nobody knows what it computed
+            "core_seconds": None if before else round(time.process_time() - computed, 3),
+            "load": [load, provenance.load()],
             "peak_memory": provenance.peak_memory(),
             "created": now(),
         }

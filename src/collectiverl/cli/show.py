@@ -35,6 +35,7 @@ from collectiverl.cli.settings import (
 )
 from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.reporting import formats
+from collectiverl.reporting.cards import seconds_of
 from collectiverl.reporting.compared import compared_tables
 from collectiverl.reporting.curves import draw_curves
 from collectiverl.reporting.forecasts import forecast_tables
@@ -72,8 +73,8 @@ def show_run(settings: Run, summary: Found) -> None:
         "experts": EXPERTS,
     }
     if settings.until == "experts":
-        cost = f"{summary['env_steps']:,} environment steps, {summary['core_seconds']:,.0f} core-seconds"
-        console.print(f"together {cost}")
+        spent = f"{seconds_of(summary):,.0f} seconds, one core each{_computed(summary)}"
+        console.print(f"together {summary['env_steps']:,} environment steps, {spent}")
     else:
         _show_collective(summary)
         names |= {"transformer": TRANSFORMER, "collective": COLLECTIVE, "students": STUDENTS}
@@ -84,6 +85,15 @@ def show_run(settings: Run, summary: Found) -> None:
     for line in _next(folder, settings):
         console.print(line, soft_wrap=True, highlight=False)
     _shown_page(summary["page"], settings.open)
+
+
+def _computed(summary: Found) -> str:
+    """The stages' core-seconds, with the load of the machine; nothing where one of them has none."""
+    computed = list(summary.get("stage_core_seconds", {}).values())
+    if not computed or None in computed:
+        return ""
+    loads = [load for pair in summary["stage_load"].values() for load in pair]
+    return f" ({sum(computed):,.0f} core-seconds, load {min(loads)} to {max(loads)})"
 
 
 def _next(folder: Path, settings: Run) -> tuple[str, str]:
@@ -117,6 +127,8 @@ def _show_collective(summary: Found) -> None:
     if known := {folder: peak for folder, peak in summary.get("stage_memory", {}).items() if peak}:
         largest = max(known, key=known.__getitem__)
         console.print(f"most memory of a stage: {known[largest] / 1e9:.2f} GB ({largest})")
+    if spent := summary.get("stage_seconds"):
+        console.print(f"{sum(spent.values()):,.0f} seconds of all stages together{_computed(summary)}")
     for label, steps in summary["solved_at"].items():
         solved = f"solved after {steps:,} environment steps" if steps else "not solved in training"
         console.print(f"{label}: {solved}")

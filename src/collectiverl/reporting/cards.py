@@ -51,13 +51,18 @@ def experts_card(name: str, settings: Found, figures: Found, trained: Sequence[F
         "|---|---|---|---|---|---|---|---|",
         *(_row(rows[e["task"]], e, figures["steps_to_0.9"][e["task"]]) for e in trained),
         "",
-        f"Together {figures['env_steps']:,} environment steps and {figures['core_seconds']:,.0f} core-seconds.",
+        f"Together {figures['env_steps']:,} environment steps and {seconds_of(figures):,.0f} seconds, one core each.",
         "",
         "Meant as teachers and baselines in simulation. They know one task each, read the state of the simulator,",
         "and were never near a robot.",
         "",
     ]
     return "\n".join(lines)
+
+
+def seconds_of(figures: Found) -> float:
+    """Of the clock, of all experts together; version 0.3 called them core-seconds."""
+    return figures["seconds"] if "seconds" in figures else figures["core_seconds"]
 
 
 def _row(row: Found, expert: Found, reached: int | None) -> str:

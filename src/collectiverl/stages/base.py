@@ -164,9 +164,22 @@ def seconds(out: Path) -> float:
     return sealed.manifest(out)["seconds"]
 
 
+def core_seconds(out: Path) -> float | None:
+    """What a sealed stage computed, on all cores together; None: interrupted meanwhile, or not recorded.
+
+    Stages start no processes of their own, so this is the time of the stage's process.
+    """
+    return sealed.manifest(out).get("core_seconds")
+
+
+def load(out: Path) -> list[float] | None:
+    """Processes at work on the machine before a sealed stage and after it; None where it was not recorded."""
+    return sealed.manifest(out).get("load")
+
+
 def peak_memory(out: Path) -> int | None:
     """Bytes that a sealed stage had in memory at most; None where it was not recorded.
 
-    Stages start no processes of their own, so this is that of the stage's process.
+    As above, this is that of the stage's process.
     """
     return sealed.manifest(out).get("peak_memory")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from collectiverl.artifacts import paths, provenance
-from collectiverl.stages.base import Stage, Work, peak_memory, seconds, summary
+from collectiverl.stages.base import Stage, Work, core_seconds, load, peak_memory, seconds, summary
 from collectiverl.stages.evaluation import EACH_GOAL, KINDS
 from collectiverl.stages.experts import BEFORE, steps_to
 from collectiverl.stages.students import TrainStudent
@@ -92,7 +92,8 @@ def summarize_experts(work: Work[SummarizeExperts]) -> dict[str, Any]:
         "seed": work.seed,
         "policies": [_row(work.run, folder) for folder in config.evaluations],
         "env_steps": sum(expert["env_steps"] for expert in trained),
-        "core_seconds": round(sum(expert["seconds"] for expert in trained), 1),
+        "seconds": round(sum(expert["seconds"] for expert in trained), 1),
+        **_costs(work.run, config.experts),
         "steps_to_0.9": reached,
         "versions": provenance.versions(),
     }
@@ -113,10 +114,15 @@ def summarize_run(work: Work[SummarizeRun]) -> dict[str, Any]:
         "solved_at": {
             label: summary(work.run / folder)["solved_at"] for label, folder in config.students.items()
         },
-        "stage_seconds": {folder: seconds(work.run / folder) for folder in config.stages},
-        "stage_memory": {folder: peak_memory(work.run / folder) for folder in config.stages},
+        **_costs(work.run, config.stages),
         "versions": provenance.versions(),
     }
+
+
+def _costs(run: Path, stages: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What each stage took and computed, the machine's load before and after it, and the most memory."""
+    of = {"seconds": seconds, "core_seconds": core_seconds, "load": load, "memory": peak_memory}
+    return {f"stage_{name}": {folder: cost(run / folder) for folder in stages} for name, cost in of.items()}
 
 
 def _row(run: Path, folder: str) -> dict[str, Any]:

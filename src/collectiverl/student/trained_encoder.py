@@ -83,7 +83,7 @@ def trained_encoder(collective: Collective) -> TrainedEncoder:
         return TrainedEncoder(collective.scales, conditioning.encoder, None)
     raise UserError(
         f"a collective conditioned on {conditioning.name} has no encoder that can be trained so, which takes a "
-        "transformer of one layer: leave out --finetuning.encoder"
+        "transformer of one layer: leave out --strategy.finetune.encoder"
     )
 
 

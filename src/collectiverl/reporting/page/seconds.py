@@ -16,8 +16,16 @@ def section(run: RunFolder) -> Section | None:
         kinds[one.kind] = kinds.get(one.kind, 0.0) + spent[one.name]
     longest = sorted(spent, key=lambda name: -spent[name])[:MOST_BARS]
     memory = {one.name: one.manifest.get("peak_memory") for one in run.stages}
+    computed = {one.name: one.manifest.get("core_seconds") for one in run.stages}
+    load = {one.name: one.manifest.get("load") or () for one in run.stages}
     rows = [
-        [name, f"{spent[name]:,.1f}", _gigabytes(memory[name])]
+        [
+            name,
+            f"{spent[name]:,.1f}",
+            "" if computed[name] is None else f"{computed[name]:,.1f}",
+            " to ".join(map(str, load[name])),
+            _gigabytes(memory[name]),
+        ]
         for name in sorted(spent, key=lambda n: -spent[n])
     ]
     by_kind = dict(sorted(kinds.items(), key=lambda one: -one[1]))
@@ -35,8 +43,8 @@ def section(run: RunFolder) -> Section | None:
                 drawn,
                 "bars",
                 table=Table(
-                    "Seconds and memory of each stage",
-                    ["stage", "seconds", "peak memory (GB)"],
+                    "Seconds and memory of each stage, with the machine's load before it and after it",
+                    ["stage", "seconds", "core-seconds", "load", "peak memory (GB)"],
                     rows,
                     folded=True,
                 ),
