@@ -144,15 +144,17 @@ def found():
 
 
 def test_each_part_has_its_phases(found):
+    """And compiling, if no test of this process has compiled the same before."""
     everywhere = {ACTING, SIMULATION, RESETS, STORING, REST}
-    learns = everywhere | {UPDATES, SAMPLING, COMPILING}
+    learns = everywhere | {UPDATES, SAMPLING}
     wanted = {
         "expert": learns | {EVALUATION},
         "distillation": learns | {TEACHERS},
         "evaluation": everywhere,
     }
     for name, metrics in found.items():
-        assert {phase for phase in PHASES if metrics[f"{phase}: {phases.WALL}"]} == wanted[name]
+        seen = {phase for phase in PHASES if metrics[f"{phase}: {phases.WALL}"]}
+        assert seen - {COMPILING} == wanted[name]
 
 
 def test_the_phases_of_each_part_sum_to_its_whole(found):
