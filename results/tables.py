@@ -86,6 +86,26 @@ def collective(name: str, teacher: str = "expert", minutes: bool = False) -> str
     return markdown(rows)
 
 
+CONTROLS = {"zeros": "told nothing", "task_id": "told the task"}  # of goals hidden
+
+
+def controls() -> str:
+    """Success with goals hidden: the collective, and policies without an encoder."""
+    runs = {"with `z`": ledger.read("collective/mt10-hidden_seed_")}
+    runs |= {title: ledger.read(f"controls/mt10-hidden_{name}_seed_") for name, title in CONTROLS.items()}
+    tasks = list(_rows(runs["with `z`"][0], "collective"))
+    table = [["task", *runs]]
+    for task in tasks:
+        found = ([_rows(run, "collective")[task]["success_any"] for run in mine] for mine in runs.values())
+        table.append(
+            [f"`{task.removesuffix('-v3')}`", *(f"{_mean(seen):.2f}" if seen else HOLE for seen in found)]
+        )
+    for title, key in (("mean", "success_any"), ("mean, last step", "success_last")):
+        found = ([run["mean"]["collective"][key] for run in mine] for mine in runs.values())
+        table.append([title, *(f"**{_mean(seen):.3f}**" if seen else HOLE for seen in found)])
+    return markdown([*table, ["training seeds", *(str(len(mine)) for mine in runs.values())]])
+
+
 def _computed(run: dict[str, Any]) -> str:
     """The core-minutes of all stages, with the load of the machine; a hole if those of a stage are not known."""
     computed = list(run.get("stage_core_seconds", {}).values())
@@ -223,6 +243,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scratch": lambda: policies("scratch"),
     "mt10": lambda: collective("mt10"),
     "mt10-hidden": lambda: collective("mt10-hidden"),
+    "controls": controls,
     "mt50": lambda: collective("mt50", "scripted"),
     "fetch": lambda: collective("fetch", "scripted", minutes=True),
     "fetch-hidden": lambda: collective("fetch-hidden", "scripted", minutes=True),
