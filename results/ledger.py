@@ -19,6 +19,7 @@ copies the peak of memory of one stage, of a run that went no further; of a prob
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -144,6 +145,9 @@ def _evaluated(path: Path) -> dict[str, Any]:
     found = read_json(path)
     if missing := {"made", "versions", "policies"} - found.keys():
         raise UserError(f"{path} does not say {', '.join(sorted(missing))}: write it with --json")
+    for part in (found, *found["policies"]):
+        if Path(str(part.get("policy"))).is_absolute():  # where it lay says nothing to others
+            part["policy"] = os.path.relpath(part["policy"], path.resolve().parent)
     return found
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from benchmarks.results import RESULTS, shortcomings
@@ -73,6 +74,27 @@ def test_an_entry_says_how_it_was_made(path):
         assert entry["before"]["peak_memory"] > entry["after"]["peak_memory"] > 0
         return
     assert all(0 <= row["success_any"] <= 1 and row["episodes"] for row in entry["policies"])
+
+
+@pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.stem)
+def test_an_entry_names_no_folder_of_the_machine_that_made_it(path):
+    entry = json.loads(path.read_text())
+    named = [entry.get("policy", ""), *(row["policy"] for row in entry.get("policies", []))]
+    assert not [policy for policy in named if Path(policy).is_absolute()]
+
+
+def test_an_evaluation_of_a_policy_that_lay_elsewhere_is_told_of_by_its_place_beside_the_file(tmp_path):
+    policy = str(tmp_path / "run" / "model" / "push-v3" / "seed_0")
+    found = {
+        "made": "",
+        "versions": {},
+        "policy": policy,
+        "policies": [{"policy": policy}, {"policy": "mt10"}],
+    }
+    files.write_json(tmp_path / "found.json", found)
+    kept = ledger._evaluated(tmp_path / "found.json")
+    assert kept["policy"] == kept["policies"][0]["policy"] == "run/model/push-v3/seed_0"
+    assert kept["policies"][1]["policy"] == "mt10"
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
