@@ -79,8 +79,8 @@ def half_untuned(tasks: Collection[str]) -> bool:
 def rows(cells: Sequence[Cell], found: Mapping[Cell, Verdict]) -> list[list[str]]:
     """A row for each task and contender of `cells`, and the geometric means over tasks of each peer's ratio.
 
-    Cells that are not in `found` are holes. A mean is over the tasks that have a ratio, and a hole if fewer than half
-    of these are untuned.
+    Contenders of whose cells none is in `found` share a row of holes. A mean is over the tasks that have a ratio, and a
+    hole if fewer than half of these are untuned.
     """
     names, tasks = (list(dict.fromkeys(column)) for column in list(zip(*cells, strict=True))[:2])
     table: list[list[str]] = []
@@ -92,11 +92,22 @@ def rows(cells: Sequence[Cell], found: Mapping[Cell, Verdict]) -> list[list[str]
         for name in names:
             if name in arrivals and "ours" in arrivals:
                 ratios[name][task] = ratio(arrivals[name], arrivals["ours"])
-            against = str(ratios[name].get(task, HOLE))
-            holes = len(wanted[name]) - len(verdicts[name])
-            figures = _figures(verdicts[name], arrivals[name], holes) if name in arrivals else [HOLE] * 4
-            table.append([_shown(task), TITLES[name], *figures, against])
-    return table + [row for name in names if name != "ours" for row in _means(name, tasks, ratios[name])]
+            if name in arrivals:
+                holes = len(wanted[name]) - len(verdicts[name])
+                figures = _figures(verdicts[name], arrivals[name], holes)
+                table.append([_shown(task), TITLES[name], *figures, str(ratios[name].get(task, HOLE))])
+        if missing := [TITLES[name] for name in names if name not in arrivals]:
+            table.append([_shown(task), _together(missing, names), *[HOLE] * 5])
+    peers = [name for name in names if name != "ours"]
+    table += [row for name in peers if ratios[name] for row in _means(name, tasks, ratios[name])]
+    if missing := [TITLES[name] for name in peers if not ratios[name]]:
+        table.append(["geometric mean", _together(missing, peers), *[""] * 4, HOLE])
+    return table
+
+
+def _together(titles: Sequence[str], names: Sequence[str]) -> str:
+    """The contenders of which nothing is measured."""
+    return "all" if len(titles) == len(names) else "; ".join(titles)
 
 
 def _shown(task: str) -> str:
