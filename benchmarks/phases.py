@@ -172,7 +172,10 @@ def parts(config: WhereTimeGoes) -> dict[str, Part]:
 
 
 def as_in_a_run(part: Callable[..., Metrics], *args: Any) -> Metrics:
-    """With the threads and the allocator of a run's processes; compiled anew, which a run does once on a machine."""
+    """With the allocator of a run's processes; compiled anew, which a run does once on a machine.
+
+    It has a thread for each core, as a command has with `--threads`; the stages of a run have one.
+    """
     use_threads(len(available_cores()))
     jax.config.update("jax_enable_compilation_cache", False)
     return part(*args)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from collectiverl.evaluation.statistics import seeds_interval
+from collectiverl.reporting.cards import computed
 from results import ledger
 from results.encoders import reconstruction
 from results.memory import less_memory, memory
@@ -108,11 +109,8 @@ def controls() -> str:
 
 def _computed(run: dict[str, Any]) -> str:
     """The core-minutes of all stages, with the load of the machine; a hole if those of a stage are not known."""
-    computed = list(run.get("stage_core_seconds", {}).values())
-    if not computed or None in computed:
-        return HOLE
-    loads = [load for pair in run["stage_load"].values() for load in pair]
-    return f"{sum(computed) / 60:.0f} (load {min(loads):.1f} to {max(loads):.1f})"
+    found = computed(run)
+    return f"{found[0] / 60:.0f} (load {found[1]:.1f} to {found[2]:.1f})" if found else HOLE
 
 
 def _figure(rows: dict[str, dict[str, Any]], tasks: Sequence[str], key: str, digits: int) -> str:

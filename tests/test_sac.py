@@ -15,7 +15,7 @@ from collectiverl.sac import agent as sac
 from collectiverl.sac import losses, updates
 from collectiverl.sac.agent import expert_of
 from collectiverl.sac.policy import AgentPolicy, Expert, act, explore, load_agent, load_expert, save_agent
-from collectiverl.sac.settings import ACTOR_AVERAGE, ExpertConfig, student_training
+from collectiverl.sac.settings import STUDENT_AVERAGE, ExpertConfig, student_training
 from collectiverl.types import ConfigError, Transition, UserError
 from training import ACTION, OBS, SAC, fresh, same
 
@@ -145,7 +145,7 @@ def test_by_default_no_actor_is_averaged():
     assert state.average is None
     assert state.playing is state.agent
     assert ExpertConfig().sac.actor_average is None
-    assert student_training().sac.actor_average == ACTOR_AVERAGE
+    assert student_training().sac.actor_average == STUDENT_AVERAGE
 
 
 def test_advice_counts_where_the_smaller_value_is_larger_than_that_of_the_mode():

@@ -35,7 +35,7 @@ from collectiverl.cli.settings import (
 )
 from collectiverl.cli.stage_settings import StageSettings
 from collectiverl.reporting import formats
-from collectiverl.reporting.cards import seconds_of
+from collectiverl.reporting.cards import computed, seconds_of
 from collectiverl.reporting.compared import compared_tables
 from collectiverl.reporting.curves import draw_curves
 from collectiverl.reporting.forecasts import forecast_tables
@@ -89,11 +89,8 @@ def show_run(settings: Run, summary: Found) -> None:
 
 def _computed(summary: Found) -> str:
     """The stages' core-seconds, with the load of the machine; nothing where one of them has none."""
-    computed = list(summary.get("stage_core_seconds", {}).values())
-    if not computed or None in computed:
-        return ""
-    loads = [load for pair in summary["stage_load"].values() for load in pair]
-    return f" ({sum(computed):,.0f} core-seconds, load {min(loads)} to {max(loads)})"
+    found = computed(summary)
+    return " ({:,.0f} core-seconds, load {} to {})".format(*found) if found else ""
 
 
 def _next(folder: Path, settings: Run) -> tuple[str, str]:

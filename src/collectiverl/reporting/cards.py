@@ -65,6 +65,15 @@ def seconds_of(figures: Found) -> float:
     return figures["seconds"] if "seconds" in figures else figures["core_seconds"]
 
 
+def computed(figures: Found) -> tuple[float, float, float] | None:
+    """Core-seconds of all stages together, and the machine's least and most load; None where a stage has none."""
+    spent = list(figures.get("stage_core_seconds", {}).values())
+    if not spent or None in spent:
+        return None
+    loads = [load for pair in figures["stage_load"].values() for load in pair]
+    return sum(spent), min(loads), max(loads)
+
+
 def _row(row: Found, expert: Found, reached: int | None) -> str:
     low, high = row["interval"]
     cells = (

@@ -12,7 +12,7 @@ MOST_TRANSITIONS = 10**9  # in a replay memory, far more than a machine holds
 PROMISING = 0.8  # success of the first episodes from which on an evaluation is worth its other ones
 # The rate at which SAC's authors let the target critics follow (0.005): an average over 200 updates, which evens out
 # the swings of the last iterate and lags by less than the time between two evaluations.
-ACTOR_AVERAGE = 0.995
+STUDENT_AVERAGE = 0.995
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class ExpertConfig(TrainConfig):
     def for_student(self) -> TrainConfig:
         """The same training for a student, and for the plain SAC beside it: the averaged actor is what is kept."""
         training = self.without_sampling()
-        return replace(training, sac=replace(training.sac, actor_average=ACTOR_AVERAGE))
+        return replace(training, sac=replace(training.sac, actor_average=STUDENT_AVERAGE))
 
 
 def student_training() -> TrainConfig:
