@@ -169,10 +169,7 @@ def front() -> str:
     runs = {goals: ledger.read(f"collective/{name}_seed_") for goals, name in SEEN.items()}
     rows = [["task", "its expert", *(f"one policy, goals {goals}" for goals in runs)]]
     for task, teacher in teachers.items():
-        found = [
-            [r["success_any"] for run in of for r in run["policies"] if r["task"] == task]
-            for of in runs.values()
-        ]
+        found = [[_rows(run, "collective")[task]["success_any"] for run in of] for of in runs.values()]
         rows.append(
             [
                 f"`{task.removesuffix('-v3')}`",

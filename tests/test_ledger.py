@@ -31,6 +31,44 @@ def test_every_marked_table_is_made_by_somebody():
     assert named
 
 
+def columns(name: str) -> dict[str, list[str]]:
+    """The columns of a table, by their heads."""
+    head, _, *rows = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in TABLES[name]().splitlines()
+    )
+    return {title: list(column) for title, *column in zip(head, *rows, strict=True)}
+
+
+def test_the_front_page_has_the_figures_of_the_pages_behind_it():
+    front = columns("front")
+    for goals, name in (("visible", "mt10"), ("hidden", "mt10-hidden")):
+        any_step, last_step = (columns(name)[title] for title in ("any step", "last step"))
+        assert front[f"one policy, goals {goals}"] == [*any_step, f"**{last_step[-1]}**", "3"]
+    assert front["its expert"][:11] == columns("mt10")["expert"]
+    with_z = columns("controls")["with `z`"]
+    assert with_z == [*front["one policy, goals hidden"][:10], *with_z[10:]]
+
+
+NUMBER = re.compile(r"\d+\.\d+(?![.\w])")
+
+
+def in_prose(page: str) -> list[str]:
+    """Its numbers with decimals that stand in no table, code or link, and are no version of Python."""
+    others = r"```.*?```|`[^`]*`|\]\([^)]*\)|Python [\d.]+"
+    return NUMBER.findall(re.sub(others, "", MARKED.sub("", page), flags=re.DOTALL))
+
+
+def test_every_decimal_in_the_prose_of_the_front_page_is_one_of_the_ledger():
+    """Ratios of students are bounds where one side was never solved; the prose gives their range and median."""
+    controls = columns("controls")
+    alone = [f"{float(controls[told][10].strip('*')):.2f}" for told in ("told nothing", "told the task")]
+    fewer = columns("students")["times fewer"]
+    found = [float(number) for cell in fewer[:-1] for number in NUMBER.findall(cell)]
+    helped = [f"{value:.1f}" for value in (min(found), max(found), float(fewer[-1].strip("*≥ ")))]
+    for page in PAGES[:2]:
+        assert sorted(in_prose(page.read_text())) == sorted([*helped, *alone])
+
+
 MEASURED = re.compile(r"success|any step|last step|interval|seconds|updates/s|steps/s|each seed|fewer", re.I)
 
 
