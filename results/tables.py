@@ -233,6 +233,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "experts": experts,
     "original": original,
     "quickstart": lambda: policies("quickstart"),
+    "reference": lambda: policies("reference"),
     "memory": lambda: markdown(memory()),
     "less-memory": lambda: markdown(less_memory()),
     "scratch": lambda: policies("scratch"),

@@ -95,10 +95,6 @@ def ablation(group: str, variant: str, seed: int) -> str:
     return f"{ABLATION}/{group}/{variant}/seed_{seed}"
 
 
-def ablation_encoder(name: str, seed: int) -> str:
-    return f"{ABLATION}/encoders/{name}/seed_{seed}"
-
-
 def compared_collective(name: str) -> str:
     """The collective that helps the students of a comparison."""
     return f"collective/{name}"

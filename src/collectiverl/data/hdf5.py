@@ -37,7 +37,6 @@ NUMBERS = {
     (0, 0x000008, 8, struct.pack("<HH", 0, 64)): np.dtype("<i8"),
 }
 ENUM, BOOL_MEMBERS, BYTE = 8, (b"FALSE", b"TRUE"), struct.pack("<I", 1)  # the size of its numbers
-TEXT = 9  # class: of variable length
 
 
 class Place(NamedTuple):

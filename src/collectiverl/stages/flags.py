@@ -11,4 +11,3 @@ Tasks = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="
 FLAT = tyro.conf.arg(name="")
 Flat = Annotated[T, FLAT]  # nested settings without the name of the field in front
 OrNone = Annotated[T | None, tyro.conf.AvoidSubcommands]  # nested settings, or None
-Derived = Annotated[T, tyro.conf.Suppress, tyro.conf.AvoidSubcommands]  # not a flag: other settings decide
