@@ -369,6 +369,18 @@ def test_any_policy_is_evaluated_and_its_figures_are_written(capsys, tmp_path):
     assert (row["task"], row["episodes"], row["success_any"]) == ("toy-reach", 50, 1.0)
 
 
+def test_a_name_for_each_task_plays_each_tasks_own_policy(capsys, tmp_path):
+    figures = tmp_path / "figures.json"
+    line = ["evaluate", "scripted:{task}", "toy-turn", "toy-reach", "--json", str(figures)]
+    assert main.dispatch(line) == 0
+    rows = json.loads(figures.read_text())["policies"]
+    assert [(row["task"], row["success_any"]) for row in rows] == [("toy-turn", 1.0), ("toy-reach", 1.0)]
+    assert all("new" not in row for row in rows)
+    assert "name the tasks to play" in refused(capsys, "evaluate", "scripted:{task}")
+    assert "stands for one policy a task" in refused(capsys, "evaluate-meta", "mt10/{task}")
+    assert "comes with no basketball-v3" in refused(capsys, "evaluate", "mt10/{task}", "basketball")
+
+
 @pytest.mark.parametrize(
     ("policy", "tasks"),
     [

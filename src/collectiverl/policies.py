@@ -17,13 +17,14 @@ from collectiverl.envs.make import spec
 from collectiverl.envs.policy import CheckedPolicy
 from collectiverl.envs.rollout import RandomPolicy
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.envs.tasks import canonical
+from collectiverl.envs.tasks import canonical, label
 from collectiverl.imports import is_object_path
 from collectiverl.nn import forks
 from collectiverl.sac import policy as expert
 from collectiverl.types import EnvSpec, Policy, UserError
 
 SHIPPED_COLLECTIVE = "collective"
+TASK = "{task}"  # in a name: that of the task played, as reach-v3 or reach
 SHIPPED = Path(__file__).parent / "pretrained"  # what comes with the package
 
 
@@ -39,7 +40,8 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
               the goals), `mt10-hidden` (a collective that does not);
             - a policy on the Hugging Face Hub: `hf:owner/name`, `hf:owner/name@revision`, `hf:owner/name/push`;
             - a file that Stable-Baselines3 or SBX saved: `experts/push.zip`;
-            - an object of your own: `my_package.experts:load` (see `adapters.objects`).
+            - an object of your own: `my_package.experts:load` (see `adapters.objects`);
+            - one of these for each task: `scripted:{task}`, `mt10/{task}`, `experts/{task}.zip`.
         task: the task that will be played. The shapes of the policy are checked against it. The policy is told the
             task only if it is a collective with the conditioning `task_id`.
 
@@ -48,13 +50,31 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
         `observe(rewards [N])`. It has the methods of `metaworld.evaluation.Agent`.
 
     Raises:
-        UserError: there is no such policy, or its files are not whole.
+        UserError: there is no such policy, or its files are not whole; or it is one for each task, and no task is
+            given.
     """
     task = canonical(task) if task else None
-    policy = _load(path_or_name, task)
+    policy = _load(of_task(str(path_or_name), task) if is_for_each_task(path_or_name) else path_or_name, task)
     if task:
         policy.check(spec(task))
     return policy
+
+
+def is_for_each_task(path_or_name: str | Path) -> bool:
+    """Whether the name stands for one policy a task."""
+    return TASK in str(path_or_name)
+
+
+def of_task(name: str, task: str | None) -> str:
+    """The name of one task's policy: with the task's version or without, whichever is there.
+
+    Raises:
+        UserError: no task is given.
+    """
+    if task is None:
+        raise UserError(f"{name} stands for one policy a task: name the task")
+    names = [name.replace(TASK, written) for written in (task, label(task))]
+    return next((n for n in names if Path(n.removeprefix(UNPICKLE)).exists()), names[-1])
 
 
 def _load(path_or_name: str | Path, task: str | None) -> CheckedPolicy:
@@ -141,6 +161,8 @@ def tasks_of(path_or_name: str | Path) -> tuple[str, ...]:
 
 def told_tasks(path_or_name: str | Path) -> tuple[str, ...]:
     """The tasks that a policy was made for; () for a policy that does not say."""
+    if is_for_each_task(path_or_name):
+        return ()
     if named := _named(path_or_name):
         return (named[1],)
     if is_foreign(path_or_name):
@@ -152,7 +174,7 @@ def told_tasks(path_or_name: str | Path) -> tuple[str, ...]:
 
 def origin_of(path_or_name: str | Path) -> dict[str, Any]:
     """The training seed of a policy and the hash of its files, as far as they are known."""
-    if _named(path_or_name) or is_object(str(path_or_name)):
+    if is_for_each_task(path_or_name) or _named(path_or_name) or is_object(str(path_or_name)):
         return {}
     if is_foreign(path_or_name):
         return {"files": sha256(Path(str(path_or_name).removeprefix(UNPICKLE)))}

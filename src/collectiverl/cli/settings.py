@@ -194,7 +194,8 @@ class Evaluate(Settings):
     Actions are deterministic, and each goal is played once, up to the time limit. POLICY is a folder (runs/demo for
     its collective, runs/demo/model/reach-v3/seed_0 for an expert), a name (mt10, mt10/push, scripted:push,
     random:push, hf:owner/name), a .zip of Stable-Baselines3 or SBX, or package.module:name: your own policy, with the
-    methods of Meta-World's Agent, or a function that makes it. Without a TASK it plays the tasks that it was made for.
+    methods of Meta-World's Agent, or a function that makes it; {task} in it stands for the name of each task
+    ('scripted:{task}', 'mt10/{task}', 'experts/{task}.zip'). Without a TASK it plays the tasks that it was made for.
     With --compare nothing is played: files that were written with --json are compared.
     """
 

@@ -13,11 +13,11 @@ from collectiverl.artifacts.paths import EPISODES
 from collectiverl.data.episodes import write
 from collectiverl.envs.make import spec
 from collectiverl.envs.tasks import label
-from collectiverl.policies import shipped
+from collectiverl.policies import TASK, shipped
 from collectiverl.sac import policy as expert
 from collectiverl.stages.base import Stage, Work, summary
 from collectiverl.stages.recording import Record, recorded
-from collectiverl.stages.teachers import TASK, source_of, teaching
+from collectiverl.stages.teachers import source_of, teaching
 from collectiverl.types import UserError
 
 

@@ -21,13 +21,11 @@ from collectiverl.adapters.sb3 import UNPICKLE
 from collectiverl.artifacts import paths
 from collectiverl.envs.registry import suite_of
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.envs.tasks import label
-from collectiverl.policies import is_object, load_policy, shipped
+from collectiverl.policies import TASK, is_object, load_policy, of_task, shipped
 from collectiverl.sac.policy import load_expert
 from collectiverl.types import ConfigError, TeachingPolicy, UserError
 
 NAMED = ("sac", "scripted", "shipped")
-TASK = "{task}"  # in a path: the name of each task, as reach-v3 or reach
 BETTER_SHIPPED = ("peg-insert-side",)  # tasks whose script fails in a third of the episodes
 COLLECTION = "mt10"  # the experts that come with the package
 
@@ -66,8 +64,7 @@ def source_of(teacher: str, task: str) -> str:
         return f"scripted:{task}"
     if teacher == "shipped":
         return f"{COLLECTION}/{task}"
-    names = [teacher.replace(TASK, name) for name in (task, label(task))]
-    return next((name for name in names if Path(name.removeprefix(UNPICKLE)).exists()), names[-1])
+    return of_task(teacher, task)
 
 
 def teacher_inputs(teacher: str, tasks: Sequence[str], seed: int) -> dict[str, str]:
