@@ -27,7 +27,7 @@ def memory() -> list[list[str]]:
     """The most that a process of a stage had in memory, by kind of stage and preset."""
     names = {"quickstart": ["quickstart/seed_"]}
     for preset in ("mt10-hidden", "mt50"):
-        names[preset] = [f"collective/{preset}_seed_", f"memory/{preset}_seed_"]
+        names[preset] = [f"collective/{preset}_seed_", f"memory/{preset}_seed_", f"controls/{preset}_"]
     runs = {preset: [run for name in mine for run in ledger.read(name)] for preset, mine in names.items()}
     most = {preset: found for preset, mine in runs.items() if (found := _most(mine))}
     kinds = sorted({kind for found in most.values() for kind in found}, key=lambda k: -_largest(most, k))

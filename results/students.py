@@ -30,17 +30,18 @@ SETTING = tuple(
 )  # on which settings are chosen; the other table leaves them out
 TRIED = (PLAIN, "prior-data+imitation", HELPED)
 SHAPING = (PLAIN, HELPED, "likelihood", "potential")  # the thesis's help is `likelihood`
+SIGNS = {"": "", "at least": "≥ ", "at most": "≤ "}  # of a ratio; none: the two sides say nothing together
 RATIOS = (4, 8, 16, 32)  # updates after each vector step, of which each side's own is chosen
 SIDES = {PLAIN: "plain SAC", HELPED: "with help"}
 
 
 def settings(collective: str) -> list[list[str]]:
-    """Steps of each seed on the tasks on which settings are chosen, for each help that has a cell there."""
+    """Steps of each seed on the tasks on which settings are chosen, and where a former default was tried."""
     mine = _cells(collective)
     table = [["task", *(f"`{strategy}`" for strategy in TRIED)]]
-    for task in SETTING:
+    for task in (*SETTING, *HALF_KNOWN):
         rows = [_row(strategy, task, 1, mine) for strategy in TRIED]
-        if any(row["seeds"] for row in rows):
+        if any(row["seeds"] for row in (rows[1:2] if task in HALF_KNOWN else rows)):
             table.append([_short(task), *(_steps(row, _limit(mine)) for row in rows)])
     return table
 
@@ -147,7 +148,7 @@ def _gains(row: dict[str, Any]) -> tuple[str, str]:
     """How many times fewer steps, and the forward transfer."""
     if not (ratio := row.get("ratio")):
         return HOLE, HOLE
-    sign = {"": "", "at least": "≥ ", "at most": "≤ "}.get(ratio["bound"])
+    sign = SIGNS.get(ratio["bound"])
     low_high = " ({:.2f} to {:.2f})".format(*ratio["interval"]) if "interval" in ratio else ""
     fewer = "neither solves it" if sign is None else f"{sign}{ratio['value']:.2f}{low_high}"
     gain = row["forward_transfer"]
@@ -157,5 +158,6 @@ def _gains(row: dict[str, Any]) -> tuple[str, str]:
 def _median(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
     if found := median_ratio(rows, HELPED):
         gain = found["forward_transfer"]
-        figures = [f"**{found['value']:.2f}**", HOLE if gain is None else f"{gain:+.2f}"]
+        value = f"{SIGNS.get(found['bound'], 'about ')}{found['value']:.2f}"
+        figures = [f"**{value}**", HOLE if gain is None else f"{gain:+.2f}"]
         yield [f"median of {found['tasks']}, mean", "", "", "", *figures, ""]

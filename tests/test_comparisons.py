@@ -56,8 +56,26 @@ def test_medians_leave_out_what_nobody_knows_and_count_bounds_and_holes():
     found = median_ratio(made, "prior-data")
     assert (found["value"], found["tasks"], found["bounds"], found["holes"]) == (4.0, 2, 1, 1)
     assert found["forward_transfer"] == pytest.approx(0.2)
+    assert found["bound"] == "at least"
     assert median_ratio(made[:1], "prior-data") is None
     assert median_ratio([{**made[2], "strategy": "none"}], "none") is None
+
+
+@pytest.mark.parametrize(
+    ("ratios", "bound"),
+    [
+        ([(1, ""), (2, ""), (3, "at least")], ""),  # however large the third is
+        ([(1, "at least"), (2, ""), (3, "")], "at least"),  # it may be the largest of all
+        ([(1, ""), (2, "at least"), (3, "")], "at least"),
+        ([(1, ""), (2, ""), (3, "at most")], "at most"),
+        ([(1, "at most"), (2, ""), (3, "")], ""),
+        ([(1, "at least"), (2, ""), (3, "at most")], "unknown"),
+        ([(1, ""), (2, "at least")], "at least"),  # the mean of both
+    ],
+)
+def test_a_median_is_a_bound_if_a_bound_may_move_it(ratios, bound):
+    rows = [{"strategy": "finetune", "ratio": {"value": v, "bound": b}} for v, b in ratios]
+    assert median_ratio(rows, "finetune")["bound"] == bound
 
 
 def test_a_curve_keeps_what_was_last_seen():

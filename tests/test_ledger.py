@@ -45,6 +45,7 @@ def test_the_front_page_has_the_figures_of_the_pages_behind_it():
         any_step, last_step = (columns(name)[title] for title in ("any step", "last step"))
         assert front[f"one policy, goals {goals}"] == [*any_step, f"**{last_step[-1]}**", "3"]
     assert front["its expert"][:11] == columns("mt10")["expert"]
+    assert front["its expert"][11] == columns("mt10")["expert, last step"][-1]
     with_z = columns("controls")["with `z`"]
     assert with_z == [*front["one policy, goals hidden"][:10], *with_z[10:]]
 
@@ -64,7 +65,7 @@ def test_every_decimal_in_the_prose_of_the_front_page_is_one_of_the_ledger():
     alone = [f"{float(controls[told][10].strip('*')):.2f}" for told in ("told nothing", "told the task")]
     fewer = columns("students")["times fewer"]
     found = [float(number) for cell in fewer[:-1] for number in NUMBER.findall(cell)]
-    helped = [f"{value:.1f}" for value in (min(found), max(found), float(fewer[-1].strip("*≥ ")))]
+    helped = [f"{value:.2f}" for value in (min(found), max(found), float(fewer[-1].strip("*≥ ")))]
     for page in PAGES[:2]:
         assert sorted(in_prose(page.read_text())) == sorted([*helped, *alone])
 
@@ -211,7 +212,7 @@ def test_the_table_of_students_has_holes_where_no_run_is(monkeypatch):
     kept["students/"].append(student("finetune", 1, 20_000))
     lines = TABLES["students"]().splitlines()
     assert "| `soccer` | 0.50 | > 60,000; 40,000 | 20,000 | ≥ 3.00 | +0.50 | 2/1 |" in lines
-    assert lines[-1] == "| median of 1, mean |  |  |  | **3.00** | +0.50 |  |"
+    assert lines[-1] == "| median of 1, mean |  |  |  | **≥ 3.00** | +0.50 |  |"
 
 
 COMMIT = "0" * 40

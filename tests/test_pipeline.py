@@ -73,6 +73,11 @@ def test_the_summary_has_a_row_for_every_policy(finished):
         assert 0 <= low <= row["success_any"] <= high <= 1
         assert row["success_last"] <= row["success_any"]
         assert (row["env_steps"] > 0) == (row["policy"] != "scripted")
+    steps = {
+        kind: [row["env_steps"] for row in rows if row["policy"] == kind]
+        for kind in ("expert", "told-nothing")
+    }
+    assert steps["told-nothing"][0] > sum(steps["expert"])  # it learned from them, and in steps of its own
     assert rows[0]["success_any"] == 1
 
 

@@ -26,7 +26,7 @@ INTEGERS = {
     "BoolStorage": "?",
 }
 STORAGES = {name: np.dtype(code) for name, code in (FLOATS | INTEGERS).items()}
-# the one in Python: that in C takes tens of gigabytes if a pickle of ten bytes asks for it
+# the one in Python: that in C takes as much memory as a few bytes of a pickle ask for
 _Unpickler: Any = pickle._Unpickler  # type: ignore[attr-defined]
 
 

@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 from collectiverl.types import UserError
 
-MOST_JSON, MOST_YAML = 1 << 22, 1 << 16  # bytes of a file; reading that much takes less than a second
+MOST_JSON, MOST_YAML = 1 << 22, 1 << 16  # bytes of a file, which are read in a moment
 MOST_NESTED = 40  # lists and mappings within each other
 MOST_NAME = 1024  # characters of a name or text in YAML
 AGAIN = "delete its folder and run the stage again"

@@ -18,7 +18,7 @@ PACKAGES = (
 )
 THREADS = "NPROC"  # the environment variable that says how many threads XLA has
 DEFAULT = "default"  # precision of matrix products as JAX has it on the device
-FLAG = "amx_bf16"  # of a processor that multiplies bfloat16 several times faster than float32
+FLAG = "amx_bf16"  # of a processor that multiplies bfloat16 faster than float32
 _OWN = jax.config.jax_default_matmul_precision or DEFAULT  # type: ignore[attr-defined]  # of this process
 _operands: str | None = None  # of the stage that is at work
 

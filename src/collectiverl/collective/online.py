@@ -1,7 +1,7 @@
 """Online distillation: episodes of random actions, of the teachers, then of a learner labelled by the teachers.
 
 This is DAgger (Ross et al. 2011). One learner plays all tasks and goes on learning from round to round. It plays with
-the average of its weights: at a high learning rate, the latest weights were seen to get stuck, which fills the data.
+the average of its weights: at a high learning rate the latest weights can get stuck, which fills the data.
 In some episodes of the learner, the teacher plays stretches. Some of the teachers' own episodes have noise in their
 actions, but none in their labels. Tasks that fail get more episodes.
 

@@ -1,7 +1,7 @@
 """Reads the plainest form of HDF5, in which shards of episodes are written, from files that nobody trusts.
 
 HDF5's own library follows what a file says, to other files (external links and storage, virtual datasets) and to
-objects in memory; some damaged files it reads for ever (2 of 1,500 flipped bits). Here a file is bytes: whatever is
+objects in memory; some damaged files it reads for ever. Here a file is bytes: whatever is
 not a dataset of plain numbers in the file itself, or a text as an attribute, is refused, in bounded time.
 
 This is the part of the specification (version 3.0 of the file format) that `h5py.File(…, libver="earliest")` writes:

@@ -5,7 +5,7 @@ from functools import cache
 
 
 def release() -> None:
-    """Gives back what is free, which glibc may otherwise keep: some 13 MB of each closed Meta-World environment.
+    """Gives back what is free, which glibc may otherwise keep.
 
     Elsewhere than on glibc it does nothing.
     """

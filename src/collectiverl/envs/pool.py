@@ -1,4 +1,4 @@
-"""EnvPool's copy of a simulator, written in C++: several times faster, with a fresh goal in every episode."""
+"""EnvPool's copy of a simulator, written in C++: faster, with a fresh goal in every episode."""
 
 import warnings
 from importlib.util import find_spec

@@ -23,7 +23,7 @@ def success_interval(successes: int, episodes: int) -> Interval:
     Raises:
         ValueError: `successes` is not in [0, `episodes`], or there are no episodes.
     """
-    from scipy import stats  # here, because it takes a second to import
+    from scipy import stats  # here, because it takes long to import
 
     found = stats.binomtest(int(successes), int(episodes)).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(float(found.low), float(found.high))

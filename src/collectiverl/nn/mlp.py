@@ -19,10 +19,7 @@ def _mean(x: Float[Array, "*batch size"]) -> Float[Array, "*batch 1"]:
 def rescale(
     x: Float[Array, "*batch size"], weight: Float[Array, "size"], bias: Float[Array, "size"]
 ) -> Float[Array, "*batch size"]:
-    """`x / rms(x) * weight + bias`, with a gradient that passes over the activations half as often.
-
-    With this and `Linear.centred` in the critics an update of SAC takes less time than with automatic differentiation.
-    """
+    """`x / rms(x) * weight + bias`, with a gradient that passes over the activations half as often."""
     return _rescale(x, weight, bias)[0]
 
 
@@ -66,8 +63,7 @@ class LayerNorm(eqx.Module):
 class Linear(eqx.Module):
     """`x @ weight + bias`, initialised uniformly within 1/sqrt(inputs), as `equinox.nn.Linear` is.
 
-    Equinox's layer multiplies from the left, `weight @ x`. Mapped over a batch, XLA's CPU backend then transposes,
-    and the gradient of the twin critics takes 5.4 ms instead of 3.7.
+    Equinox's layer multiplies from the left, `weight @ x`. Mapped over a batch, XLA's CPU backend then transposes.
     """
 
     weight: Float[Array, "inputs outputs"]

@@ -2,7 +2,7 @@
 
 Weights, sums and all that stands between two products stay in float32 (Micikevicius et al. 2018, "Mixed precision
 training", https://arxiv.org/abs/1710.03740). A bfloat16 has as many bits of exponent as a float32, so losses need not
-be scaled. Processors with AMX multiply it several times faster.
+be scaled. Processors with AMX multiply it faster.
 """
 
 import contextlib

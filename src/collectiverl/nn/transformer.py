@@ -28,7 +28,7 @@ FAR = -1e9  # a logit that counts for nothing; minus infinity would make nan whe
 def dropout(x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None) -> Float[Array, "*shape"]:
     """Zeroes entries with probability `rate`, to the nearest 1/256, and scales the others up; no key: identity.
 
-    One random byte an entry, four to a word: drawn as bytes they would take nine times as long.
+    One random byte an entry, drawn four to a word, because drawing single bytes takes longer.
     """
     if key is None or rate == 0:
         return x

@@ -74,7 +74,7 @@ def smoke() -> RunConfig:
 
 
 def quickstart() -> RunConfig:
-    """Two tasks with goals hidden: only rewards tell where to go. Five minutes on two cores."""
+    """Two tasks with goals hidden: only rewards tell where to go. Minutes on two cores."""
     hidden = mt10_hidden()
     return replace(
         hidden,
@@ -139,7 +139,7 @@ def mt10_hidden() -> RunConfig:
         base,
         goals_hidden=True,
         student_tasks=(),
-        # more than where goals are seen: with half as many episodes and updates, training seeds differ by 0.05
+        # more rounds and updates than where goals are seen: what rewards tell has to be learned too
         online=replace(base.online, learner_rounds=14, first_updates=200, round_updates=200),
         collective=replace(
             base.collective, probing=ProbingConfig(amplitude=0.5), unrewarded=0.0, updates=1_200

@@ -5,7 +5,7 @@ have.
 """
 
 from collections.abc import Mapping, Sequence
-from statistics import mean, median
+from statistics import mean, median, median_high, median_low
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,8 @@ def area(curve: Mapping[str, Sequence[float]], most: int) -> float:
 def median_ratio(rows: Sequence[Mapping[str, Any]], strategy: str) -> dict[str, Any] | None:
     """Over the tasks in which the strategy or plain SAC reached the level.
 
-    `bounds` says how many of these ratios are bounds; they count with their value. `holes` counts the tasks where
+    `bounds` says how many of these ratios are bounds; they count with their value. `bound` says what that makes of the
+    median: one at or below it that may be larger, at or above it that may be smaller. `holes` counts the tasks where
     seeds of either are missing.
     """
     mine = [row for row in rows if row["strategy"] == strategy != PLAIN]
@@ -79,8 +80,22 @@ def median_ratio(rows: Sequence[Mapping[str, Any]], strategy: str) -> dict[str, 
     gains = [row["forward_transfer"] for row in mine if row.get("forward_transfer") is not None]
     return {
         "value": median(ratio["value"] for ratio in known),
+        "bound": _bound_of_median(known),
         "tasks": len(known),
         "bounds": sum(bool(ratio["bound"]) for ratio in known),
         "holes": sum(row.get("ratio") is None or bool(row.get("holes")) for row in mine),
         "forward_transfer": mean(gains) if gains else None,
     }
+
+
+def _bound_of_median(known: Sequence[Mapping[str, Any]]) -> str:
+    values = [ratio["value"] for ratio in known]
+    larger = any(r["bound"] == "at least" and r["value"] <= median_high(values) for r in known)
+    smaller = any(r["bound"] == "at most" and r["value"] >= median_low(values) for r in known)
+    bounds = {
+        (False, False): "",
+        (True, False): "at least",
+        (False, True): "at most",
+        (True, True): "unknown",
+    }
+    return bounds[larger, smaller]

@@ -75,9 +75,15 @@ def median_lines(found: Mapping[str, Any]) -> Iterator[str]:
             about = f" ({', '.join(parts)})" if parts else ""
             gain = ratio["forward_transfer"]
             yield (
-                f"{strategy}: {ratio['value']:.2f} times fewer steps than plain SAC, by the median over "
+                f"{strategy}: {_words(ratio)} times fewer steps than plain SAC, by the median over "
                 f"{ratio['tasks']} tasks{about}" + ("" if gain is None else f"; forward transfer {gain:+.2f}")
             )
+
+
+def _words(ratio: Mapping[str, Any]) -> str:
+    """A median with what is known of it."""
+    about = {"": "", "unknown": "about "}.get(ratio["bound"], f"{ratio['bound']} ")
+    return f"{about}{ratio['value']:.2f}"
 
 
 NOTES = {"bounds": "of them bounds", "holes": "with cells that are not done yet"}

@@ -177,7 +177,7 @@ def expert_count(batch: Any) -> int:
     return jax.tree.leaves(eqx.filter(batch, eqx.is_array))[0].shape[0]
 
 
-# One program each, not one for every shape among the leaves, which would take a second or two to compile.
+# One program each, not one for every shape among the leaves, which would take longer to compile.
 
 
 def expert_of(batch: T, index: int) -> T:
@@ -207,6 +207,6 @@ def _init_one(obs_dim: int, action_dim: int, config: SACConfig, key: PRNGKeyArra
 
 
 def init(obs_dim: int, action_dim: int, config: SACConfig, keys: Key[Array, "E"]) -> SACState:
-    """E fresh learning states, one a key; one by one, since random draws under `vmap` compile for seconds."""
+    """E fresh learning states, one a key; one by one, since random draws under `vmap` take longer to compile."""
     states = [_init_one(obs_dim, action_dim, config, key) for key in keys]
     return _stacked(states)

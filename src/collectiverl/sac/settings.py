@@ -45,7 +45,7 @@ class TrainConfig:
     # an evaluation ends after this many episodes if fewer than 0.8 of them succeed; None: all are played
     eval_first: int | None = None
     eval_horizon: int | None = None  # steps of an evaluation's episode; None: the environment's own limit
-    eval_envs: int = 5  # environments of an evaluation, at most; one of Meta-World takes 30 MB
+    eval_envs: int = 5  # environments of an evaluation, at most: each is a simulator in memory
     success_at: SuccessAt = "any"  # step of an evaluation's episode whose success counts: any, or the last
     stop_success: float = 0.95  # success rate of an evaluation at which training may stop
     stop_evaluations: int = 2  # evaluations in a row with this success, then training stops; 0: never

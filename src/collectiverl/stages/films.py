@@ -19,7 +19,7 @@ from collectiverl.stages.evaluation import EACH_GOAL, Evaluate
 from collectiverl.types import UserError
 
 LOOK = VideoConfig(width=240, height=240, fps=20, after_success=1.0)
-SMALL = 27  # quality of H.264: some tens of kilobytes a film
+SMALL = 27  # quality of H.264: small files, which the page holds
 KEPT = 4  # digits of z
 
 

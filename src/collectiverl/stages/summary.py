@@ -1,18 +1,19 @@
 """The summary of a run: every policy's row, means, and what they cost, from the sealed stages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import paths, provenance
+from collectiverl.artifacts import paths, provenance, sealed
 from collectiverl.stages.base import Stage, Work, core_seconds, load, peak_memory, seconds, summary
 from collectiverl.stages.evaluation import EACH_GOAL, KINDS
 from collectiverl.stages.experts import BEFORE, steps_to
 from collectiverl.stages.students import TrainStudent
 
+EXPERTS_FROM = ("train-together", "train-task", "take-expert")
 COLLECTIVE_FROM = (  # the stages whose time counts as the collective's
-    *("train-together", "train-task", "take-expert", "record"),
+    *(*EXPERTS_FROM, "record"),
     *("train-transformer", "online-distill", "distill-collective"),
 )
 
@@ -100,15 +101,14 @@ def summarize_experts(work: Work[SummarizeExperts]) -> dict[str, Any]:
 
 
 def summarize_run(work: Work[SummarizeRun]) -> dict[str, Any]:
-    """Every policy's row; the collective's says what it took to make, its experts included."""
+    """Every policy's row; what is learned from the experts has their environment steps beside its own."""
     config = work.config
     rows = [_row(work.run, folder) for folder in config.evaluations]
     rows.sort(key=lambda row: KINDS.index(row["policy"]))
-    cost = _cost_of_collective(work.run, config)
     return {
         "tasks": list(config.tasks),
         "seed": work.seed,
-        "policies": [row | cost if row["policy"] == "collective" else row for row in rows],
+        "policies": [_with_experts(row, work.run, config) for row in rows],
         "probe": _probe(work.run, config.probe) if config.probe else None,
         "mean": {kind: mean(rows, kind) for kind in KINDS if any(row["policy"] == kind for row in rows)},
         "solved_at": {
@@ -130,12 +130,19 @@ def _row(run: Path, folder: str) -> dict[str, Any]:
     return {name: value for name, value in summary(run / folder).items() if name != EACH_GOAL}
 
 
-def _cost_of_collective(run: Path, config: SummarizeRun) -> dict[str, float]:
-    """Environment steps of its experts, of what was recorded, and its own; seconds as if stages ran in turn."""
-    return {
-        "env_steps": sum(summary(run / folder).get("env_steps", 0) for folder in config.made_from),
-        "seconds": round(sum(seconds(run / folder) for folder in config.made_from), 1),
-    }
+def _with_experts(row: dict[str, Any], run: Path, config: SummarizeRun) -> dict[str, Any]:
+    """A row that counts the experts, if its policy learned from them; seconds as if stages ran in turn."""
+
+    def steps(folders: Iterable[str]) -> int:
+        return sum(summary(run / folder).get("env_steps", 0) for folder in folders)
+
+    if row["policy"] == "collective":
+        took = sum(seconds(run / folder) for folder in config.made_from)
+        return row | {"env_steps": steps(config.made_from), "seconds": round(took, 1)}
+    if row["policy"] == "told-nothing":
+        experts = (f for f in config.made_from if sealed.manifest(run / f)["stage"] in EXPERTS_FROM)
+        return row | {"env_steps": row["env_steps"] + steps(experts)}
+    return row
 
 
 def _probe(run: Path, folder: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from collectiverl.sac.policy import load_expert
 from collectiverl.types import ConfigError, TeachingPolicy, UserError
 
 NAMED = ("sac", "scripted", "shipped")
-BETTER_SHIPPED = ("peg-insert-side",)  # tasks whose script fails in a third of the episodes
+BETTER_SHIPPED = ("peg-insert-side",)  # tasks in which the expert succeeds more often than the script
 COLLECTION = "mt10"  # the experts that come with the package
 
 

@@ -27,7 +27,7 @@ class FinetuningConfig:
     """How SAC continues on the collective's networks."""
 
     encoder: bool = False  # train the encoder too
-    # of actor and critics; at higher rates the first updates undo the actor's skill
+    # of actor and critics: lower than an expert's, since the actor has a skill to lose
     learning_rate: float = 3e-4
 
     def __post_init__(self) -> None:

@@ -68,7 +68,7 @@ def _course(folder: Path, train: Mapping[str, Any]) -> dict[str, Any]:
         "limit": train["steps"],
         "updates_per_step": train["updates_per_step"],
         "steps": steps_to(folder, train["stop_success"], train["stop_evaluations"]),
-        "area": round(area(curve, train["steps"]), 4),
+        "area": area(curve, train["steps"]),
         "curve": curve,
     }
 
@@ -92,16 +92,14 @@ def compared(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
     plain = {row["task"]: row for row in rows if row["strategy"] == PLAIN and row["seeds"]}
     return [
         row
-        | {"ratio": ratio(plain[row["task"]], row, most), "forward_transfer": _gain(plain[row["task"]], row)}
+        | {
+            "ratio": ratio(plain[row["task"]], row, most),
+            "forward_transfer": forward_transfer(plain[row["task"]], row),
+        }
         if row["task"] in plain and row["strategy"] not in UNTRAINED and row["seeds"]
         else row
         for row in rows
     ]
-
-
-def _gain(plain: Mapping[str, Any], row: Mapping[str, Any]) -> float | None:
-    found = forward_transfer(plain, row)
-    return None if found is None else round(found, 4)
 
 
 def _interval(rates: Sequence[float], episodes: Sequence[int]) -> list[float]:

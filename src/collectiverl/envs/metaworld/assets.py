@@ -1,6 +1,6 @@
-"""EnvPool's models of Meta-World without what is only seen: 1 MB for each simulator in place of 17.
+"""EnvPool's models of Meta-World without what is only seen, which takes most of a simulator's memory.
 
-Meta-World's own simulator leaves out the same where it is not drawn (`sawyer.py`): 3 MB in place of 20. MuJoCo
+Meta-World's own simulator leaves out the same where it is not drawn (`sawyer.py`). MuJoCo
 leaves out meshes, textures and geoms that touch nothing (`discardvisual`). Physics, observations and rewards are the
 same, bit for bit, in all tasks but those of `SEEN`, which read what would be left out and keep their models.
 """

@@ -24,7 +24,7 @@ def make_meta_envs(
 
     Each has goals of its own, as many as there are `rounds`, or fewer if the 50 of a task do not suffice.
     """
-    import metaworld  # noqa: F401  registers the benchmarks with Gymnasium; here, because it takes most of a second
+    import metaworld  # noqa: F401  registers the benchmarks with Gymnasium; here, because it takes long
 
     goals = min(rounds, NUM_GOALS // per_task) * per_task
     envs = gym.make_vec(

@@ -29,7 +29,7 @@ MOVING = (0, 1, 2)  # of the action; the last entry is the gripper's
 
 
 class _CopiedModel:
-    """Copies a compiled model, which takes a tenth of the time of compiling it anew for each environment."""
+    """Copies a compiled model, which takes less time than compiling it anew for each environment."""
 
     fullpath: str
     width: int
@@ -43,7 +43,7 @@ class _CopiedModel:
         return model, MjData(model)
 
 
-@lru_cache(maxsize=2)  # environments are made task by task, and a whole model has 20 MB
+@lru_cache(maxsize=2)  # environments are made task by task, and models are large
 def _compiled(path: str, lean: bool) -> MjModel:
     model = MjSpec.from_file(path)
     model.compiler.discardvisual = lean
@@ -59,7 +59,7 @@ def _with_copied_model(task: str, lean: bool) -> type[SawyerXYZEnv]:
 def make_sawyer(task: str, drawn: bool = False) -> SawyerXYZEnv:
     """Meta-World's environment with its version 2 reward (its default) and an observable goal.
 
-    One that is not drawn does without what is only seen: 3 MB in place of 20, and the same physics
+    One that is not drawn does without what is only seen, which is most of a model's memory, and has the same physics
     (`collectiverl.envs.metaworld.assets`).
     """
     lean = not drawn and task not in SEEN

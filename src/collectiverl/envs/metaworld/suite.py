@@ -29,7 +29,7 @@ RENAMED = {"peg-insertion-side": "peg-insert-side"}  # older names of tasks
 class MetaworldSuite(Suite):
     """Simulated by Meta-World itself, or by EnvPool's copy of it where that agrees.
 
-    Modules that import Meta-World, which takes most of a second, are imported inside of functions.
+    Modules that import Meta-World, which takes long, are imported inside of functions.
     """
 
     name = "Meta-World"
