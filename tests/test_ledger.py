@@ -302,13 +302,16 @@ def test_the_two_strategies_that_shape_rewards_have_a_table_of_their_own(monkeyp
 
 def test_what_reconstruction_is_worth_is_a_row_with_it_and_a_row_without(monkeypatch):
     def probed(accuracy):
-        errors = {"masked": 2 * accuracy, "copied": 0.5}
+        errors = {"masked": 2 * accuracy, "copied": 0.5, "masked_state": 0.7, "copied_state": 0.6}
         return {"linear_probe": {"1": accuracy, "anywhere": 0.9}, "reconstruction": errors}
 
     kept = {"encoder/with_seed_": [probed(0.25), probed(0.75)], "encoder/without_seed_": [probed(0.5)]}
     monkeypatch.setattr(ledger, "read", kept.__getitem__)
     lines = TABLES["reconstruction"]().splitlines()
-    assert lines[0] == "| trained | 1 step | anywhere | hidden spans | by copying | seeds |"
+    assert (
+        lines[0]
+        == "| trained | 1 step | anywhere | hidden parts | by copying | hidden states | states by copying | seeds |"
+    )
     assert lines[2].startswith(
         "| with reconstruction | 0.50 (0.25 to 0.75) | 0.90 (0.90 to 0.90) | 1.00 (0.50"
     )
