@@ -21,7 +21,7 @@ copies the peak of memory of one stage, of a run that went no further; of a prob
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,12 +37,14 @@ from collectiverl.stages.base import summary as stage_summary
 from collectiverl.stages.evaluation import KINDS
 from collectiverl.stages.summary import mean
 from collectiverl.studies.cells import cell_result
+from collectiverl.studies.comparison import ComparisonConfig
 from collectiverl.types import UserError
 
 FOLDER = Path(__file__).parent
 EVALUATED = "evaluated"  # folder of a run
 CHANGED = "-dirty"  # behind the commit of a manifest
 PROBE = "probe"  # a kind of stage
+FOUND = ("linear_probe", "reconstruction", "goals")  # by a probe
 COSTS = ("core_seconds", "load")  # of a stage, in its manifest
 STAGES = ("stage_core_seconds", "stage_load", "stage_memory")  # of a run, in its summary
 
@@ -87,10 +89,22 @@ def cells(config: Entry) -> Iterator[tuple[str, dict[str, Any]]]:
         raise UserError(f"below {config.run} is no finished cell of 'collectiverl compare-students'")
     for path in manifests:
         record, found = sealed.verify(path.parent), cell_result(path.parent)
-        parts = (found["collective"], found["strategy"], found["task"], f"seed_{found['seed']}")
+        parts = (
+            found["collective"],
+            found["strategy"],
+            found["task"],
+            _unusual(found),
+            f"seed_{found['seed']}",
+        )
         made = {"made": record["created"], "versions": record["versions"]} | _cost(record)
         about = _about(config, record.get("commit"))
         yield f"{config.name}/{'_'.join(filter(None, parts))}", about | made | found
+
+
+def _unusual(cell: Mapping[str, Any]) -> str:
+    """How many steps a student was allowed, if they are not as many as usual."""
+    limit = cell.get("limit", ComparisonConfig().steps)
+    return "" if limit == ComparisonConfig().steps else f"{limit}_steps"
 
 
 def _is_cell(folder: Path) -> bool:
@@ -126,7 +140,8 @@ def _of_stage(run: Path, stage: str) -> Found:
     record = sealed.verify(run / stage)
     kept = {name: record[name] for name in ("versions", "seed")} | _cost(record)
     if record["stage"] == PROBE:
-        kept |= {name: stage_summary(run / stage)[name] for name in ("linear_probe", "reconstruction")}
+        found = stage_summary(run / stage)
+        kept |= {name: found[name] for name in FOUND if name in found}
     memory = {stage: peak_memory(run / stage)}
     return record.get("commit"), {"made": record["created"], **kept, "stage_memory": memory}
 

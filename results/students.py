@@ -9,11 +9,14 @@ from collectiverl.reporting.ratios import PLAIN, median_ratio
 from collectiverl.student.strategies import DEFAULT
 from collectiverl.studies.cells import ZERO_SHOT, compared, named, row_of
 from collectiverl.studies.comparison import ComparisonConfig
+from collectiverl.studies.transfer import CLASSES, class_of
 from results import ledger
 
 HOLE = "?"  # in place of a figure that no run of the ledger has
 HELPED = "+".join(DEFAULT)
-KNOWN = 0.9  # success without training from which on no ratio is claimed: the student copies
+LIMIT = (
+    ComparisonConfig().steps
+)  # that a student was allowed; cells with another limit are in none of these tables
 HALF_KNOWN = tuple(
     f"{task}-v3"
     for task in (
@@ -28,8 +31,10 @@ SETTING = tuple(
         *("pick-place-wall", "faucet-close", "window-open"),
     )
 )  # on which settings are chosen; the other table leaves them out
+RATIO_TASKS = tuple(task for task in SETTING if task not in ("pick-place-wall-v3", "window-open-v3"))
 TRIED = (PLAIN, "prior-data+imitation", HELPED)
 SHAPING = (PLAIN, HELPED, "likelihood", "potential")  # the thesis's help is `likelihood`
+KNOWN = CLASSES[0]  # no ratio is claimed: the student copies
 SIGNS = {"": "", "at least": "≥ ", "at most": "≤ "}  # of a ratio; none: the two sides say nothing together
 RATIOS = (4, 8, 16, 32)  # updates after each vector step, of which each side's own is chosen
 SIDES = {PLAIN: "plain SAC", HELPED: "with help"}
@@ -42,7 +47,7 @@ def settings(collective: str) -> list[list[str]]:
     for task in (*SETTING, *HALF_KNOWN):
         rows = [_row(strategy, task, 1, mine) for strategy in TRIED]
         if any(row["seeds"] for row in (rows[1:2] if task in HALF_KNOWN else rows)):
-            table.append([_short(task), *(_steps(row, _limit(mine)) for row in rows)])
+            table.append([_short(task), *(_steps(row) for row in rows)])
     return table
 
 
@@ -51,64 +56,61 @@ def shaping(collective: str) -> list[list[str]]:
     mine = _cells(collective)
     table = [["task", *(f"`{strategy}`" for strategy in SHAPING)]]
     for task in HALF_KNOWN:
-        steps = (_steps(_row(strategy, task, 1, mine), _limit(mine)) for strategy in SHAPING)
+        steps = (_steps(_row(strategy, task, 1, mine)) for strategy in SHAPING)
         table.append([_short(task), *steps])
     return table
 
 
 def ratios(collective: str) -> list[list[str]]:
-    """Steps of each seed by the replay ratio, of either side, on the tasks on which settings are chosen.
+    """Steps of each seed by the replay ratio, of either side, on some of the tasks on which settings are chosen.
 
     The mean is over the tasks that have all ratios; a seed that did not solve its task counts with all its steps.
     """
     mine = _cells(collective)
-    most = _limit(mine)
     table = [["task", "student", *(f"{updates} updates" for updates in RATIOS)]]
     for strategy, title in SIDES.items():
-        by_task = {task: [_row(strategy, task, 1, mine, n) for n in RATIOS] for task in SETTING}
-        table += [[_short(t), title, *(_steps(row, most) for row in rows)] for t, rows in by_task.items()]
+        by_task = {task: [_row(strategy, task, 1, mine, n) for n in RATIOS] for task in RATIO_TASKS}
+        table += [[_short(t), title, *(_steps(row) for row in rows)] for t, rows in by_task.items()]
         whole = [rows for rows in by_task.values() if all(row["seeds"] for row in rows)]
-        means = [_geometric_mean(column, most) for column in zip(*whole, strict=True)] or [HOLE] * len(RATIOS)
+        means = [_geometric_mean(column) for column in zip(*whole, strict=True)] or [HOLE] * len(RATIOS)
         table.append([f"geometric mean of {len(whole)}", title, *means])
     return table
 
 
-def _geometric_mean(rows: Sequence[dict[str, Any]], most: int) -> str:
-    medians = [median(most if s is None else s for s in row["steps"]) for row in rows]
+def _geometric_mean(rows: Sequence[dict[str, Any]]) -> str:
+    medians = [median(LIMIT if s is None else s for s in row["steps"]) for row in rows]
     return f"{math.exp(fmean(map(math.log, medians))):,.0f}"
 
 
 def students(collective: str) -> list[list[str]]:
-    """A row for each task: success without training, steps of each seed, and how many times fewer; then the median."""
+    """A row for each task: success without training, steps of each seed, and how many times fewer; then medians."""
     mine = _cells(collective)
     zero_shot = _zero_shot(collective, mine)
     compared_cells = [cell for cell in mine if cell["strategy"] in map(_usual, SIDES)]
     others = {cell["task"] for cell in compared_cells} - {*HALF_KNOWN, *SETTING}
     tasks, seeds = (*HALF_KNOWN, *sorted(others)), len({cell["seed"] for cell in compared_cells})
-    most = _limit(mine)
-    rows = compared([_row(s, task, seeds, mine) for task in tasks for s in SIDES], most)
+    rows = compared([_row(s, task, seeds, mine) for task in tasks for s in SIDES], LIMIT)
     by_task = {(row["task"], row["strategy"]): row for row in rows}
-    known = {task for task, success in zero_shot.items() if success >= KNOWN}
+    classes = {task: class_of(success) for task, success in zero_shot.items()}
     table = [
         ["task", "without training", "plain SAC", "with help", "times fewer", "forward transfer", "seeds"]
     ]
     for task in tasks:
         pair = [by_task[task, s] for s in SIDES]
         without = f"{zero_shot[task]:.2f}" if task in zero_shot else HOLE
-        gains = ("known", "") if task in known else _gains(pair[1])
+        gains = ("known", "") if classes.get(task) == KNOWN else _gains(pair[1])
         counts = "/".join(str(len(row["seeds"])) for row in pair)
-        table.append([_short(task), without, *(_steps(row, most) for row in pair), *gains, counts])
-    return [*table, *_median([row for row in rows if row["task"] not in known])]
+        table.append([_short(task), without, *(_steps(row) for row in pair), *gains, counts])
+    for name in CLASSES:
+        if name != KNOWN:
+            table += _median(name, [row for row in rows if classes.get(row["task"]) == name])
+    return table
 
 
 def _cells(collective: str) -> list[dict[str, Any]]:
-    """The collective's, and those of plain SAC."""
-    return [cell for cell in ledger.read("students/") if cell["collective"] in ("", collective)]
-
-
-def _limit(cells: Sequence[dict[str, Any]]) -> int:
-    """The most steps that a student was allowed."""
-    return max((cell["limit"] for cell in cells if "limit" in cell), default=1)
+    """The collective's, and those of plain SAC; of students that were allowed as many steps as usual."""
+    found = [cell for cell in ledger.read("students/") if cell["collective"] in ("", collective)]
+    return [cell for cell in found if cell.get("limit", LIMIT) == LIMIT]
 
 
 def _short(task: str) -> str:
@@ -138,9 +140,9 @@ def _zero_shot(collective: str, cells: Sequence[dict[str, Any]]) -> dict[str, fl
     return found
 
 
-def _steps(row: dict[str, Any], most: int) -> str:
+def _steps(row: dict[str, Any]) -> str:
     """Of each seed; one that did not solve the task had more than all."""
-    found = [f"> {most:,}" if steps is None else f"{steps:,}" for steps in row.get("steps", [])]
+    found = [f"> {LIMIT:,}" if steps is None else f"{steps:,}" for steps in row.get("steps", [])]
     return "; ".join(found) or HOLE
 
 
@@ -155,9 +157,9 @@ def _gains(row: dict[str, Any]) -> tuple[str, str]:
     return fewer, HOLE if gain is None else f"{gain:+.2f}"
 
 
-def _median(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
+def _median(name: str, rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
     if found := median_ratio(rows, HELPED):
         gain = found["forward_transfer"]
         value = f"{SIGNS.get(found['bound'], 'about ')}{found['value']:.2f}"
         figures = [f"**{value}**", HOLE if gain is None else f"{gain:+.2f}"]
-        yield [f"median of {found['tasks']}, mean", "", "", "", *figures, ""]
+        yield [f"{name}: median of {found['tasks']}, mean", "", "", "", *figures, ""]

@@ -9,7 +9,7 @@ import pytest
 
 from collectiverl.cli import main
 from collectiverl.collective.critic import CriticConfig
-from collectiverl.collective.extension import ExtensionConfig, Learning, forgetting
+from collectiverl.collective.extension import ExtensionConfig, Learning, _drawn, forgetting
 from collectiverl.collective.policy import load_collective
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
@@ -18,11 +18,11 @@ from collectiverl.pipeline import plan
 from collectiverl.pipeline.config import claim
 from collectiverl.pipeline.presets import smoke
 from collectiverl.policies import load_policy
-from collectiverl.stages.base import execute, summary
+from collectiverl.stages.base import Work, execute, summary
 from collectiverl.stages.buffers import open_buffers
-from collectiverl.stages.extension import ExtendCollective
+from collectiverl.stages.extension import ExtendCollective, _teacher
 from collectiverl.studies import lifelong
-from toy_buffers import COLLECTIVE
+from toy_buffers import COLLECTIVE, labelled
 from training import same
 
 OLD, NEW = ("toy-reach", "toy-mirror"), ("toy-swap", "toy-turn")
@@ -190,6 +190,7 @@ def test_an_input_for_each_task_leaves_no_room_for_one_more():
         ({"episodes": 0}, "episodes: 0"),
         ({"critic_updates": -1}, "critic-updates: -1"),
         ({"share": 1.0}, r"share: 1\.0"),
+        ({"rehearsed": 0.0}, r"rehearsed: 0\.0 is not in"),
         ({"expert_episodes": 1}, "expert-episodes: 1 must be at least 2"),
     ],
 )
@@ -216,6 +217,27 @@ def test_a_task_is_added_by_the_runs_settings_for_as_long_as_its_own_say():
     )
     assert found.collective == replace(collective, updates=20, critic=CriticConfig(batch_size=99, updates=50))
     assert found.share == SMALL.share
+    assert Learning.of(replace(SMALL, rehearsed=0.1), online, collective).rehearsed == 0.1
+
+
+@pytest.mark.parametrize(("share", "count"), [(1.0, 20), (0.5, 10), (0.1, 2), (0.001, 1)])
+def test_a_part_of_the_stored_episodes_is_rehearsed_at_least_one(share, count):
+    table = labelled()[0]
+    table = table.subset([i % len(table) for i in range(20)])
+    kept = _drawn(table, share, seed=0)
+    assert len(kept) == count
+    assert kept.about == _drawn(table, share, seed=0).about
+    if share == 0.5:
+        assert kept.length.tolist() != table.length.tolist()[:count] or kept.about != table.about[:count]
+
+
+def test_a_task_that_looks_like_a_known_one_is_labelled_by_the_script_for_both(tmp_path):
+    def script(task, *known, teacher="scripted"):
+        config = ExtendCollective(task=task, known=known, base="model_col", fraction=0.2, teacher=teacher)
+        return _teacher(Work(run=tmp_path, folder=tmp_path, config=config))._first
+
+    assert script("push-v3", "push-wall-v3", "reach-v3") == "push-wall-v3"
+    assert script("push-v3", "reach-v3") == "push-v3"
 
 
 def test_forgetting_is_what_each_old_task_lost():

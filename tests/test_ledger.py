@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from benchmarks.results import RESULTS, shortcomings
 from results.ledger import FOLDER
 from results.speeds import CORE_SECONDS
-from results.students import HALF_KNOWN, SETTING
+from results.students import HALF_KNOWN, RATIO_TASKS, SETTING
 from results.tables import MARKED, PAGES, ROOT, TABLES, written
 
 from collectiverl.artifacts import files, provenance, sealed
@@ -60,12 +61,18 @@ def in_prose(page: str) -> list[str]:
 
 
 def test_every_decimal_in_the_prose_of_the_front_page_is_one_of_the_ledger():
-    """Ratios of students are bounds where one side was never solved; the prose gives their range and median."""
+    """Of students: how many times fewer steps, from the least to the most, and the medians."""
     controls = columns("controls")
     alone = [f"{float(controls[told][10].strip('*')):.2f}" for told in ("told nothing", "told the task")]
-    fewer = columns("students")["times fewer"]
-    found = [float(number) for cell in fewer[:-1] for number in NUMBER.findall(cell)]
-    helped = [f"{value:.2f}" for value in (min(found), max(found), float(fewer[-1].strip("*≥ ")))]
+    rows = columns("students")
+    fewer = dict(zip(rows["task"], rows["times fewer"], strict=True))
+    medians = {title: NUMBER.findall(cell)[0] for title, cell in fewer.items() if "median" in title}
+    each = [
+        NUMBER.findall(cell)[0]
+        for title, cell in fewer.items()
+        if title not in medians and NUMBER.search(cell)
+    ]
+    helped = [min(each, key=float), max(each, key=float), *medians.values()]
     for page in PAGES[:2]:
         assert sorted(in_prose(page.read_text())) == sorted([*helped, *alone])
 
@@ -212,7 +219,13 @@ def test_the_table_of_students_has_holes_where_no_run_is(monkeypatch):
     kept["students/"].append(student("finetune", 1, 20_000))
     lines = TABLES["students"]().splitlines()
     assert "| `soccer` | 0.50 | > 60,000; 40,000 | 20,000 | ≥ 3.00 | +0.50 | 2/1 |" in lines
-    assert lines[-1] == "| median of 1, mean |  |  |  | **≥ 3.00** | +0.50 |  |"
+    assert lines[-1] == "| half-known: median of 1, mean |  |  |  | **≥ 3.00** | +0.50 |  |"
+    kept["students/"] += [student("none", 1, None, limit=200_000), student("finetune", 1, 99, limit=10_000)]
+    assert (
+        TABLES["students"]().splitlines() == lines
+    )  # these were allowed more, and fewer, steps than the others
+    map_of["policies"][0]["success_any"] = 0.04
+    assert TABLES["students"]().splitlines()[-1].startswith("| unknown: median of 1")
 
 
 COMMIT = "0" * 40
@@ -253,12 +266,14 @@ def test_an_entry_has_the_commit_that_made_the_run_and_none_that_was_changed(tmp
 
 
 def test_of_a_probe_what_it_found_is_kept(tmp_path, clean):
-    found = {"linear_probe": {"1": 0.5}, "reconstruction": {"masked": 1.0}, "confusion": {}}
+    goals = {"reach-v3": {"0": 5.0}}
+    found = {"linear_probe": {"1": 0.5}, "reconstruction": {"masked": 1.0}, "confusion": {}, "goals": goals}
     with sealed.stage(tmp_path / "probe", name="probe", config={}, inputs={}) as work:
         files.write_json(work / "summary.json", found)
     config = ledger.Entry(run=tmp_path, name="x", command="collectiverl", stage="probe")
     entry = ledger.entry(config)
     assert entry["linear_probe"] == {"1": 0.5}
+    assert entry["goals"] == goals
     assert "confusion" not in entry
 
 
@@ -272,13 +287,14 @@ def test_the_most_memory_is_that_of_all_runs_of_a_preset(monkeypatch):
 
 def test_of_a_task_that_the_collective_knows_no_ratio_is_claimed(monkeypatch):
     cells = [student("none", 1, 9_000), student("finetune", 1, 3_000)]
-    found = {"students/": cells, "transfer/mt10_seed_": [{"policies": [], "seed": 0}]}
+    half = {"policies": [{"task": "soccer-v3", "success_any": 0.5}], "seed": 0}
+    found = {"students/": cells, "transfer/mt10_seed_": [half]}
     monkeypatch.setattr(ledger, "read", found.__getitem__)
-    assert TABLES["students"]().splitlines()[-1].startswith("| median of 1, mean |")
+    assert TABLES["students"]().splitlines()[-1].startswith("| half-known: median of 1, mean |")
     found["transfer/mt10_seed_"] = [{"policies": [{"task": "soccer-v3", "success_any": 0.9}], "seed": 0}]
     lines = TABLES["students"]().splitlines()
     assert "| `soccer` | 0.90 | 9,000 | 3,000 | known |  | 1/1 |" in lines
-    assert not lines[-1].startswith("| median")
+    assert not any("median" in line for line in lines)
 
 
 def test_tasks_on_which_settings_are_chosen_have_a_table_of_their_own(monkeypatch):
@@ -346,7 +362,7 @@ def test_replay_ratios_are_compared_on_the_tasks_on_which_settings_are_chosen(mo
     assert "| `faucet-close` | plain SAC | > 60,000 | 900 | ? | ? |" in lines
     assert "| `faucet-close` | with help | ? | ? | ? | ? |" in lines
     assert "| geometric mean of 0 | plain SAC | ? | ? | ? | ? |" in lines
-    assert len(lines) == 2 + 2 * (len(SETTING) + 1)
+    assert len(lines) == 2 + 2 * (len(RATIO_TASKS) + 1)
     cells += [student("none", 1, 400, task=task), student("none@32", 1, 100, task=task, collective="")]
     cells += [student(f"none@{n}", 1, 100 * n, task=SETTING[0], collective="") for n in (4, 8, 32)]
     cells += [student("none", 1, 400, task=SETTING[0])]
@@ -359,7 +375,7 @@ def test_replay_ratios_are_compared_on_the_tasks_on_which_settings_are_chosen(mo
 
 def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, clean):
     folder = tmp_path / "comparison" / "none" / "soccer-v3" / "seed_1"
-    train = {"stop_success": 0.9, "stop_evaluations": 2, "steps": 1_000, "updates_per_step": 16}
+    train = {"stop_success": 0.9, "stop_evaluations": 2, "steps": 60_000, "updates_per_step": 16}
     settings = {"config": {"train": train}, "inputs": {}, "seed": 1}
     with sealed.stage(folder, name="train-student", **settings) as work:
         found = {"task": "soccer-v3", "success": 0.98, "env_steps": 512, "seconds": 3.0}
@@ -371,7 +387,11 @@ def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, clean):
     [(name, entry)] = ledger.cells(config)
     assert name == "students/none_soccer-v3_seed_1"
     assert entry["command"] == config.command
-    assert (entry["strategy"], entry["steps"], entry["area"]) == ("none", 512, 0.744)
+    assert (entry["strategy"], entry["steps"], entry["area"]) == (
+        "none",
+        512,
+        pytest.approx(1 - 256 / 60_000),
+    )
     assert entry["core_seconds"] >= 0
     assert json.loads(ledger._lines(entry)) == entry
     train["updates_per_step"] = 8  # whatever the folder is called
@@ -382,6 +402,11 @@ def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, clean):
         )
     made = dict(ledger.cells(config))
     assert list(made) == ["students/none_soccer-v3_seed_1", "students/none@8_soccer-v3_seed_3"]
+    train["steps"] = 200_000
+    with sealed.stage(folder.with_name("seed_4"), name="train-student", **settings | {"seed": 4}) as work:
+        files.write_json(work / "summary.json", found)
+        shutil.copy(folder / "metrics.jsonl", work)
+    assert "students/none@8_soccer-v3_200000_steps_seed_4" in dict(ledger.cells(config))
     assert made["students/none@8_soccer-v3_seed_3"]["collective"] == ""
     with pytest.raises(UserError, match="no finished cell"):
         list(ledger.cells(replace(config, run=tmp_path / "nothing")))

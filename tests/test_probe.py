@@ -1,6 +1,8 @@
 """The judge: numbers that can be told beforehand, and a whole report on a trained encoder."""
 
+import contextlib
 import json
+import shutil
 from dataclasses import replace
 
 import jax
@@ -23,8 +25,18 @@ from collectiverl.representation.goals import probe_goals
 from collectiverl.representation.linear import confusion, most_confused, predict_tasks
 from collectiverl.representation.probe import probe
 from collectiverl.representation.scales import REWARD_INPUTS
+from collectiverl.representation.updates import TransformerConfig
+from collectiverl.stages import representation
 from collectiverl.stages.base import execute
-from collectiverl.stages.representation import GOALS_PICTURE, PICTURES, Probe, probe_stage
+from collectiverl.stages.representation import (
+    GOALS_PICTURE,
+    PICTURES,
+    Probe,
+    TrainTransformer,
+    probe_stage,
+    train_transformer_stage,
+    trajectory_transformer,
+)
 from collectiverl.types import UserError
 from toy_buffers import (
     COLLECTIVE,
@@ -272,6 +284,33 @@ def test_a_collective_from_which_goals_are_hidden_is_judged_without_them(run, mo
 
 class Judged(Exception):
     pass
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_transformer_sees_what_its_collective_sees(run, tmp_path, monkeypatch, hidden):
+    """It is trained without goals for a collective that does not see them, judged so, and given to no other."""
+    run, seen = shutil.copytree(run, tmp_path / "run"), []
+
+    def train(training, validation, config, **_):
+        seen.extend((*training, *validation))
+        return any_encoder(SMALL)
+
+    monkeypatch.setattr(representation, "train", train)
+    small = TransformerConfig(encoder=SMALL)
+    execute(
+        run, train_transformer_stage(TrainTransformer(tasks=TASKS, goals_hidden=hidden, transformer=small), 0)
+    )
+    assert any(table[0].obs[:, SPEC.goal_index].any() for table in seen) is not hidden
+    assert trajectory_transformer(run, goals_hidden=hidden)[1] == SMALL
+    with pytest.raises(UserError, match=r"train-transformer --.*goals-hidden --overwrite"):
+        trajectory_transformer(run, goals_hidden=not hidden)
+    judged = []
+    monkeypatch.setattr(
+        "collectiverl.representation.probe.probe", lambda *found, **_: judged.extend(found[1])
+    )
+    with contextlib.suppress(TypeError):  # nothing was found
+        execute(run, probe_stage(Probe(tasks=TASKS, encoder=TRANSFORMER, buffer="buffer_distill"), 0))
+    assert any(table[0].obs[:, SPEC.goal_index].any() for table in judged) is not hidden
 
 
 def test_an_encoder_that_is_not_there_is_asked_for(run):

@@ -115,8 +115,7 @@ class TrainTransformer(SeededSettings):
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
-        config = representation.TrainTransformer(tasks=(), transformer=run.transformer)
-        return cls(options=options, seed=run.seed, config=config)
+        return cls(options=options, seed=run.seed, config=replace(plan.train_transformer(run), tasks=()))
 
     def resolved(self) -> Self:
         tasks = tasks_or_those_of_run(self.config.tasks, self.options, DISTILL_BUFFER, self.seed)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from collectiverl.artifacts.checkpoints import part
 from collectiverl.artifacts.metrics import Report, silent
 from collectiverl.artifacts.paths import DISTILLATION
@@ -21,7 +23,7 @@ from collectiverl.collective.segments import played
 from collectiverl.collective.train import CollectiveConfig, distil
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.core import VectorEnv
-from collectiverl.types import EnvSpec, Episode, TeachingPolicy
+from collectiverl.types import ConfigError, EnvSpec, Episode, TeachingPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,7 @@ class ExtensionConfig:
     updates: int = 400  # of the actor, in the last distillation
     critic_updates: int = 500  # of the critic, after the actor's
     share: float = 0.3  # part of every batch for the new task; the old tasks get the rest
+    rehearsed: float = 1.0  # part of the stored episodes of each old task that is rehearsed
     episodes: int = 50  # evaluation episodes per task, before and after
 
     def __post_init__(self) -> None:
@@ -43,6 +46,8 @@ class ExtensionConfig:
         at_most(self, MOST_EPISODES, "expert_episodes", "learner_rounds", "learner_episodes", "episodes")
         at_least(self, 0, "critic_updates")
         fraction(self, "share")
+        if not 0 < self.rehearsed <= 1:
+            raise ConfigError("rehearsed", f"{self.rehearsed} is not in (0, 1]")
 
 
 class Learning(NamedTuple):
@@ -51,6 +56,7 @@ class Learning(NamedTuple):
     online: OnlineConfig
     collective: CollectiveConfig
     share: float  # part of every batch for the new task
+    rehearsed: float  # part of the stored episodes of each old task
 
     @classmethod
     def of(cls, extension: ExtensionConfig, online: OnlineConfig, collective: CollectiveConfig) -> "Learning":
@@ -69,6 +75,7 @@ class Learning(NamedTuple):
                 collective, updates=e.updates, critic=replace(collective.critic, updates=e.critic_updates)
             ),
             share=e.share,
+            rehearsed=e.rehearsed,
         )
 
 
@@ -101,6 +108,7 @@ def extend(
         work: rounds of the learner are checkpointed there.
     """
     wider = replace(base, tasks=(*base.tasks, *teachers))
+    kept = [[_drawn(table, learning.rehearsed, seed) for table in side] for side in stored]
     online = OnlineDistillation(
         make_envs,
         teachers,
@@ -110,7 +118,7 @@ def extend(
         seed=seed,
         held_out=held_out,
         goals_hidden=base.goals_hidden,
-        rehearsal=Rehearsal(wider, *stored, share=learning.share),
+        rehearsal=Rehearsal(wider, *kept, share=learning.share),
         report=report,
     )
     collected = online.run(work)
@@ -126,6 +134,15 @@ def extend(
         report=report,
     )
     return Extended(last, collected, error)
+
+
+def _drawn(table: EpisodeTable, share: float, seed: int) -> EpisodeTable:
+    """A part of the episodes, at least one, drawn at random."""
+    if share == 1:
+        return table
+    count = max(1, round(share * len(table)))
+    drawn = np.random.default_rng(seed).choice(len(table), count, replace=False)
+    return table.subset(sorted(drawn.tolist()))
 
 
 def forgetting(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

@@ -92,8 +92,13 @@ def _trajectory_transformer(c: RunConfig) -> list[Stage]:
     """The experts' samples, and the encoder that is trained on them, self-supervised."""
     return [
         *(split_buffer(c, task, c.seed) for task in c.tasks),
-        train_transformer_stage(TrainTransformer(tasks=c.tasks, transformer=c.transformer), c.seed),
+        train_transformer_stage(train_transformer(c), c.seed),
     ]
+
+
+def train_transformer(c: RunConfig) -> TrainTransformer:
+    """The settings of the run's trajectory transformer, which sees what the collective sees."""
+    return TrainTransformer(tasks=c.tasks, goals_hidden=c.goals_hidden, transformer=c.transformer)
 
 
 def distill_collective(c: RunConfig) -> DistillCollective:

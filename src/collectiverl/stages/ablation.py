@@ -74,7 +74,7 @@ def ablate(work: Work[Ablation]) -> dict[str, Any]:
         work=part(work.folder, DISTILLATION),
         report=work.report,
     )
-    _, encoder = transformer_of(work.run, config.collective)
+    _, encoder = transformer_of(work.run, config.collective, config.goals_hidden)
     save_collective(work.folder, collective, config.collective.sac, encoder)
     return judged(play(collective, config), config.tasks) | {
         "validation_loss": error,

@@ -69,7 +69,7 @@ def distill_collective(work: Work[DistillCollective]) -> dict[str, Any]:
         work=work.folder,
         report=work.report,
     )
-    _, encoder = transformer_of(work.run, config.collective)
+    _, encoder = transformer_of(work.run, config.collective, config.goals_hidden)
     unit = (
         training.value_unit() or config.collective.sac.value_unit
     )  # its critic says values as the teachers do
@@ -87,7 +87,7 @@ def _begun(work: Work[DistillCollective], training: EpisodeTable) -> Collective:
     """The collective that the distillation begins from: the online learner, or fresh networks."""
     config = work.config
     if not config.learner:
-        transformer, _ = transformer_of(work.run, config.collective)
+        transformer, _ = transformer_of(work.run, config.collective, config.goals_hidden)
         return fresh_collective(
             training,
             config.collective,
@@ -116,7 +116,7 @@ def _begun(work: Work[DistillCollective], training: EpisodeTable) -> Collective:
 def _asked_for(work: Work[DistillCollective]) -> dict[str, Any]:
     """The networks that the settings of the stage ask for, as JSON."""
     config = work.config.collective
-    _, encoder = transformer_of(work.run, config)
+    _, encoder = transformer_of(work.run, config, work.config.goals_hidden)
     has_points = bool(layout_of(work.config.tasks).points)
     return _networks(encoder, config.sac, config.probing, config.differences and has_points)
 

@@ -25,7 +25,7 @@ from collectiverl.stages.base import Stage, Work, summary
 from collectiverl.stages.buffers import buffer_inputs, open_buffers
 from collectiverl.stages.online import seeing
 from collectiverl.stages.teachers import teacher_inputs, teachers
-from collectiverl.types import ConfigError, Policy
+from collectiverl.types import ConfigError, Policy, TeachingPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def extend_collective(work: Work[ExtendCollective]) -> dict[str, Any]:
     before = _before(work, base)
     extended = extend(
         base,
-        seeing(teachers(work.run, (config.task,), config.teacher, work.seed), base.spec),
+        seeing({config.task: _teacher(work)}, base.spec),
         open_buffers(work.run, ONLINE_BUFFER, config.known, work.seed, base.spec),
         config.learning,
         partial(
@@ -112,6 +112,13 @@ def extend_collective(work: Work[ExtendCollective]) -> dict[str, Any]:
         "env_steps": sum(map(len, extended.collected)),
         "validation_loss": extended.validation_loss,
     }
+
+
+def _teacher(work: Work[ExtendCollective]) -> TeachingPolicy:
+    """The new task's; where it looks like a task that is known, scripts agree on one that labels both."""
+    config = work.config
+    among = config.tasks if config.teacher == "scripted" else (config.task,)
+    return teachers(work.run, among, config.teacher, work.seed)[config.task]
 
 
 def _before(work: Work[ExtendCollective], base: Collective) -> dict[str, float]:

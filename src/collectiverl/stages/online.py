@@ -20,9 +20,10 @@ from collectiverl.data.episodes import write
 from collectiverl.envs.layout import OwnEntries
 from collectiverl.envs.make import Backend, layout_of, make_envs, spec
 from collectiverl.envs.tasks import benchmark_of
-from collectiverl.representation.encoder import Encoder, EncoderConfig, load_encoder
+from collectiverl.representation.encoder import Encoder, EncoderConfig
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.flags import Flat, Tasks
+from collectiverl.stages.representation import trajectory_transformer
 from collectiverl.stages.teachers import check_teacher, teacher_inputs, teachers
 from collectiverl.types import EnvSpec, TeachingPolicy
 
@@ -105,7 +106,7 @@ def online_distill(work: Work[OnlineDistill]) -> dict[str, Any]:
     collected = distillation.run(work.folder)
     for task in config.tasks:
         write(work.folder / task / EPISODES, (e for e in collected if e.task == task))
-    _, encoder = transformer_of(work.run, config.collective)
+    _, encoder = transformer_of(work.run, config.collective, config.goals_hidden)
     save_collective(work.folder, distillation.collective, config.collective.sac, encoder)
     return {
         "tasks": list(config.tasks),
@@ -135,7 +136,7 @@ class Distills(Protocol):
 def distillation_of(work: Work[Any], *, seed: int, held_out: float = HELD_OUT) -> OnlineDistillation:
     """The online distillation of a stage with such settings; its teachers are those of the stage's seed."""
     config: Distills = work.config
-    transformer, _ = transformer_of(work.run, config.collective)
+    transformer, _ = transformer_of(work.run, config.collective, config.goals_hidden)
     layout = layout_of(config.tasks)
     return OnlineDistillation(
         partial(
@@ -153,10 +154,12 @@ def distillation_of(work: Work[Any], *, seed: int, held_out: float = HELD_OUT) -
     )
 
 
-def transformer_of(run: Path, config: CollectiveConfig) -> tuple[Encoder | None, EncoderConfig | None]:
+def transformer_of(
+    run: Path, config: CollectiveConfig, goals_hidden: bool
+) -> tuple[Encoder | None, EncoderConfig | None]:
     """The run's trajectory transformer, if it is needed; and the settings of the encoder that a collective has."""
     if config.reads:
-        return load_encoder(run / TRANSFORMER)
+        return trajectory_transformer(run, goals_hidden=goals_hidden)
     return None, config.encoder if config.learns else None
 
 

@@ -8,18 +8,27 @@ import numpy as np
 
 from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.files import write_json
-from collectiverl.artifacts.paths import COLLECTIVE, DISTILL_BUFFER, ONLINE_BUFFER, TRANSFORMER, BufferKind
+from collectiverl.artifacts.paths import (
+    COLLECTIVE,
+    DISTILL_BUFFER,
+    ONLINE_BUFFER,
+    SUMMARY,
+    TRANSFORMER,
+    BufferKind,
+)
 from collectiverl.collective.policy import ABOUT as COLLECTIVE_ABOUT
 from collectiverl.collective.policy import Collective, load_collective
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import layout_of
 from collectiverl.representation.context import embed_every
-from collectiverl.representation.encoder import ABOUT, Encoder, load_encoder, save_encoder
+from collectiverl.representation.encoder import ABOUT, Encoder, EncoderConfig, load_encoder, save_encoder
 from collectiverl.representation.train import TransformerConfig, train
-from collectiverl.stages.base import Stage, Work
+from collectiverl.stages.base import Stage, Work, summary
 from collectiverl.stages.buffers import buffer_inputs, open_buffers
 from collectiverl.stages.flags import Flat
 from collectiverl.types import UserError
+
+GOALS_HIDDEN = "goals_hidden"  # in the summary of a transformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +36,7 @@ class TrainTransformer:
     """The trajectory transformer of a run."""
 
     tasks: tuple[str, ...]  # tasks or benchmarks; none: those of the run
+    goals_hidden: bool = False  # it does not see the goals, for a collective that does not see them
     transformer: Flat[TransformerConfig] = field(default_factory=TransformerConfig)
 
 
@@ -45,7 +55,9 @@ def train_transformer_stage(config: TrainTransformer, seed: int) -> Stage[TrainT
 def train_transformer(work: Work[TrainTransformer]) -> dict[str, Any]:
     config = work.config
     layout = layout_of(config.tasks)
-    training, validation = open_buffers(work.run, DISTILL_BUFFER, config.tasks, work.seed, layout)
+    hidden = layout.goal_index if config.goals_hidden else ()
+    buffers = open_buffers(work.run, DISTILL_BUFFER, config.tasks, work.seed, layout)
+    training, validation = ([table.hiding(hidden) for table in side] for side in buffers)
     encoder = train(
         training,
         validation,
@@ -56,7 +68,31 @@ def train_transformer(work: Work[TrainTransformer]) -> dict[str, Any]:
         report=work.report,
     )
     save_encoder(work.folder, encoder, config.transformer.encoder)
-    return {"tasks": list(config.tasks), "episodes": sum(map(len, (*training, *validation)))}
+    return {
+        "tasks": list(config.tasks),
+        GOALS_HIDDEN: config.goals_hidden,
+        "episodes": sum(map(len, (*training, *validation))),
+    }
+
+
+def trajectory_transformer(run: Path, *, goals_hidden: bool) -> tuple[Encoder, EncoderConfig]:
+    """The run's trajectory transformer, for a collective that sees the goals or does not.
+
+    Raises:
+        UserError: it was trained on what the collective does not see, or without what it sees.
+    """
+    if _trained_without_goals(run / TRANSFORMER) != goals_hidden:
+        has, wants = ("hidden", "visible") if not goals_hidden else ("visible", "hidden")
+        raise UserError(
+            f"{run / TRANSFORMER} was trained with goals {has}, the collective has them {wants}: make it anew with "
+            f"'train-transformer --{'' if goals_hidden else 'no-'}goals-hidden --overwrite'"
+        )
+    return load_encoder(run / TRANSFORMER)
+
+
+def _trained_without_goals(folder: Path) -> bool:
+    """What a transformer's summary says; one of version 0.3 says nothing, and saw them."""
+    return sealed.holds(folder, SUMMARY) and summary(folder).get(GOALS_HIDDEN, False)
 
 
 # -- probe -------------------------------------------------------------------------------------------------
@@ -94,9 +130,11 @@ def probe_encoder(work: Work[Probe]) -> dict[str, Any]:
     from collectiverl.representation.probe import probe
 
     config = work.config
-    encoder, collective = _encoder_in(work.run / config.encoder)
+    folder = work.run / config.encoder
+    encoder, collective = _encoder_in(folder)
     layout = collective.spec if collective else layout_of(config.tasks)
-    hidden = layout.goal_index if collective and collective.goals_hidden else ()
+    sees_no_goals = collective.goals_hidden if collective else _trained_without_goals(folder)
+    hidden = layout.goal_index if sees_no_goals else ()
     buffers = open_buffers(work.run, config.buffer, config.tasks, work.seed, layout)
     training, validation = ([table.hiding(hidden) for table in side] for side in buffers)
     numbers, points = probe(encoder, training, validation, layout.state_index, seed=work.seed)

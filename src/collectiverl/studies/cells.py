@@ -17,6 +17,7 @@ from collectiverl.stages.experts import steps_to
 
 ZERO_SHOT, CLONING, RANDOM = "zero-shot", "cloning", "random"
 UNTRAINED = (ZERO_SHOT, CLONING)  # not trained by SAC: evaluated once
+TIMES = 2  # evaluations in a row that must reach the level
 USUAL = 16  # updates after each vector step, of cells whose name has no ratio
 WITH_RATIO = re.compile(r"(.+)@([1-9]\d{0,5})")
 OF_SEEDS = ("success", "steps", "env_steps", "seconds", "area", "mentor_success", "curve")  # columns of a row
@@ -67,7 +68,7 @@ def _course(folder: Path, train: Mapping[str, Any]) -> dict[str, Any]:
         "level": train["stop_success"],
         "limit": train["steps"],
         "updates_per_step": train["updates_per_step"],
-        "steps": steps_to(folder, train["stop_success"], train["stop_evaluations"]),
+        "steps": steps_to(folder, train["stop_success"], TIMES),
         "area": area(curve, train["steps"]),
         "curve": curve,
     }

@@ -36,6 +36,7 @@ from collectiverl.student.strategies import ALONE, DEFAULT, Name, StrategyConfig
 from collectiverl.studies.cells import (
     CLONING,
     RANDOM,
+    TIMES,
     UNTRAINED,
     USUAL,
     ZERO_SHOT,
@@ -50,7 +51,6 @@ from collectiverl.types import ConfigError, UserError
 
 RESULT, PICTURE = "comparison.json", "curves.png"
 FINETUNE_ENCODER = "finetune-encoder"
-TIMES = 2  # evaluations in a row that must reach the level
 ROWS = (ZERO_SHOT, PLAIN, "+".join(DEFAULT))
 
 
@@ -68,6 +68,7 @@ class ComparisonConfig:
     eval_first: int = 10  # of these; the others are played only if 0.8 of the first succeed
     eval_horizon: int | None = 200  # steps of its episodes, those of training; None: the task's own limit
     success: float = 0.9  # success rate to be reached in two evaluations in a row
+    stop: bool = True  # a student stops once it has reached it; if not, it takes all steps
     updates_per_step: int = USUAL  # of all strategies but none, after each step of all 32 environments
     plain_updates_per_step: int = USUAL  # of none, plain SAC
 
@@ -121,7 +122,7 @@ class ComparisonConfig:
             eval_envs=first,
             eval_horizon=self.eval_horizon,
             stop_success=self.success,
-            stop_evaluations=TIMES,
+            stop_evaluations=TIMES if self.stop else 0,
             updates_per_step=self.updates(row),
         )
 

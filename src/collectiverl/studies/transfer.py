@@ -28,6 +28,7 @@ from collectiverl.types import UserError
 
 RESULT, PICTURE = "transfer.json", "transfer.png"
 KNOWN, UNKNOWN = 0.9, 0.05  # success from which on a task is known, and below which it is unknown
+CLASSES = ("known", "half-known", "unknown")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +111,10 @@ def summarize(run: Path, config: RunConfig, settings: TransferConfig) -> dict[st
 
 def class_of(success: float) -> str:
     """What a collective without training knows of a task."""
+    known, half_known, unknown = CLASSES
     if success >= KNOWN:
-        return "known"
-    return "unknown" if success < UNKNOWN else "half-known"
+        return known
+    return unknown if success < UNKNOWN else half_known
 
 
 def result_path(run: Path, settings: TransferConfig) -> Path:
