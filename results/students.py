@@ -36,16 +36,20 @@ TRIED = (PLAIN, "prior-data+imitation", HELPED)
 SHAPING = (PLAIN, HELPED, "likelihood", "potential")  # the thesis's help is `likelihood`
 KNOWN = CLASSES[0]  # no ratio is claimed: the student copies
 SIGNS = {"": "", "at least": "≥ ", "at most": "≤ "}  # of a ratio; none: the two sides say nothing together
+FORMER = 16  # updates of both sides, before the best were looked for
 RATIOS = (4, 8, 16, 32)  # updates after each vector step, of which each side's own is chosen
 SIDES = {PLAIN: "plain SAC", HELPED: "with help"}
 
 
 def settings(collective: str) -> list[list[str]]:
-    """Steps of each seed on the tasks on which settings are chosen, and where a former default was tried."""
+    """Steps of each seed on the tasks on which settings are chosen, and where a former default was tried.
+
+    With the replay ratio of that time.
+    """
     mine = _cells(collective)
     table = [["task", *(f"`{strategy}`" for strategy in TRIED)]]
     for task in (*SETTING, *HALF_KNOWN):
-        rows = [_row(strategy, task, 1, mine) for strategy in TRIED]
+        rows = [_row(strategy, task, 1, mine, FORMER) for strategy in TRIED]
         if any(row["seeds"] for row in (rows[1:2] if task in HALF_KNOWN else rows)):
             table.append([_short(task), *(_steps(row) for row in rows)])
     return table
@@ -82,14 +86,19 @@ def _geometric_mean(rows: Sequence[dict[str, Any]]) -> str:
     return f"{math.exp(fmean(map(math.log, medians))):,.0f}"
 
 
-def students(collective: str) -> list[list[str]]:
-    """A row for each task: success without training, steps of each seed, and how many times fewer; then medians."""
+def students(collective: str, updates: int | None = None) -> list[list[str]]:
+    """A row for each task: success without training, steps of each seed, and how many times fewer; then medians.
+
+    Args:
+        updates: after each vector step, of both sides; None: those that are best for each.
+    """
     mine = _cells(collective)
     zero_shot = _zero_shot(collective, mine)
-    compared_cells = [cell for cell in mine if cell["strategy"] in map(_usual, SIDES)]
+    names = [named(side, updates) if updates else _usual(side) for side in SIDES]
+    compared_cells = [cell for cell in mine if cell["strategy"] in names]
     others = {cell["task"] for cell in compared_cells} - {*HALF_KNOWN, *SETTING}
     tasks, seeds = (*HALF_KNOWN, *sorted(others)), len({cell["seed"] for cell in compared_cells})
-    rows = compared([_row(s, task, seeds, mine) for task in tasks for s in SIDES], LIMIT)
+    rows = compared([_row(s, task, seeds, mine, updates) for task in tasks for s in SIDES], LIMIT)
     by_task = {(row["task"], row["strategy"]): row for row in rows}
     classes = {task: class_of(success) for task, success in zero_shot.items()}
     table = [

@@ -132,7 +132,7 @@ def test_plain_sac_and_help_have_each_their_own_replay_ratio(tmp_path):
         strategies=("none", "prior-data"), tasks=("toy-reach",), seeds=1, updates_per_step=8
     )
     made = {c.strategy: c.stage.config.train for c in cells(CONFIG, config)}
-    assert {name: train.updates_per_step for name, train in made.items()} == {"none": 16, "prior-data": 8}
+    assert {name: train.updates_per_step for name, train in made.items()} == {"none": 32, "prior-data": 8}
     plain, helped = (replace(train, updates_per_step=1) for train in made.values())
     assert plain == helped  # all else is the same: warm-up, evaluations, averaged actor
     assert plain.sac.actor_average
@@ -140,15 +140,17 @@ def test_plain_sac_and_help_have_each_their_own_replay_ratio(tmp_path):
 
 
 def test_rows_of_several_replay_ratios_have_folders_of_their_own():
-    rows = ("none", "none@8", "none@32", "finetune", "finetune@8")
+    rows = ("none", "none@8", "none@16", "finetune", "finetune@8")
     config = ComparisonConfig(strategies=rows, tasks=("toy-reach",), seeds=1, updates_per_step=4)
     made = {c.strategy: c.stage for c in cells(CONFIG, config)}
     assert list(made) == list(rows)  # plain SAC first
     updates = {row: stage.config.train.updates_per_step for row, stage in made.items()}
-    assert updates == {"none": 16, "none@8": 8, "none@32": 32, "finetune": 4, "finetune@8": 8}
+    assert updates == {"none": 32, "none@8": 8, "none@16": 16, "finetune": 4, "finetune@8": 8}
     assert {row: stage.out.split("/")[-3] for row, stage in made.items()} == {
         **{row: row for row in rows},
-        "finetune": "finetune@4",  # the folder says the ratio, whoever set it
+        "none": "none@32",  # the folder says the ratio, whoever set it
+        "finetune": "finetune@4",
+        "none@16": "none",  # as version 0.3 had it, which said no ratio
     }
 
 
@@ -221,7 +223,7 @@ def test_a_row_names_the_strategies_and_the_run_their_settings():
         (["--strategies", "cloning+imitation"], "--strategies: cloning+imitation"),
         (["--strategies", "finetune+imitation"], "--strategies: finetune+imitation"),
         (["--strategies", "none", "none"], "each row once"),
-        (["--strategies", "none", "none@16"], "each row once"),
+        (["--strategies", "none", "none@32"], "each row once"),
         (["--strategies", "none@0"], "--strategies: none@0"),
         (["--strategies", "none@many"], "--strategies: none@many"),
         (["--strategies", "zero-shot@8"], "--strategies: zero-shot@8"),

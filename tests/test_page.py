@@ -85,6 +85,12 @@ def test_a_finished_run_has_every_section_and_nothing_is_missing(text):
     assert "2 tasks by the preset smoke" in shown(text)
 
 
+def test_each_round_of_distillation_is_shown_at_any_step_and_at_the_last(text):
+    for when in ("at any step", "at the last step"):
+        assert f"Distillation: success of the learner {when}, in each round" in shown(text)
+        assert f"Success of the learner {when}, by round" in shown(text)
+
+
 def test_the_file_needs_nothing_else(text):
     assert Outline(text).outside == []
     assert "default-src 'none'" in text

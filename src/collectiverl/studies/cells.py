@@ -18,14 +18,14 @@ from collectiverl.stages.experts import steps_to
 ZERO_SHOT, CLONING, RANDOM = "zero-shot", "cloning", "random"
 UNTRAINED = (ZERO_SHOT, CLONING)  # not trained by SAC: evaluated once
 TIMES = 2  # evaluations in a row that must reach the level
-USUAL = 16  # updates after each vector step, of cells whose name has no ratio
+UNNAMED = 16  # updates after each vector step, of cells whose name has no ratio
 WITH_RATIO = re.compile(r"(.+)@([1-9]\d{0,5})")
 OF_SEEDS = ("success", "steps", "env_steps", "seconds", "area", "mentor_success", "curve")  # columns of a row
 
 
 def named(strategy: str, updates: int) -> str:
     """The name of a cell's strategy, by its updates after each vector step."""
-    return strategy if updates == USUAL else f"{strategy}@{updates}"
+    return strategy if updates == UNNAMED else f"{strategy}@{updates}"
 
 
 def parsed(name: str) -> tuple[str, int | None]:

@@ -38,7 +38,6 @@ from collectiverl.studies.cells import (
     RANDOM,
     TIMES,
     UNTRAINED,
-    USUAL,
     ZERO_SHOT,
     cell_result,
     compared,
@@ -69,8 +68,8 @@ class ComparisonConfig:
     eval_horizon: int | None = 200  # steps of its episodes, those of training; None: the task's own limit
     success: float = 0.9  # success rate to be reached in two evaluations in a row
     stop: bool = True  # a student stops once it has reached it; if not, it takes all steps
-    updates_per_step: int = USUAL  # of all strategies but none, after each step of all 32 environments
-    plain_updates_per_step: int = USUAL  # of none, plain SAC
+    updates_per_step: int = 32  # of all strategies but none, after each step of all 32 environments
+    plain_updates_per_step: int = 32  # of none, plain SAC
 
     def __post_init__(self) -> None:
         at_least(self, 1, "seeds", "steps", "eval_every", "eval_episodes", "eval_first")

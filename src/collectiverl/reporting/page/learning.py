@@ -1,6 +1,7 @@
 """How it learned: experts, the learner's rounds of distillation, and students."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from collectiverl.reporting.page import figures
@@ -84,30 +85,37 @@ def _returns(run: RunFolder, curves: Mapping[str, Curve]) -> Iterator[Block]:
 def _rounds(run: RunFolder) -> Iterator[Block]:
     for stage, about in run.of_kind("online-distill"):
         log = [line for line in run.metrics(stage) if "learner/success" in line]
-        if not log:
-            continue
-        rounds, tasks = [int(line["step"]) - 1 for line in log], about["tasks"]
-        lines = [
-            figures.line(
-                short(t), rounds, [line.get(f"success/{t}") for line in log], run.place(t), opacity=0.75
-            )
-            for t in tasks
-        ]
-        mean = [line["learner/success"] for line in log]
-        thick = {"line": {"color": "$ink", "width": 3.5}, "marker": {"color": "$ink", "size": 7}}
-        lines.append(figures.line("mean", rounds, mean, 0, **thick) if len(tasks) > 1 else {})
-        x = {"title": "round of the learner", "tickformat": "d", "dtick": max(1, len(rounds) // 12)}
-        drawn = figures.figure([one for one in lines if one], x=x, y=figures.share("success of the learner"))
-        header = ["task", *(f"round {r}" for r in rounds)]
-        cells = [[short(t), *(_two(line.get(f"success/{t}")) for line in log)] for t in tasks]
-        yield Plot(
-            "Distillation: success of the learner in each round",
-            f"On average over tasks {mean[0]:.2f} in the first round and {mean[-1]:.2f} in the last, of {len(mean)}.",
-            {"": drawn},
-            caption="In each round the learner plays all tasks and the teachers label what it did; then it learns from "
-            "all labels so far.",
-            table=Table("Success of the learner by round", header, [*cells, ["mean", *map(_two, mean)]]),
-        )
+        for when, name in (("at any step", "success"), ("at the last step", "last")):
+            if log and f"{name}/{about['tasks'][0]}" in log[0]:
+                yield _by_round(run, log, about["tasks"], name, when)
+
+
+def _by_round(
+    run: RunFolder, log: Sequence[Mapping[str, float]], tasks: Sequence[str], name: str, when: str
+) -> Plot:
+    """The learner's success in each round, by task; `name` is that of the metric."""
+    rounds = [int(line["step"]) - 1 for line in log]
+    rates = {task: [line.get(f"{name}/{task}") for line in log] for task in tasks}
+    lines = [
+        figures.line(short(task), rounds, rate, run.place(task), opacity=0.75) for task, rate in rates.items()
+    ]
+    mean = [fmean(line[f"{name}/{task}"] for task in tasks if f"{name}/{task}" in line) for line in log]
+    thick = {"line": {"color": "$ink", "width": 3.5}, "marker": {"color": "$ink", "size": 7}}
+    lines.append(figures.line("mean", rounds, mean, 0, **thick) if len(tasks) > 1 else {})
+    x = {"title": "round of the learner", "tickformat": "d", "dtick": max(1, len(rounds) // 12)}
+    drawn = figures.figure(
+        [one for one in lines if one], x=x, y=figures.share(f"success of the learner {when}")
+    )
+    header = ["task", *(f"round {r}" for r in rounds)]
+    cells = [[short(task), *map(_two, rate)] for task, rate in rates.items()]
+    return Plot(
+        f"Distillation: success of the learner {when}, in each round",
+        f"On average over tasks {mean[0]:.2f} in the first round and {mean[-1]:.2f} in the last, of {len(mean)}.",
+        {"": drawn},
+        caption="In each round the learner plays all tasks and the teachers label what it did; then it learns from "
+        "all labels so far.",
+        table=Table(f"Success of the learner {when}, by round", header, [*cells, ["mean", *map(_two, mean)]]),
+    )
 
 
 def _two(value: Any) -> str:
