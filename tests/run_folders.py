@@ -92,7 +92,11 @@ def log() -> list[dict[str, float]]:
 
 def rounds() -> list[dict[str, float]]:
     return [
-        {"step": r + 1, "learner/success": 0.4 * r, f"success/{REACH}": 0.3 * r, f"success/{MIRROR}": 0.5 * r}
+        {
+            **{"step": r + 1, "learner/success": 0.4 * r},
+            **{f"success/{REACH}": 0.3 * r, f"success/{MIRROR}": 0.5 * r},
+            **{f"last/{REACH}": 0.1 * r, f"last/{MIRROR}": 0.2 * r},
+        }
         for r in (1, 2)
     ]
 
