@@ -15,6 +15,7 @@ from results.students import HALF_KNOWN, RATIO_TASKS, SETTING
 from results.tables import MARKED, PAGES, ROOT, TABLES, written
 
 from collectiverl.artifacts import files, provenance, sealed
+from collectiverl.studies.cells import named
 from collectiverl.types import UserError
 from results import ledger, speeds
 
@@ -198,10 +199,11 @@ def test_a_table_of_meta_learning_leaves_holes_where_no_run_is(monkeypatch):
     assert "no run" in TABLES["ml10"]()
 
 
-def student(strategy, seed, steps, **changes):
+def student(strategy, seed, steps, *, updates=32, **changes):
     """A cell of a comparison, as the ledger has it."""
-    cell = {"strategy": strategy, "task": "soccer-v3", "seed": seed, "steps": steps, "limit": 60_000}
-    cell |= {"collective": "" if strategy == "none" else "mt10", "area": 0.2 if strategy == "none" else 0.6}
+    plain = strategy == "none"
+    cell = {"strategy": named(strategy, updates), "task": "soccer-v3", "seed": seed, "steps": steps}
+    cell |= {"limit": 60_000, "collective": "" if plain else "mt10", "area": 0.2 if plain else 0.6}
     return cell | {"success": 1.0, "seconds": 60.0} | changes
 
 
@@ -298,8 +300,9 @@ def test_of_a_task_that_the_collective_knows_no_ratio_is_claimed(monkeypatch):
 
 
 def test_tasks_on_which_settings_are_chosen_have_a_table_of_their_own(monkeypatch):
-    cells = [student("none", 1, 900, task="faucet-close-v3"), student("finetune", 1, 300)]
-    cells.append(student("prior-data+imitation", 1, None, task="faucet-close-v3"))
+    chosen_on = {"task": "faucet-close-v3", "updates": 16}
+    cells = [student("none", 1, 900, **chosen_on), student("prior-data+imitation", 1, None, **chosen_on)]
+    cells.append(student("finetune", 1, 300))
     monkeypatch.setattr(ledger, "read", {"students/": cells, "transfer/mt10_seed_": []}.__getitem__)
     assert TABLES["students-settings"]().splitlines()[2:] == ["| `faucet-close` | 900 | > 60,000 | ? |"]
     rows = TABLES["students"]().splitlines()[2:]
@@ -308,7 +311,7 @@ def test_tasks_on_which_settings_are_chosen_have_a_table_of_their_own(monkeypatc
 
 
 def test_the_two_strategies_that_shape_rewards_have_a_table_of_their_own(monkeypatch):
-    cells = [student("none", 1, 900), student("likelihood", 1, None), student("likelihood@8", 1, 1)]
+    cells = [student("none", 1, 900), student("likelihood", 1, None), student("likelihood", 1, 1, updates=8)]
     monkeypatch.setattr(ledger, "read", {"students/": cells, "transfer/mt10_seed_": []}.__getitem__)
     lines = TABLES["students-shaping"]().splitlines()
     assert lines[0] == "| task | `none` | `finetune` | `likelihood` | `potential` |"
@@ -355,7 +358,7 @@ def test_no_setting_is_chosen_on_a_task_that_is_reported():
 
 def test_replay_ratios_are_compared_on_the_tasks_on_which_settings_are_chosen(monkeypatch):
     task = "faucet-close-v3"
-    cells = [student(f"none@{n}", 1, steps, task=task, collective="") for n, steps in ((4, None), (8, 900))]
+    cells = [student("none", 1, steps, task=task, updates=n) for n, steps in ((4, None), (8, 900))]
     monkeypatch.setattr(ledger, "read", {"students/": cells, "transfer/mt10_seed_": []}.__getitem__)
     lines = TABLES["students-ratios"]().splitlines()
     assert lines[0] == "| task | student | 4 updates | 8 updates | 16 updates | 32 updates |"
@@ -363,14 +366,12 @@ def test_replay_ratios_are_compared_on_the_tasks_on_which_settings_are_chosen(mo
     assert "| `faucet-close` | with help | ? | ? | ? | ? |" in lines
     assert "| geometric mean of 0 | plain SAC | ? | ? | ? | ? |" in lines
     assert len(lines) == 2 + 2 * (len(RATIO_TASKS) + 1)
-    cells += [student("none", 1, 400, task=task), student("none@32", 1, 100, task=task, collective="")]
-    cells += [student(f"none@{n}", 1, 100 * n, task=SETTING[0], collective="") for n in (4, 8, 32)]
-    cells += [student("none", 1, 400, task=SETTING[0])]
+    cells += [student("none", 1, steps, task=task, updates=n) for n, steps in ((16, 400), (32, 100))]
+    cells += [student("none", 1, steps, task=SETTING[0], updates=n) for n, steps in ((4, 400), (8, 800))]
+    cells += [student("none", 1, steps, task=SETTING[0], updates=n) for n, steps in ((16, 400), (32, 3_200))]
     lines = TABLES["students-ratios"]().splitlines()
     assert "| geometric mean of 2 | plain SAC | 4,899 | 849 | 400 | 566 |" in lines
-    assert (
-        "| `faucet-close` | 400 | ? | ? |" in TABLES["students-settings"]().splitlines()
-    )  # at the usual ratio
+    assert "| `faucet-close` | 400 | ? | ? |" in TABLES["students-settings"]().splitlines()  # with 16 updates
 
 
 def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, clean):
