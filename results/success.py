@@ -21,16 +21,20 @@ EXPERTS = Path(__file__).parents[1] / "src/collectiverl/pretrained/mt10/experts.
 # -- collectives -----------------------------------------------------------------------------------------------
 
 
-def collective(name: str, teacher: str = "expert", minutes: bool = False) -> list[list[str]]:
+def collective(
+    name: str, teacher: str = "expert", *, minutes: bool = False, untold: bool = False
+) -> list[list[str]]:
     """Success of a collective task by task, beside that of its teachers; over all seeds that are in the ledger.
 
     Args:
         teacher: expert, those that come with the package; or scripted, which each run has evaluated beside, or the
             entries of the ledger that begin with teachers/NAME.
         minutes: a last row says how long the stages took, all together.
+        untold: the last column is a policy without an encoder that is told nothing.
     """
     runs = ledger.read(f"collective/{name}_seed_")
     rows = [["task", teacher, "any step", "95 % interval", "each seed", "last step", f"{teacher}, last step"]]
+    rows[0] += ["told nothing"] * untold
     if not runs:
         return rows
     teachers = _experts() if teacher == "expert" else of_kind(runs[0], teacher) or _judged_alone(name)
@@ -47,6 +51,7 @@ def collective(name: str, teacher: str = "expert", minutes: bool = False) -> lis
                 ", ".join(f"{row['success_any']:.2f}" for row in mine),
                 f"{_mean(row['success_last'] for row in mine):.2f}",
                 _figure(teachers, [task], "success_last", 2),
+                *_untold(name, [task], 2) * untold,
             ]
         )
     means = [run["mean"]["collective"] for run in runs]
@@ -59,9 +64,17 @@ def collective(name: str, teacher: str = "expert", minutes: bool = False) -> lis
             ", ".join(f"{mean['success_any']:.3f}" for mean in means),
             f"{_mean(mean['success_last'] for mean in means):.3f}",
             _figure(teachers, tasks, "success_last", 3),
+            *_untold(name, tasks, 3) * untold,
         ]
     )
     return rows + (_durations(runs) if minutes else [])
+
+
+def _untold(name: str, tasks: Sequence[str], digits: int) -> list[str]:
+    """Success at any step of the policy that is told nothing, over its seeds; or a hole."""
+    found = [of_kind(run, "collective") for run in ledger.read(f"controls/{name}_zeros_seed_")]
+    cells = [rows[task]["success_any"] for rows in found for task in tasks]
+    return [f"{_mean(cells):.{digits}f}" if cells else HOLE]
 
 
 def _durations(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:

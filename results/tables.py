@@ -36,8 +36,11 @@ ROWS: dict[str, Callable[[], list[list[str]]]] = {
     "controls": success.controls,
     **{name: partial(success.policies, name) for name in ("quickstart", "reference", "scratch")},
     **{name: partial(success.collective, name) for name in ("mt10", "mt10-hidden")},
-    "mt50": partial(success.collective, "mt50", "scripted"),
-    **{name: partial(success.collective, name, "scripted", True) for name in ("fetch", "fetch-hidden")},
+    "mt50": partial(success.collective, "mt50", "scripted", untold=True),
+    **{
+        name: partial(success.collective, name, "scripted", minutes=True)
+        for name in ("fetch", "fetch-hidden")
+    },
     **{name: partial(meta, name) for name in ("ml10", "ml45")},
     "students": partial(students, "mt10"),
     "students-former": partial(students, "mt10", FORMER),
