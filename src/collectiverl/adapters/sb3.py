@@ -95,7 +95,8 @@ def _network(about: Mapping[str, Any], algorithm: str, arrays: Mapping[str, np.n
     if on_policy:
         body, mean = _layers(left, "mlp_extractor.policy_net"), _layer(left, "action_net")
         log_std = left.pop("log_std", None)
-        _layers(left, "mlp_extractor.value_net"), _layer(left, "value_net")  # V, not Q: of no use here
+        _layers(left, "mlp_extractor.value_net")  # taken out: V, not Q, is of no use here
+        _layer(left, "value_net")
         if log_std is None or log_std.ndim != 1:
             raise NotData("its deviation depends on the state (use_sde), or its actions are not continuous")
     elif algorithm in sbx.GAUSSIAN:
