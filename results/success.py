@@ -51,7 +51,7 @@ def collective(
                 ", ".join(f"{row['success_any']:.2f}" for row in mine),
                 f"{_mean(row['success_last'] for row in mine):.2f}",
                 _figure(teachers, [task], "success_last", 2),
-                *_untold(name, [task], 2) * untold,
+                *(_untold(name, [task], 2) if untold else []),
             ]
         )
     means = [run["mean"]["collective"] for run in runs]
@@ -64,7 +64,7 @@ def collective(
             ", ".join(f"{mean['success_any']:.3f}" for mean in means),
             f"{_mean(mean['success_last'] for mean in means):.3f}",
             _figure(teachers, tasks, "success_last", 3),
-            *_untold(name, tasks, 3) * untold,
+            *(_untold(name, tasks, 3) if untold else []),
         ]
     )
     return rows + (_durations(runs) if minutes else [])
