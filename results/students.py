@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, median
 from typing import Any
 
-from collectiverl.reporting.ratios import PLAIN, median_ratio
+from collectiverl.reporting.ratios import PLAIN, SIGNS, median_ratio
 from collectiverl.student.strategies import DEFAULT
 from collectiverl.studies.cells import ZERO_SHOT, compared, named, row_of
 from collectiverl.studies.comparison import ComparisonConfig
@@ -35,7 +35,6 @@ RATIO_TASKS = tuple(task for task in SETTING if task not in ("pick-place-wall-v3
 TRIED = (PLAIN, "prior-data+imitation", HELPED)
 SHAPING = (PLAIN, HELPED, "likelihood", "potential")  # the thesis's help is `likelihood`
 KNOWN = CLASSES[0]  # no ratio is claimed: the student copies
-SIGNS = {"": "", "at least": "≥ ", "at most": "≤ "}  # of a ratio; none: the two sides say nothing together
 FORMER = 16  # updates of both sides, before the best were looked for
 RATIOS = (4, 8, 16, 32)  # updates after each vector step, of which each side's own is chosen
 SIDES = {PLAIN: "plain SAC", HELPED: "with help"}
@@ -51,7 +50,7 @@ def settings(collective: str) -> list[list[str]]:
     for task in (*SETTING, *HALF_KNOWN):
         rows = [_row(strategy, task, 1, mine, FORMER) for strategy in TRIED]
         if any(row["seeds"] for row in (rows[1:2] if task in HALF_KNOWN else rows)):
-            table.append([_short(task), *(_steps(row) for row in rows)])
+            table.append([short(task), *(_steps(row) for row in rows)])
     return table
 
 
@@ -61,7 +60,7 @@ def shaping(collective: str) -> list[list[str]]:
     table = [["task", *(f"`{strategy}`" for strategy in SHAPING)]]
     for task in HALF_KNOWN:
         steps = (_steps(_row(strategy, task, 1, mine)) for strategy in SHAPING)
-        table.append([_short(task), *steps])
+        table.append([short(task), *steps])
     return table
 
 
@@ -74,7 +73,7 @@ def ratios(collective: str) -> list[list[str]]:
     table = [["task", "student", *(f"{updates} updates" for updates in RATIOS)]]
     for strategy, title in SIDES.items():
         by_task = {task: [_row(strategy, task, 1, mine, n) for n in RATIOS] for task in RATIO_TASKS}
-        table += [[_short(t), title, *(_steps(row) for row in rows)] for t, rows in by_task.items()]
+        table += [[short(t), title, *(_steps(row) for row in rows)] for t, rows in by_task.items()]
         whole = [rows for rows in by_task.values() if all(row["seeds"] for row in rows)]
         means = [_geometric_mean(column) for column in zip(*whole, strict=True)] or [HOLE] * len(RATIOS)
         table.append([f"geometric mean of {len(whole)}", title, *means])
@@ -109,7 +108,7 @@ def students(collective: str, updates: int | None = None) -> list[list[str]]:
         without = f"{zero_shot[task]:.2f}" if task in zero_shot else HOLE
         gains = ("known", "") if classes.get(task) == KNOWN else _gains(pair[1])
         counts = "/".join(str(len(row["seeds"])) for row in pair)
-        table.append([_short(task), without, *(_steps(row) for row in pair), *gains, counts])
+        table.append([short(task), without, *(_steps(row) for row in pair), *gains, counts])
     for name in CLASSES:
         if name != KNOWN:
             table += _median(name, [row for row in rows if classes.get(row["task"]) == name])
@@ -122,7 +121,7 @@ def _cells(collective: str) -> list[dict[str, Any]]:
     return [cell for cell in found if cell.get("limit", LIMIT) == LIMIT]
 
 
-def _short(task: str) -> str:
+def short(task: str) -> str:
     return f"`{task.removesuffix('-v3')}`"
 
 

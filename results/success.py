@@ -8,7 +8,7 @@ from typing import Any
 from collectiverl.evaluation.statistics import seeds_interval, success_interval
 from collectiverl.reporting.cards import computed
 from results import ledger
-from results.students import HOLE
+from results.students import HOLE, short
 
 Rows = Mapping[str, dict[str, Any]]  # by task
 
@@ -44,7 +44,7 @@ def collective(
         low, high = seeds_interval([_successes(row) for row in mine], [row["episodes"] for row in mine])
         rows.append(
             [
-                _short(task),
+                short(task),
                 _figure(teachers, [task], "success_any", 2),
                 f"{_mean(row['success_any'] for row in mine):.2f}",
                 f"{low:.2f} to {high:.2f}",
@@ -99,7 +99,7 @@ def front() -> list[list[str]]:
     for task in teachers:
         found = [[of_kind(run, "collective")[task]["success_any"] for run in of] for of in runs.values()]
         rows.append(
-            [_short(task), _figure(teachers, [task], "success_any", 2), *(f"{_mean(f):.2f}" for f in found)]
+            [short(task), _figure(teachers, [task], "success_any", 2), *(f"{_mean(f):.2f}" for f in found)]
         )
     for title, key in MEANS.items():
         found = [[run["mean"]["collective"][key] for run in of] for of in runs.values()]
@@ -116,7 +116,7 @@ def controls() -> list[list[str]]:
     table = [["task", *runs]]
     for task in of_kind(runs["with `z`"][0], "collective"):
         found = ([of_kind(run, "collective")[task]["success_any"] for run in of] for of in runs.values())
-        table.append([_short(task), *(f"{_mean(seen):.2f}" if seen else HOLE for seen in found)])
+        table.append([short(task), *(f"{_mean(seen):.2f}" if seen else HOLE for seen in found)])
     for title, key in MEANS.items():
         found = ([run["mean"]["collective"][key] for run in of] for of in runs.values())
         table.append([title, *(f"**{_mean(seen):.3f}**" if seen else HOLE for seen in found)])
@@ -153,7 +153,7 @@ def experts() -> list[list[str]]:
     rows = [[*heads, "environment steps", "to 0.9 twice", "seconds"]]
     for row in card["policies"]:
         costs = [row["env_steps"], card["steps_to_0.9"][row["task"]], round(row["seconds"])]
-        figures = (_short(row["task"]), row["trained_from"], *_judged(row))
+        figures = (short(row["task"]), row["trained_from"], *_judged(row))
         rows.append([*figures, *(f"{cost:,}" for cost in costs)])
     means = [f"{_mean(r[key] for r in card['policies']):.3f}" for key in MEANS.values()]
     costs = [card["env_steps"], sum(card["steps_to_0.9"].values()), round(card["core_seconds"])]
@@ -167,7 +167,7 @@ def policies(name: str) -> list[list[str]]:
     """All policies of one run."""
     rows = [["policy", "task", "any step", "95 % interval", "last step", "environment steps"]]
     found = (row for run in ledger.read(f"{name}/seed_") for row in run["policies"])
-    return rows + [[row["policy"], _short(row["task"]), *_judged(row), _env_steps(row)] for row in found]
+    return rows + [[row["policy"], short(row["task"]), *_judged(row), _env_steps(row)] for row in found]
 
 
 def original() -> list[list[str]]:
@@ -180,7 +180,7 @@ def original() -> list[list[str]]:
     for row in alone:
         beside = [r for r in together if (r["policy"], r["task"]) == (row["policy"], row["task"])]
         found = [f"{r[key]:.2f}" for r in (row, *beside) for key in MEANS.values()]
-        rows.append([row["policy"], _short(row["task"]), _env_steps(row), *found, *[""] * (4 - len(found))])
+        rows.append([row["policy"], short(row["task"]), _env_steps(row), *found, *[""] * (4 - len(found))])
     return rows
 
 
@@ -204,10 +204,6 @@ def _env_steps(row: Mapping[str, Any]) -> str:
 def _figure(rows: Rows, tasks: Sequence[str], key: str, digits: int) -> str:
     """The mean over these tasks, or a hole if one of them is missing."""
     return f"{_mean(rows[t][key] for t in tasks):.{digits}f}" if set(tasks) <= set(rows) else HOLE
-
-
-def _short(task: str) -> str:
-    return f"`{task.removesuffix('-v3')}`"
 
 
 def _mean(values: Any) -> float:

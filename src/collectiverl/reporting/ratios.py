@@ -13,6 +13,7 @@ import numpy as np
 from collectiverl.evaluation.statistics import CONFIDENCE, ENOUGH_SEEDS
 
 PLAIN = "none"  # the strategy of a student that nothing helps
+SIGNS = {"": "", "at least": "≥ ", "at most": "≤ "}  # of bounds; none: nothing is known
 DRAWS = 2_000  # of the bootstrap
 
 
@@ -26,10 +27,9 @@ def ratio(plain: Mapping[str, Any], row: Mapping[str, Any], most: int) -> dict[s
         return None
     theirs, own = ([most if s is None else s for s in column] for column in zip(*pairs, strict=True))
     reached = [sum(s is not None for s in column) > len(pairs) / 2 for column in zip(*pairs, strict=True)]
-    bound = {(True, True): "", (False, True): "at least", (True, False): "at most", (False, False): "unknown"}
     found = {
         "value": median(theirs) / median(own),
-        "bound": bound[reached[0], reached[1]],
+        "bound": _bound(larger=not reached[0], smaller=not reached[1]),
         "seeds": len(pairs),
     }
     return found | ({"interval": _interval(theirs, own)} if len(pairs) >= ENOUGH_SEEDS else {})
@@ -92,10 +92,11 @@ def _bound_of_median(known: Sequence[Mapping[str, Any]]) -> str:
     values = [ratio["value"] for ratio in known]
     larger = any(r["bound"] == "at least" and r["value"] <= median_high(values) for r in known)
     smaller = any(r["bound"] == "at most" and r["value"] >= median_low(values) for r in known)
-    bounds = {
-        (False, False): "",
-        (True, False): "at least",
-        (False, True): "at most",
-        (True, True): "unknown",
-    }
-    return bounds[larger, smaller]
+    return _bound(larger, smaller)
+
+
+def _bound(larger: bool, smaller: bool) -> str:
+    """What is known of a value that may be larger, or smaller, than it was found."""
+    if larger and smaller:
+        return "unknown"
+    return "at least" if larger else "at most" if smaller else ""

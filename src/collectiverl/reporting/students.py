@@ -8,6 +8,7 @@ from rich.table import Table
 
 from collectiverl.envs.tasks import label
 from collectiverl.reporting.fitting import make_table
+from collectiverl.reporting.ratios import SIGNS
 
 HOLE = "?"  # in place of what is not done yet
 
@@ -63,8 +64,7 @@ def _ratio(found: Mapping[str, Any] | None) -> str:
     """With the sign of a bound where one of the two never reached the level; "" where neither did."""
     if found is None or found["bound"] == "unknown":
         return ""
-    sign = {"": "", "at least": "≥ ", "at most": "≤ "}[found["bound"]]
-    return f"{sign}{found['value']:.2f}"
+    return f"{SIGNS[found['bound']]}{found['value']:.2f}"
 
 
 def median_lines(found: Mapping[str, Any]) -> Iterator[str]:
