@@ -21,7 +21,8 @@ class RunOptions:
 
     run: str | None = None  # name of the run's folder; None: the preset's name
     root: str = "runs"  # folder of all runs
-    # smoke, quickstart, scratch, mt10, mt10-hidden, mt50, ml10, ml45, fetch, fetch-hidden or reference
+    # smoke, quickstart, scratch, mt10, mt10-hidden, mt50, mt50-experts, ml10, ml45, fetch,
+    # fetch-hidden or reference
     preset: str | None = None
     config: str | None = None  # YAML file that changes settings of the preset
     overwrite: bool = False  # replace results that were made with other settings

@@ -12,11 +12,19 @@ from collectiverl.pipeline.reference import reference
 from collectiverl.representation.encoder import EncoderConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.agent import AgentConfig, SACConfig
-from collectiverl.sac.settings import ExpertConfig, SamplingConfig
+from collectiverl.sac.settings import STUDENT_AVERAGE, ExpertConfig, SamplingConfig
 from collectiverl.student.jump_start import JumpStartConfig
 from collectiverl.student.likelihood import LikelihoodConfig
 from collectiverl.student.prior_data import PriorDataConfig
 from collectiverl.student.strategies import StrategyConfig
+
+# tasks of MT50 whose experts begin with demonstrations: a thing has to be gripped, carried, freed or pushed to a place
+DEMO_TASKS = (
+    *("assembly", "basketball", "bin-picking", "box-close", "coffee-pull", "coffee-push", "disassemble"),
+    *("hammer", "hand-insert", "lever-pull", "peg-insert-side", "peg-unplug-side", "pick-out-of-hole"),
+    *("pick-place", "pick-place-wall", "push", "push-back", "push-wall", "shelf-place", "soccer"),
+    *("stick-pull", "stick-push", "sweep", "sweep-into"),
+)
 
 
 def smoke() -> RunConfig:
@@ -180,6 +188,20 @@ def mt50() -> RunConfig:
     )
 
 
+def mt50_experts() -> RunConfig:
+    """The fifty tasks of MT50, taught by experts of its own: SAC for each task, judged where an episode ends."""
+    base = mt50()
+    expert = replace(
+        base.expert,
+        steps=200_000,
+        stop_evaluations=2,
+        eval_first=10,
+        success_at="last",
+        sac=replace(base.expert.sac, actor_average=STUDENT_AVERAGE),
+    )
+    return replace(base, teacher="sac", demo_tasks=DEMO_TASKS, expert=expert)
+
+
 def ml45() -> RunConfig:
     """The 45 training tasks of ML45, goals hidden, taught by scripts that see them; its test tasks are not taught."""
     base, hidden = mt50(), mt10_hidden().collective
@@ -250,6 +272,7 @@ PRESETS = {
     "mt10": mt10,
     "mt10-hidden": mt10_hidden,
     "mt50": mt50,
+    "mt50-experts": mt50_experts,
     "ml10": ml10,
     "ml45": ml45,
     "fetch": fetch,
