@@ -10,8 +10,8 @@ examples/original.sh.
 
     python -m results.ledger runs/students --cells --name students --command "collectiverl compare-students ..."
 
-copies every finished cell of a comparison of students that lies below the folder, each into a file of its own. Cells
-that are in the ledger already stay as they are.
+copies every finished cell of a comparison of students that lies below the folder, or every finished row of an ablation,
+each into a file of its own. Those that are in the ledger already stay as they are.
 
     python -m results.ledger runs/mt50 --stage online_distill/MT50/seed_1 --name memory/mt50_seed_1 --command "..."
 
@@ -43,7 +43,8 @@ from collectiverl.types import UserError
 FOLDER = Path(__file__).parent
 EVALUATED = "evaluated"  # folder of a run
 CHANGED = "-dirty"  # behind the commit of a manifest
-PROBE = "probe"  # a kind of stage
+PROBE, ROW = "probe", "ablate"  # kinds of stages
+VARIED = ("group", "variant", "tasks", "seed", "goals_hidden", "teacher")  # of a row of an ablation
 FOUND = ("linear_probe", "reconstruction", "goals")  # by a probe
 COSTS = ("core_seconds", "load")  # of a stage, in its manifest
 STAGES = ("stage_core_seconds", "stage_load", "stage_memory")  # of a run, in its summary
@@ -58,7 +59,9 @@ class Entry:
     command: str  # that made the run
     code: Path = Path()  # a clean checkout of the code; of its last commit, if the run's manifest names none
     until: str = "collective"  # which of the run's summaries; or evaluated
-    cells: bool = False  # each finished cell of a comparison of students below the folder
+    cells: bool = (
+        False  # each finished cell of a comparison of students, or row of an ablation, below the folder
+    )
     stage: str = ""  # one stage of the run, whose peak of memory is kept
 
 
@@ -79,26 +82,41 @@ def entry(config: Entry) -> dict[str, Any]:
 
 
 def cells(config: Entry) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every finished cell of a comparison below the run's folder, each with the name of its entry.
+    """Every finished cell of a study below the run's folder, each with the name of its entry.
 
     Raises:
         UserError: there is none, or the code is not that of a commit.
     """
     manifests = [path for path in sorted(config.run.rglob(paths.MANIFEST)) if _is_cell(path.parent)]
     if not manifests:
-        raise UserError(f"below {config.run} is no finished cell of 'collectiverl compare-students'")
-    for path in manifests:
-        record, found = sealed.verify(path.parent), cell_result(path.parent)
-        parts = (
-            found["collective"],
-            found["strategy"],
-            found["task"],
-            _unusual(found),
-            f"seed_{found['seed']}",
+        raise UserError(
+            f"below {config.run} is no finished cell of a comparison of students or of an ablation"
         )
+    for path in manifests:
+        record = sealed.verify(path.parent)
+        name, found = _row(path.parent, record) if record["stage"] == ROW else _student(path.parent)
         made = {"made": record["created"], "versions": record["versions"]} | _cost(record)
         about = _about(config, record.get("commit"))
-        yield f"{config.name}/{'_'.join(filter(None, parts))}", about | made | found
+        yield f"{config.name}/{name}", about | made | found
+
+
+def _student(folder: Path) -> tuple[str, dict[str, Any]]:
+    found = cell_result(folder)
+    parts = (
+        found["collective"],
+        found["strategy"],
+        found["task"],
+        _unusual(found),
+        f"seed_{found['seed']}",
+    )
+    return "_".join(filter(None, parts)), found
+
+
+def _row(folder: Path, record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A row of an ablation: what is varied, and what it found."""
+    about = {name: record["config"][name] for name in VARIED}
+    about["seconds"] = record["seconds"]
+    return f"{about['group']}_{about['variant']}_seed_{about['seed']}", about | stage_summary(folder)
 
 
 def _unusual(cell: Mapping[str, Any]) -> str:
@@ -108,7 +126,7 @@ def _unusual(cell: Mapping[str, Any]) -> str:
 
 
 def _is_cell(folder: Path) -> bool:
-    return sealed.is_sealed(folder) and paths.COMPARISON in folder.resolve().parts
+    return sealed.is_sealed(folder) and bool({paths.COMPARISON, paths.ABLATION} & {*folder.resolve().parts})
 
 
 def _about(config: Entry, commit: str | None) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from collectiverl.pipeline import presets
 from results import success
+from results.ablation import ablation
 from results.encoders import reconstruction
 from results.memory import less_memory, memory
 from results.meta import meta
@@ -42,6 +44,7 @@ ROWS: dict[str, Callable[[], list[list[str]]]] = {
         for name in ("fetch", "fetch-hidden")
     },
     **{name: partial(meta, name) for name in ("ml10", "ml45")},
+    "ablation": partial(ablation, "hidden", presets.quickstart()),
     "students": partial(students, "mt10"),
     "students-former": partial(students, "mt10", FORMER),
     "students-settings": partial(settings, "mt10"),

@@ -48,11 +48,31 @@ def differences(row: Ablation) -> set[str]:
 def test_every_row_differs_from_the_run_in_one_thing():
     table = list(rows(CONFIG, AblationConfig(), seed=0))
     assert not differences(table[0])
-    assert all(len(differences(row)) == 1 for row in table[1:])
+    assert all(len(differences(row)) == 1 for row in table[1:] if row.group != "episodes")
     assert {row.group for row in table} == set(GROUPS)
     assert max(Counter((row.group, row.variant) for row in table).values()) == 1
     conditionings = {row.variant for row in table if row.group == "conditioning"} | {"own"}
     assert conditionings == {*get_args(ConditioningName), "shuffled"}
+
+
+def test_on_few_episodes_encoders_differ_in_how_they_began_alone():
+    table = chosen(CONFIG, AblationConfig(only=("episodes",)))
+    for own, tuned in zip(table[::2], table[1::2], strict=True):
+        assert own.variant.split("_")[1] == tuned.variant.split("_")[1] == str(own.online.expert_episodes)
+        alike = replace(tuned.collective, conditioning="own")
+        assert replace(tuned, variant=own.variant, collective=alike) == own
+        assert tuned.collective.conditioning == "tuned"
+
+
+def test_the_transformer_that_rows_read_is_made_first_and_is_as_large_as_the_collectives_encoder(tmp_path):
+    reading = AblationConfig(rows=("tuned", "cls", "zeros"))
+    every = stages(tmp_path, CONFIG, reading)
+    kinds = [stage.kind for stage in every]
+    assert kinds[-3:] == ["ablate"] * 3
+    assert kinds.index("train-transformer") == kinds.index("ablate") - 1
+    [transformer] = [stage for stage in every if stage.kind == "train-transformer"]
+    assert transformer.config.transformer.encoder == CONFIG.collective.encoder
+    assert {stage.kind for stage in stages(tmp_path, CONFIG, AblationConfig(rows=("zeros",)))} == {"ablate"}
 
 
 def test_cloning_has_as_many_episodes_and_updates_as_the_run():
@@ -66,7 +86,7 @@ def test_cloning_has_as_many_episodes_and_updates_as_the_run():
     assert table["data"].online.learner_rounds == 0 < table["default"].online.learner_rounds
 
 
-def test_rows_are_chosen_by_group_and_name():
+def test_rows_are_chosen_by_group_and_name(tmp_path):
     found = chosen(CONFIG, AblationConfig(only=("window", "z"), rows=("window_5", "z_16"), seeds=2))
     assert [(row.variant, row.seed) for row in found] == [
         ("window_5", 0),
@@ -75,7 +95,7 @@ def test_rows_are_chosen_by_group_and_name():
         ("z_16", 1),
     ]
     assert found[0].collective.encoder.window == 5
-    outs = [stage.out for stage in stages(None, CONFIG, AblationConfig())]
+    outs = [stage.out for stage in stages(tmp_path, CONFIG, AblationConfig())]
     assert len(set(outs)) == len(outs)
     with pytest.raises(ConfigError, match="only: nonsense: choose some of default, conditioning"):
         AblationConfig(only=("nonsense",))
@@ -84,7 +104,7 @@ def test_rows_are_chosen_by_group_and_name():
 def test_only_rows_that_read_the_transformer_need_it():
     for row in rows(CONFIG, AblationConfig(), seed=0):
         needed = paths.TRANSFORMER in ablation_stage(row, 0).inputs
-        assert needed is (row.variant in ("tuned", "cls", "last_state", "cluster"))
+        assert needed is (row.collective.conditioning in ("tuned", "cls", "last_state", "cluster"))
 
 
 def test_a_row_collects_distils_and_plays(tmp_path):

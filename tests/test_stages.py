@@ -11,7 +11,7 @@ from collectiverl.envs.tasks import resolve
 from collectiverl.policies import load_policy
 from collectiverl.stages.base import execute
 from collectiverl.stages.online import LONGEST, online_path
-from collectiverl.stages.recording import Record
+from collectiverl.stages.recording import Record, record_stage
 from collectiverl.stages.taking import take_expert_stage
 
 
@@ -31,18 +31,24 @@ def test_mixed_skill_goes_from_random_to_scripted(tmp_path):
     assert np.corrcoef(by_env, np.arange(20))[0, 1] > 0.8
 
 
-def test_a_shipped_expert_is_taken_as_it_is(tmp_path):
-    record = Record(
-        task="reach-v3", policy="mixed-skill", episodes=2, num_envs=2, horizon=20, backend="metaworld"
-    )
-    stage = take_expert_stage("shipped", "reach-v3", record, 0)
-    summary = execute(tmp_path, stage)
-    assert summary["taken_from"] == "mt10/reach-v3"
-    assert summary["episodes"] == 2
+def test_a_shipped_expert_is_taken_as_it_is_and_can_be_recorded(tmp_path):
+    stage = take_expert_stage("shipped", "reach-v3", 0)
+    assert execute(tmp_path, stage)["taken_from"] == "mt10/reach-v3"
     obs = np.random.default_rng(0).normal(size=(4, 39)).astype(np.float32)
     mine, theirs = load_policy(tmp_path / stage.out), load_policy("mt10/reach")
     assert np.array_equal(mine.eval_action(obs), theirs.eval_action(obs))
-    [first, _] = EpisodeTable.open(tmp_path / stage.out / "episodes")
+    record = Record(
+        task="reach-v3",
+        policy="mixed-skill",
+        teacher="shipped",
+        episodes=2,
+        num_envs=2,
+        horizon=20,
+        backend="metaworld",
+    )
+    recording = record_stage(record, 0)
+    assert execute(tmp_path, recording)["episodes"] == 2
+    [first, _] = EpisodeTable.open(tmp_path / recording.out / "episodes")
     np.testing.assert_allclose(first.labels.mean, theirs.eval_action(first.obs[:-1]), atol=1e-6)
 
 

@@ -101,7 +101,7 @@ def test_the_old_name_of_the_flag_is_answered_in_files(tmp_path):
 
 def test_an_expert_is_copied_as_data_and_stays_what_it_was(tmp_path):
     shutil.copy(FOREIGN / "sac_toy-swap.zip", tmp_path / "swap.zip")
-    stage = take_expert_stage(str(tmp_path / "swap.zip"), "toy-swap", None, 0)
+    stage = take_expert_stage(str(tmp_path / "swap.zip"), "toy-swap", 0)
     summary = execute(tmp_path, stage)
     assert summary["trained_from"] == "Stable-Baselines3 SAC"
     folder = tmp_path / stage.out
@@ -110,7 +110,7 @@ def test_an_expert_is_copied_as_data_and_stays_what_it_was(tmp_path):
     assert np.array_equal(one.eval_action(OBS), other.eval_action(OBS))
     shutil.copy(FOREIGN / "sac_toy-reach.zip", tmp_path / "swap.zip")
     with pytest.raises(UserError, match="identity"):
-        execute(tmp_path, take_expert_stage(str(tmp_path / "swap.zip"), "toy-swap", None, 0))
+        execute(tmp_path, take_expert_stage(str(tmp_path / "swap.zip"), "toy-swap", 0))
 
 
 OBJECT = """
@@ -136,7 +136,7 @@ def test_an_object_is_recorded_and_labels(tmp_path, monkeypatch):
 
 def test_each_task_is_labelled_by_its_own_expert(tmp_path):
     for task in THREE:
-        execute(tmp_path, take_expert_stage(TEACHER, task, None, 0))
+        execute(tmp_path, take_expert_stage(TEACHER, task, 0))
     found = teachers(tmp_path, THREE, TEACHER, 0)
     for task, teacher in found.items():
         labels = teacher.label(OBS, np.zeros((5, 2), np.float32))

@@ -65,7 +65,10 @@ def check_finite(tree: Any, when: str) -> None:
 
 
 def load_tree(path: Path, like: T) -> T:
-    """The tree saved at `path`, in the structure of `like`; names, shapes and dtypes must agree."""
+    """The tree saved at `path`, in the structure of `like`; names, shapes and dtypes must agree.
+
+    Weights that were stored in half precision become the single precision that `like` has.
+    """
     saved = load_arrays(path)
     expected = {k: v for k, v in _named_leaves(like).items() if _is_array(v)}
     if saved.keys() != expected.keys():
@@ -74,12 +77,18 @@ def load_tree(path: Path, like: T) -> T:
             f"{path} is of another structure (first difference: {odd[0]}): it was made with other settings"
         )
     for name, leaf in expected.items():
+        saved[name] = _widened(saved[name], leaf)
         if saved[name].shape != leaf.shape or saved[name].dtype != leaf.dtype:
             raise UserError(
                 f"{path} holds {name} as {saved[name].dtype}{saved[name].shape}, "
                 f"but {leaf.dtype}{leaf.shape} is needed: it was made with other settings"
             )
     return jax.tree_util.tree_map_with_path(lambda path, leaf: _restored(saved.get(_name(path)), leaf), like)
+
+
+def _widened(saved: np.ndarray, like: Any) -> np.ndarray:
+    is_half = saved.dtype == np.float16 and like.dtype == np.float32
+    return saved.astype(np.float32) if is_half else saved
 
 
 def _restored(saved: np.ndarray | None, like: Any) -> Any:

@@ -30,6 +30,25 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     )
 
 
+def save_half(source: Path, path: Path) -> None:
+    """Writes the arrays of a file again, its matrices in half precision.
+
+    They are nearly all of its bytes. Statistics and biases, which are small and may exceed what half precision holds,
+    stay as they are.
+
+    Raises:
+        UserError: the file is missing or damaged, or a matrix has a number that half precision does not hold.
+    """
+    arrays = {name: _halved(array) for name, array in load_arrays(source).items()}
+    check_finite(arrays, f"{source} in half precision")
+    save_arrays(path, arrays)
+
+
+def _halved(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what is infinite then is refused
+        return array.astype(np.float16) if array.ndim > 1 and array.dtype == np.float32 else array
+
+
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a file, by name.
 

@@ -24,9 +24,10 @@ def export(settings: Export) -> Found:
         named = {"": settings.policy} if settings.policy else policies_of(run, settings.what)
         return {"policies": portable.export(named, out, settings.format)}
     if settings.what == "experts":
-        export_experts(run, out)
+        export_experts(run, out, half=settings.half)
     else:
-        export_collective([run, *(root / name for name in settings.seeds)], out)
+        others = [root / name for name in settings.seeds]
+        export_collective([run, *others], out, half=settings.half)
     return {}
 
 

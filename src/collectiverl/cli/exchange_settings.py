@@ -34,6 +34,7 @@ class Export(RunSettings):
     # folder: for this package; onnx: for onnxruntime; jax: StableHLO, for JAX alone
     format: Format = "folder"
     what: Literal["experts", "collective"] = "experts"  # which policies of the run
+    half: bool = False  # store weights in half precision, in half as many bytes; for the format folder
     seeds: tuple[str, ...] = ()  # other runs that differ in their seed alone, for a collective's card
     # by the run, and by what is in the folder
     decided: ClassVar[tuple[str, ...]] = ("--overwrite", "--config", "--wandb")
@@ -43,6 +44,9 @@ class Export(RunSettings):
             raise ConfigError(
                 "format", f"folder needs the figures of a run: leave out {self.policy}, or choose onnx or jax"
             )
+
+        if self.half and self.format != "folder":
+            raise ConfigError("half", f"is for the format folder: leave it out with {self.format}")
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:

@@ -62,7 +62,7 @@ class SeededSettings(StageSettings):
         tasks = getattr(config, "tasks", None) or (getattr(config, "task"),)  # noqa: B009  it has the one or the other
         run = self.options.folder
         missing = [task for task in tasks if not taken(run, teacher, task, self.seed)]
-        return [take_expert_stage(teacher, task, None, self.seed) for task in missing]
+        return [take_expert_stage(teacher, task, self.seed) for task in missing]
 
 
 def seeded(config_type: type[C], make: Callable[[C, int], Stage]) -> type[SeededSettings]:

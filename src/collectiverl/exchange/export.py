@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from collectiverl.artifacts import configs, locks, paths, sealed
+from collectiverl.artifacts import configs, locks, paths, sealed, tensors
+from collectiverl.artifacts.contents import hashes
 from collectiverl.artifacts.files import write_json
 from collectiverl.artifacts.manifests import write_manifest
 from collectiverl.artifacts.paths import (
@@ -26,8 +27,11 @@ from collectiverl.stages.experts import demo_count
 from collectiverl.types import UserError
 
 
-def export_experts(run: Path, out: Path) -> None:
+def export_experts(run: Path, out: Path, *, half: bool = False) -> None:
     """Writes `out/<task>/` for every task of the run, sealed, and `out/README.md`.
+
+    Args:
+        half: the matrices of the networks are stored in half precision, in half as many bytes.
 
     Raises:
         UserError: the run's experts are not all trained and evaluated, or `out` is not empty.
@@ -45,7 +49,7 @@ def export_experts(run: Path, out: Path) -> None:
             "trained here, are exported"
         )
     for task, source in sources.items():
-        _copy(source, records[task], out / task, (expert.ABOUT, expert.WEIGHTS, SUMMARY))
+        _copy(source, records[task], out / task, (expert.ABOUT, expert.WEIGHTS, SUMMARY), half=half)
     shutil.copy(run / CONFIG, out / CONFIG)
     figures, settings = summary(found), sealed.to_jsonable(config)
     write_json(out / EXPERTS_FIGURES, figures)
@@ -54,10 +58,12 @@ def export_experts(run: Path, out: Path) -> None:
     (out / CARD).write_text(card)
 
 
-def export_collective(runs: Sequence[Path], out: Path) -> None:
+def export_collective(runs: Sequence[Path], out: Path, *, half: bool = False) -> None:
     """Writes the collective of the first run to `out`, sealed, and a card with the figures of all.
 
-    The runs are trainings of the same settings with different seeds.
+    Args:
+        runs: trainings of the same settings with different seeds.
+        half: as for experts.
 
     Raises:
         UserError: a collective is not distilled and evaluated, the runs do not fit, or `out` is not empty.
@@ -69,7 +75,7 @@ def export_collective(runs: Sequence[Path], out: Path) -> None:
         if differing := sealed.differences(own | {"seed": 0}, settings[0] | {"seed": 0}):
             raise UserError(f"{run} is no other seed of {runs[0]}: they differ in {'; '.join(differing[:3])}")
     source = runs[0] / COLLECTIVE
-    _copy(source, sealed.verify(source), out, (collective.ABOUT, collective.WEIGHTS, SUMMARY))
+    _copy(source, sealed.verify(source), out, (collective.ABOUT, collective.WEIGHTS, SUMMARY), half=half)
     shutil.copy(runs[0] / CONFIG, out / CONFIG)
     write_json(out / COLLECTIVE_FIGURES, figures)
     (out / CARD).write_text(collective_card(_name(out), settings[0], figures))
@@ -115,9 +121,12 @@ def _check_empty(out: Path) -> None:
         raise UserError(f"{out} is not empty: choose another folder with --out")
 
 
-def _copy(source: Path, record: dict[str, Any], target: Path, names: Sequence[str]) -> None:
+def _copy(source: Path, record: dict[str, Any], target: Path, names: Sequence[str], *, half: bool) -> None:
     """Copies the files of a policy, with the part of their manifest that is about them."""
     locks.make_writable(target)
     for name in names:
-        shutil.copy(source / name, target / name)
-    write_manifest(target, record, {name: record["files"][name] for name in names})
+        if half and name.endswith(tensors.SUFFIX):
+            tensors.save_half(source / name, target / name)
+        else:
+            shutil.copy(source / name, target / name)
+    write_manifest(target, record, hashes(target, names))

@@ -76,6 +76,11 @@ class RunConfig:
         return in_run(self.teacher)
 
     @property
+    def trains_experts(self) -> bool:
+        """Whether the experts are trained in the run, and leave episodes of their training."""
+        return self.teacher == "sac"
+
+    @property
     def reads(self) -> bool:
         """Whether the collective needs the trajectory transformer, and with it the experts' samples."""
         return self.collective.reads
@@ -85,7 +90,7 @@ class RunConfig:
         return Record(
             task=task,
             policy="mixed-skill",
-            teacher="scripted" if self.has_experts else self.teacher,
+            teacher=self.teacher,
             episodes=self.mixed_skill,
             num_envs=min(NOISE_LEVELS, self.mixed_skill),
             horizon=self.expert.horizon,

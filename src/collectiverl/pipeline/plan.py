@@ -79,7 +79,7 @@ def _collective(c: RunConfig) -> list[Stage]:
     collective = distill_collective_stage(distill_collective(c), seed)
     return [
         *experts(c),
-        *(_trajectory_transformer(c) if c.reads else ()),
+        *(trajectory_transformer(c) if c.reads else ()),
         online_distill_stage(online_distill(c), seed),
         *([told_nothing_stage(c)] if c.told_nothing else []),
         *(split_online_buffer(c, task, c.tasks, seed) for task in c.tasks),
@@ -88,9 +88,11 @@ def _collective(c: RunConfig) -> list[Stage]:
     ]
 
 
-def _trajectory_transformer(c: RunConfig) -> list[Stage]:
+def trajectory_transformer(c: RunConfig) -> list[Stage]:
     """The experts' samples, and the encoder that is trained on them, self-supervised."""
+    recorded = () if c.trains_experts else (record_stage(c.mixed_skill_of(task), c.seed) for task in c.tasks)
     return [
+        *recorded,
         *(split_buffer(c, task, c.seed) for task in c.tasks),
         train_transformer_stage(train_transformer(c), c.seed),
     ]
@@ -135,9 +137,9 @@ def probe(c: RunConfig) -> Probe:
 def split_buffer(c: RunConfig, task: str, seed: int) -> Stage[Split]:
     """Splits the episodes that the task's expert left while it learned, or what was recorded in their place."""
     source, command = paths.expert(task, seed), f"train-task {task}"
-    if not c.has_experts:
+    if not c.trains_experts:
         record = record_stage(c.mixed_skill_of(task), seed)
-        source, command = record.out, f"record {task} --policy mixed-skill"
+        source, command = record.out, f"record {task} --policy mixed-skill --teacher {c.teacher}"
     return split_buffer_stage(task, source, command, c.validation_fraction, seed)
 
 
@@ -163,10 +165,9 @@ def online_distill(c: RunConfig) -> OnlineDistill:
 def experts(c: RunConfig) -> list[Stage]:
     """The experts; those that begin with demonstrations come first, since they take longest."""
     if not c.has_experts:
-        return [record_stage(c.mixed_skill_of(task), c.seed) for task in c.tasks] if c.reads else []
+        return []
     if is_taken(c.teacher):
-        recorded = {task: c.mixed_skill_of(task) if c.reads else None for task in c.tasks}
-        return [taking.take_expert_stage(c.teacher, task, recorded[task], c.seed) for task in c.tasks]
+        return [taking.take_expert_stage(c.teacher, task, c.seed) for task in c.tasks]
     begin = {task: c.demos_of(task) for task in c.tasks}
     tasks = sorted(c.tasks, key=lambda task: task not in c.demo_tasks)
     experts = [TrainTask(task=t, backend=c.backend, demos=begin[t], train=c.expert) for t in tasks]

@@ -61,7 +61,7 @@ def record_stage(config: Record, seed: int) -> Stage[Record]:
 
 
 def record(work: Work[Record]) -> dict[str, Any]:
-    played = recorded(work, work.config, _teacher(work))
+    played = _recorded(work, _teacher(work))
     write(work.folder / EPISODES, played)
     success = [bool(e.success.any()) for e in played]
     return {
@@ -80,8 +80,9 @@ def _teacher(work: Work[Record]) -> TeachingPolicy:
     return teachers(work.run, (task,), teacher, work.seed)[task]
 
 
-def recorded(work: Work, config: Record, teacher: TeachingPolicy) -> list[Episode]:
+def _recorded(work: Work[Record], teacher: TeachingPolicy) -> list[Episode]:
     """Episodes of `teacher`, of random actions, or of both, labelled by `teacher`."""
+    config = work.config
     num_envs = min(config.num_envs, config.episodes)
     shapes = spec(config.task)
     random = RandomPolicy(shapes.action_dim, work.seed, shapes.obs_dim)

@@ -1,4 +1,4 @@
-"""`take-expert`: an expert from elsewhere, copied to where `train-task` would write it."""
+"""`take-expert`: an expert from elsewhere, copied to where `train-task` would write it; it leaves no episodes."""
 
 import shutil
 from dataclasses import dataclass
@@ -9,36 +9,32 @@ from collectiverl.adapters import networks
 from collectiverl.adapters.sb3 import read_zip
 from collectiverl.artifacts import manifests, paths, sealed
 from collectiverl.artifacts.files import sha256
-from collectiverl.artifacts.paths import EPISODES
-from collectiverl.data.episodes import write
 from collectiverl.envs.make import spec
 from collectiverl.envs.tasks import label
 from collectiverl.policies import TASK, shipped
 from collectiverl.sac import policy as expert
 from collectiverl.stages.base import Stage, Work, summary
-from collectiverl.stages.recording import Record, recorded
-from collectiverl.stages.teachers import source_of, teaching
+from collectiverl.stages.teachers import source_of
 from collectiverl.types import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class TakeExpert:
-    """An expert that was not trained in the run, and the episodes that are recorded of it."""
+    """An expert that was not trained in the run."""
 
     task: str
     source: str  # what `load_policy` finds it by
     identity: str  # a hash of its files
-    record: Record | None  # episodes to record, in place of those of a training; None: no stage reads them
 
 
-def take_expert_stage(teacher: str, task: str, record: Record | None, seed: int) -> Stage[TakeExpert]:
+def take_expert_stage(teacher: str, task: str, seed: int) -> Stage[TakeExpert]:
     """Copies the expert of `task` to where `train-task` would write it.
 
     Raises:
         UserError: there is none.
     """
     source = source_of(teacher, task)
-    config = TakeExpert(task=task, source=source, identity=_identity(source, task), record=record)
+    config = TakeExpert(task=task, source=source, identity=_identity(source, task))
     return Stage(
         kind="take-expert",
         subject=task,
@@ -50,7 +46,7 @@ def take_expert_stage(teacher: str, task: str, record: Record | None, seed: int)
 
 
 def taken(run: Path, teacher: str, task: str, seed: int) -> bool:
-    """Whether the run has this expert of `task` already, whatever was recorded of it."""
+    """Whether the run has this expert of `task` already."""
     out = run / paths.expert(task, seed)
     if not sealed.is_sealed(out):
         return False
@@ -76,16 +72,10 @@ def _identity(source: str, task: str) -> str:
 
 
 def take_expert(work: Work[TakeExpert]) -> dict[str, Any]:
-    """Writes the expert's files, and records its episodes."""
+    """Writes the expert's files."""
     config = work.config
     found = _copy(_folder(config.source), work.folder, config.task)
-    played = []
-    if config.record:
-        teacher = teaching(config.source, config.task)
-        played = recorded(work, config.record, teacher)
-    write(work.folder / EPISODES, played)
-    counted = {"episodes": len(played), "env_steps": found["env_steps"] + sum(map(len, played))}
-    return found | counted | {"task": config.task, "taken_from": config.source}
+    return found | {"task": config.task, "taken_from": config.source}
 
 
 def _copy(source: Path, folder: Path, task: str) -> dict[str, Any]:

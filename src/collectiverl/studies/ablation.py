@@ -9,8 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from collectiverl.artifacts import sealed
+from collectiverl.artifacts.paths import TRANSFORMER
 from collectiverl.artifacts.validation import MOST_EPISODES, MOST_TRAININGS, at_least, at_most
 from collectiverl.collective.conditioning import ConditioningName
+from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.pipeline import plan
 from collectiverl.pipeline.config import RunConfig
@@ -22,8 +25,9 @@ from collectiverl.types import ConfigError
 RESULT = "ablation.json"
 GROUPS = (
     *("default", "conditioning", "encoder", "window", "z", "rewards"),
-    *("probing", "goals", "loss", "data"),
+    *("probing", "goals", "loss", "data", "episodes"),
 )
+FEW = (5, 10, 20, 40)  # episodes a task, on which encoders of either kind learn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +85,18 @@ def rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Abl
     other = "visible" if config.goals_hidden else "hidden"
     yield row("goals", other, goals_hidden=not config.goals_hidden)
     yield row("loss", "kl", replace(base, loss="kl"))
-    yield row("data", "cloning", online=_cloning(config))
+    played = config.online.expert_episodes + config.online.learner_rounds * config.online.learner_episodes
+    yield row("data", "cloning", online=_cloning(config, played))
+    if base.learns:
+        for episodes in FEW:
+            for conditioning in ("own", "tuned"):
+                few = replace(base, conditioning=conditioning)
+                yield row("episodes", f"{conditioning}_{episodes}", few, online=_cloning(config, episodes))
 
 
-def _cloning(config: RunConfig) -> Any:
-    """Behaviour cloning: as many episodes and updates, all episodes of the teachers."""
+def _cloning(config: RunConfig, episodes: int) -> OnlineConfig:
+    """Behaviour cloning: as many updates, on so many episodes a task, all of the teachers."""
     o = config.online
-    episodes = o.expert_episodes + o.learner_rounds * o.learner_episodes
     updates = o.first_updates + o.learner_rounds * o.round_updates
     return replace(o, expert_episodes=episodes, learner_rounds=0, first_updates=updates)
 
@@ -103,8 +112,22 @@ def chosen(config: RunConfig, ablation: AblationConfig) -> list[Ablation]:
 
 
 def stages(run: Path, config: RunConfig, ablation: AblationConfig) -> list[Stage]:
-    """One stage per chosen row and seed."""
-    return [ablation_stage(row, config.seed) for row in chosen(config, ablation)]
+    """One stage per chosen row and seed; before them the trajectory transformer, if a row needs it.
+
+    A run whose own collective does not read it has none. It is trained then with as large an encoder as the
+    collective's own, so that rows differ in how their encoders were trained and not in their sizes.
+    """
+    every = chosen(config, ablation)
+    missing = any(row.collective.reads for row in every) and not sealed.is_sealed(run / TRANSFORMER)
+    before = plan.trajectory_transformer(_of_equal_size(config)) if missing else []
+    return [*before, *(ablation_stage(row, config.seed) for row in every)]
+
+
+def _of_equal_size(config: RunConfig) -> RunConfig:
+    """The run's settings, with the collective's encoder in the trajectory transformer if the run itself needs none."""
+    if config.reads:
+        return config
+    return replace(config, transformer=replace(config.transformer, encoder=config.collective.encoder))
 
 
 def summarize(run: Path, config: RunConfig, ablation: AblationConfig) -> dict[str, Any]:
