@@ -64,7 +64,7 @@ def test_a_task_that_does_not_come_with_the_package_is_said_so(tmp_path, capsys)
         "1",
     ]  # one fails first
     assert main.dispatch(["run", *flags]) == 2
-    assert "mt10 comes with no toy-reach" in capsys.readouterr().err
+    assert "mt50 comes with no toy-reach" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["MT10", "MT25", "MT50"])

@@ -26,6 +26,7 @@ from collectiverl.types import EnvSpec, Policy, UserError
 SHIPPED_COLLECTIVE = "collective"
 TASK = "{task}"  # in a name: that of the task played, as reach-v3 or reach
 SHIPPED = Path(__file__).parent / "pretrained"  # what comes with the package
+GROWING = ("mt10", "mt50")  # collections of experts; each includes the experts of those before it
 
 
 def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
@@ -36,8 +37,8 @@ def load_policy(path_or_name: str | Path, *, task: str | None = None) -> Policy:
 
             - a folder: `runs/demo` (its collective), or `runs/demo/model/reach-v3/seed_0` (any sealed model);
             - a policy without a folder: `scripted:push`, `random:push`;
-            - a policy that comes with the package: `mt10/push` (an expert), `mt10` and `mt50` (collectives that see
-              the goals), `mt10-hidden` (a collective that does not);
+            - a policy that comes with the package: `mt10/push`, `mt50/door-close` (experts), `mt10` and `mt50`
+              (collectives that see the goals), `mt10-hidden` (a collective that does not);
             - a policy on the Hugging Face Hub: `hf:owner/name`, `hf:owner/name@revision`, `hf:owner/name/push`;
             - a file that Stable-Baselines3 or SBX saved: `experts/push.zip`;
             - an object of your own: `my_package.experts:load` (see `adapters.objects`);
@@ -203,12 +204,25 @@ def shipped(name: str) -> Path | None:
         return None
     if not task:
         return SHIPPED / collection / SHIPPED_COLLECTIVE
-    folder = SHIPPED / collection / canonical(task)
-    if not folder.is_dir():
-        names = {path.parent.name for path in folder.parent.glob(f"*/{MANIFEST}")} - {SHIPPED_COLLECTIVE}
-        there = ", ".join(sorted(names)) or f"a collective only: load {collection!r}"
+    experts = _shipped_experts(collection)
+    if canonical(task) not in experts:
+        there = ", ".join(sorted(experts)) or f"a collective only: load {collection!r}"
         raise UserError(f"{collection} comes with no {canonical(task)}: it has {there}")
-    return folder
+    return experts[canonical(task)]
+
+
+def collection_of(task: str) -> str:
+    """The smallest collection that has an expert of `task`; the largest, if none has."""
+    return next((name for name in GROWING if task in _shipped_experts(name)), GROWING[-1])
+
+
+def _shipped_experts(collection: str) -> dict[str, Path]:
+    """The folders of a collection's experts, by task."""
+    smaller = GROWING[: GROWING.index(collection)] if collection in GROWING else ()
+    sealed_in = (
+        path.parent for name in (*smaller, collection) for path in (SHIPPED / name).glob(f"*/{MANIFEST}")
+    )
+    return {folder.name: folder for folder in sealed_in if folder.name != SHIPPED_COLLECTIVE}
 
 
 def published(name: str) -> Path | None:

@@ -21,13 +21,12 @@ from collectiverl.adapters.sb3 import UNPICKLE
 from collectiverl.artifacts import paths
 from collectiverl.envs.registry import suite_of
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.policies import TASK, is_object, load_policy, of_task, shipped
+from collectiverl.policies import TASK, collection_of, is_object, load_policy, of_task, shipped
 from collectiverl.sac.policy import load_expert
 from collectiverl.types import ConfigError, TeachingPolicy, UserError
 
 NAMED = ("sac", "scripted", "shipped")
 BETTER_SHIPPED = ("peg-insert-side",)  # tasks in which the expert succeeds more often than the script
-COLLECTION = "mt10"  # the experts that come with the package
 
 
 def check_teacher(config: Any, field: str = "teacher") -> None:
@@ -63,7 +62,7 @@ def source_of(teacher: str, task: str) -> str:
     if teacher == "scripted":
         return f"scripted:{task}"
     if teacher == "shipped":
-        return f"{COLLECTION}/{task}"
+        return f"{collection_of(task)}/{task}"
     return of_task(teacher, task)
 
 
@@ -102,6 +101,6 @@ def teaching(source: str | Path, task: str) -> TeachingPolicy:
 def _script_for(task: str, tasks: Sequence[str]) -> TeachingPolicy:
     """The scripted policy, or the shipped expert where it succeeds more often."""
     name = suite_of(task).label(task)
-    if name in BETTER_SHIPPED and (folder := shipped(f"{COLLECTION}/{name}")):
+    if name in BETTER_SHIPPED and (folder := shipped(source_of("shipped", task))):
         return load_expert(folder)
     return ScriptedPolicy((suite_of(task).labeller(task, tasks),))
