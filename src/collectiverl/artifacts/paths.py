@@ -21,6 +21,7 @@ EXPERTS = "model"
 STUDENTS = "student"
 COLLECTIVE = "model_col"
 TRANSFORMER = "trajectory_transformer"
+CROSS_PLAY = "cross_play"
 ONLINE = "online_distill"
 DISTILL_BUFFER: Literal["buffer_distill"] = "buffer_distill"  # sampled from experts while they learned
 ONLINE_BUFFER: Literal["online_buffer"] = "online_buffer"  # collected by online distillation

@@ -17,7 +17,7 @@ from collectiverl.cli.stage_settings import (
 from collectiverl.envs.tasks import canonical, resolve
 from collectiverl.pipeline import plan
 from collectiverl.pipeline.config import RunConfig
-from collectiverl.stages import collective, online, representation
+from collectiverl.stages import collective, cross_play, online, representation
 from collectiverl.stages.base import Stage
 from collectiverl.stages.flags import Flat, Task
 from collectiverl.types import UserError
@@ -76,6 +76,27 @@ class SplitOnlineBuffer(SplitBuffer):
                 f"{folder} has {len(found)} online distillations of {self.task}: say which one with {listed}"
             )
         return found[0] if found else run.tasks if self.task in run.tasks else (self.task,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossPlay(SeededSettings):
+    """Let experts of tasks that begin alike play each other's tasks, and choose who labels them.
+
+    One that plays another's task as well as that task's own may label both, so that teachers do not contradict each
+    other where nobody can tell the tasks apart. online-distill --agreed and run --agreed go by it.
+    """
+
+    config: Flat[cross_play.CrossPlay]
+
+    @classmethod
+    def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
+        return cls(options=options, seed=run.seed, config=replace(plan.cross_play(run), tasks=tyro.MISSING))
+
+    def resolved(self) -> Self:
+        return replace(self, config=replace(self.config, tasks=resolve_tasks(self.config.tasks)))
+
+    def stage(self) -> Stage:
+        return cross_play.cross_play_stage(self.config, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

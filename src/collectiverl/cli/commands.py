@@ -96,6 +96,13 @@ _TABLE = (
         "--tasks push reach --run demo",
     ),
     _stage(
+        "cross-play",
+        "which tasks begin alike, and whose expert labels them",
+        collective_settings.CrossPlay,
+        "push reach --run demo",
+        show.show_cross_play,
+    ),
+    _stage(
         "online-distill",
         "episodes of a learner of all tasks, labelled by the experts",
         collective_settings.OnlineDistill,

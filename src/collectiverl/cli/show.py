@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import hub, outputs, paths
+from collectiverl.artifacts import hub, outputs, paths, sealed
 from collectiverl.artifacts.paths import (
     ABLATION,
     CARD,
     COLLECTIVE,
     COLLECTIVE_FIGURES,
     CONFIG,
+    CROSS_PLAY,
     EXPERTS,
     EXPERTS_FIGURES,
     EXTENDED,
@@ -43,6 +44,7 @@ from collectiverl.reporting.probe import probe_tables
 from collectiverl.reporting.students import comparison_table, median_lines
 from collectiverl.reporting.tables import (
     ablation_table,
+    cross_play_tables,
     extensions_table,
     meta_table,
     places,
@@ -50,6 +52,7 @@ from collectiverl.reporting.tables import (
     verified_table,
 )
 from collectiverl.reporting.transfer import counts, draw_transfer, transfer_table
+from collectiverl.stages.base import summary as stage_summary
 from collectiverl.stages.representation import GOALS_PICTURE, PICTURES
 from collectiverl.studies import ablation, comparison, lifelong, transfer
 
@@ -67,6 +70,8 @@ def show_run(settings: Run, summary: Found) -> None:
         _shown_page(summary["page"], settings.open)
         return
     console.print(policies_table(summary["policies"]))
+    if sealed.is_sealed(settings.options.folder / CROSS_PLAY):
+        console.print(*cross_play_tables(stage_summary(settings.options.folder / CROSS_PLAY)), sep="\n")
     names = {
         "these figures": f"{paths.summary(settings.until)}/{SUMMARY}",
         "settings": CONFIG,
@@ -134,6 +139,12 @@ def _show_collective(summary: Found) -> None:
 def show_stage(settings: StageSettings, found: Found) -> None:
     """The stage's summary as it is, and where it lies."""
     console.print_json(data=found["summary"])
+    console.print(places(settings.options.folder, {"result": found["out"]}))
+
+
+def show_cross_play(settings: StageSettings, found: Found) -> None:
+    """What experts of tasks that begin alike do in each other's, and where it lies."""
+    console.print(*cross_play_tables(found["summary"]), sep="\n")
     console.print(places(settings.options.folder, {"result": found["out"]}))
 
 

@@ -39,6 +39,7 @@ class RunConfig:
     backend: Backend = "auto"  # simulator of all training; auto: EnvPool where it agrees with the suite's own
     # who teaches: sac, scripted, shipped, package.module:function, or a path with {task}
     teacher: str = "sac"
+    agreed: bool = False  # experts of tasks that begin alike play each other's, and one that can labels both
     goals_hidden: bool = False  # the collective does not see the goals, which its teachers do
     # beside the collective: one without an encoder, told neither task nor rewards, with episodes and updates of its own
     told_nothing: bool = False

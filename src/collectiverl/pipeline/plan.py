@@ -17,6 +17,7 @@ from collectiverl.stages.ablation import Ablation, ablation_stage
 from collectiverl.stages.base import Stage, is_done
 from collectiverl.stages.buffers import Split, split_buffer_stage, split_online_buffer_stage
 from collectiverl.stages.collective import DistillCollective, distill_collective_stage
+from collectiverl.stages.cross_play import CrossPlay, cross_play_stage
 from collectiverl.stages.evaluation import KINDS, Evaluate, PolicyKind, evaluate_stage
 from collectiverl.stages.experts import (
     TrainTask,
@@ -79,6 +80,7 @@ def _collective(c: RunConfig) -> list[Stage]:
     collective = distill_collective_stage(distill_collective(c), seed)
     return [
         *experts(c),
+        *([cross_play_stage(cross_play(c), seed)] if c.agreed else []),
         *(trajectory_transformer(c) if c.reads else ()),
         online_distill_stage(online_distill(c), seed),
         *([told_nothing_stage(c)] if c.told_nothing else []),
@@ -96,6 +98,11 @@ def trajectory_transformer(c: RunConfig) -> list[Stage]:
         *(split_buffer(c, task, c.seed) for task in c.tasks),
         train_transformer_stage(train_transformer(c), c.seed),
     ]
+
+
+def cross_play(c: RunConfig) -> CrossPlay:
+    """The settings of the run's cross-play, in episodes as long as those of its online distillation."""
+    return CrossPlay(tasks=c.tasks, teacher=c.teacher, horizon=c.online.horizon, backend=c.backend)
 
 
 def train_transformer(c: RunConfig) -> TrainTransformer:
@@ -116,7 +123,12 @@ def distill_collective(c: RunConfig) -> DistillCollective:
 def ablation(c: RunConfig, group: str, variant: str, **changes: Any) -> Ablation:
     """The settings of a row of the ablation, which differs from the run in `changes`."""
     settings: dict[str, Any] = {"tasks": c.tasks, "seed": c.seed, "teacher": c.teacher, "backend": c.backend}
-    settings |= {"goals_hidden": c.goals_hidden, "online": c.online, "collective": c.collective}
+    settings |= {
+        "goals_hidden": c.goals_hidden,
+        "agreed": c.agreed,
+        "online": c.online,
+        "collective": c.collective,
+    }
     return Ablation(group=group, variant=variant, **(settings | changes))
 
 
@@ -157,6 +169,7 @@ def online_distill(c: RunConfig) -> OnlineDistill:
         backend=c.backend,
         fraction=c.validation_fraction,
         goals_hidden=c.goals_hidden,
+        agreed=c.agreed,
         online=c.online,
         collective=c.collective,
     )

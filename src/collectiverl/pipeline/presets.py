@@ -199,7 +199,7 @@ def mt50_experts() -> RunConfig:
         success_at="last",
         sac=replace(base.expert.sac, actor_average=STUDENT_AVERAGE),
     )
-    return replace(base, teacher="sac", demo_tasks=DEMO_TASKS, expert=expert)
+    return replace(base, teacher="sac", agreed=True, demo_tasks=DEMO_TASKS, expert=expert)
 
 
 def ml45() -> RunConfig:

@@ -100,6 +100,25 @@ def _average(rows: Sequence[Mapping[str, Any]], name: str) -> str:
     return f"{sum(values) / len(values):.3f}" if values else ""
 
 
+def cross_play_tables(found: Mapping[str, Any]) -> Iterator[Table | str]:
+    """For each group of tasks that begin alike, what every expert does in each task, and who labels it."""
+    if not found["groups"]:
+        yield "no two tasks begin alike: each is labelled by its own expert"
+    for group in found["groups"]:
+        tasks = group["tasks"]
+        table = make_table(
+            title=f"experts in each other's tasks: success at any step, {found['episodes']} episodes"
+        )
+        table.add_column("expert of")
+        for task in tasks:
+            table.add_column(label(task), justify="right")
+        for task, row in zip(tasks, group["success_any"], strict=True):
+            table.add_row(label(task), *(f"{share:.2f}" for share in row))
+        table.add_section()
+        table.add_row("labelled by", *(label(found["labeller"][task]) for task in tasks))
+        yield table
+
+
 def extensions_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[Table | str]:
     """What each added task did to the earlier ones; then the success on all tasks in the end."""
     table = make_table(

@@ -36,6 +36,7 @@ class Ablation:
     seed: int  # of this training; the stage's own is that of the run whose experts teach
     teacher: str = "sac"
     goals_hidden: bool = False
+    agreed: bool = False
     online: OnlineConfig = field(default_factory=OnlineConfig)
     collective: CollectiveConfig = field(default_factory=CollectiveConfig)
     shuffled: bool = False  # evaluated with the embedding of another task's environment
@@ -45,7 +46,7 @@ class Ablation:
 
 
 def ablation_stage(config: Ablation, seed: int) -> Stage[Ablation]:
-    inputs = teacher_inputs(config.teacher, config.tasks, seed)
+    inputs = teacher_inputs(config.teacher, config.tasks, seed, agreed=config.agreed)
     if config.collective.reads:
         inputs |= {TRANSFORMER: "train-transformer"}
     return Stage(

@@ -1,7 +1,7 @@
 """`online-distill`: episodes of teachers and of a learner of all tasks, labelled by the teachers; and the learner."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,15 +17,13 @@ from collectiverl.collective.policy import ABOUT, save_collective
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.data.episodes import write
-from collectiverl.envs.layout import OwnEntries
-from collectiverl.envs.make import Backend, layout_of, make_envs, spec
+from collectiverl.envs.make import Backend, layout_of, make_envs
 from collectiverl.envs.tasks import benchmark_of
 from collectiverl.representation.encoder import Encoder, EncoderConfig
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.flags import Flat, Tasks
 from collectiverl.stages.representation import trajectory_transformer
-from collectiverl.stages.teachers import check_teacher, teacher_inputs, teachers
-from collectiverl.types import EnvSpec, TeachingPolicy
+from collectiverl.stages.teachers import Labelled, check_teacher, labelling, seeing, teacher_inputs
 
 LONGEST = 60  # characters of a folder's name; more tasks than fit get a digest
 
@@ -40,6 +38,7 @@ class OnlineDistill:
     backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
     fraction: float  # share of each round's episodes that is held out for validation
     goals_hidden: bool = False  # the learner does not see the goals, which the teachers do
+    agreed: bool = False  # tasks that begin alike are labelled by the expert that cross-play chose
     online: Flat[OnlineConfig] = field(default_factory=OnlineConfig)  # how episodes are collected
     collective: Flat[CollectiveConfig] = field(default_factory=CollectiveConfig)  # how the learner learns
 
@@ -86,7 +85,7 @@ def _done(run: Path, seed: int) -> list[Path]:
 
 
 def online_distill_stage(config: OnlineDistill, seed: int) -> Stage[OnlineDistill]:
-    inputs = teacher_inputs(config.teacher, config.tasks, seed)
+    inputs = teacher_inputs(config.teacher, config.tasks, seed, agreed=config.agreed)
     if config.collective.reads:
         inputs[TRANSFORMER] = "train-transformer (or pass --conditioning own)"
     return Stage(
@@ -116,13 +115,9 @@ def online_distill(work: Work[OnlineDistill]) -> dict[str, Any]:
     }
 
 
-class Distills(Protocol):
+class Distills(Labelled, Protocol):
     """The settings of a stage that does an online distillation."""
 
-    @property
-    def tasks(self) -> tuple[str, ...]: ...
-    @property
-    def teacher(self) -> str: ...
     @property
     def backend(self) -> Backend: ...
     @property
@@ -142,7 +137,7 @@ def distillation_of(work: Work[Any], *, seed: int, held_out: float = HELD_OUT) -
         partial(
             make_envs, backend=config.backend, goals="fresh", horizon=config.online.horizon, layout=layout
         ),
-        seeing(teachers(work.run, config.tasks, config.teacher, work.seed), layout),
+        seeing(labelling(work.run, config, work.seed), layout),
         config.online,
         config.collective,
         layout,
@@ -161,12 +156,3 @@ def transformer_of(
     if config.reads:
         return trajectory_transformer(run, goals_hidden=goals_hidden)
     return None, config.encoder if config.learns else None
-
-
-def seeing(teachers: Mapping[str, TeachingPolicy], layout: EnvSpec) -> dict[str, TeachingPolicy]:
-    """The teachers, shown observations in this layout, of which each reads what is its task's own."""
-    own = {task: spec(task) for task in teachers}
-    return {
-        task: teacher if own[task].obs_dim == layout.obs_dim else OwnEntries(teacher, own[task], layout)
-        for task, teacher in teachers.items()
-    }

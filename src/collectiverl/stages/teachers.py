@@ -13,17 +13,21 @@ Experts from elsewhere are copied into the run, where they lie as if they had be
 copied: each stage asks for them anew, and nobody can tell whether they have changed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from collectiverl.adapters.sb3 import UNPICKLE
 from collectiverl.artifacts import paths
+from collectiverl.artifacts.files import read_object
+from collectiverl.artifacts.paths import CROSS_PLAY, SUMMARY
+from collectiverl.envs.layout import OwnEntries
+from collectiverl.envs.make import spec
 from collectiverl.envs.registry import suite_of
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.policies import TASK, collection_of, is_object, load_policy, of_task, shipped
 from collectiverl.sac.policy import load_expert
-from collectiverl.types import ConfigError, TeachingPolicy, UserError
+from collectiverl.types import ConfigError, EnvSpec, TeachingPolicy, UserError
 
 NAMED = ("sac", "scripted", "shipped")
 BETTER_SHIPPED = ("peg-insert-side",)  # tasks in which the expert succeeds more often than the script
@@ -66,12 +70,13 @@ def source_of(teacher: str, task: str) -> str:
     return of_task(teacher, task)
 
 
-def teacher_inputs(teacher: str, tasks: Sequence[str], seed: int) -> dict[str, str]:
-    """The folders of the run that hold the experts, each with the command that makes it."""
+def teacher_inputs(teacher: str, tasks: Sequence[str], seed: int, *, agreed: bool = False) -> dict[str, str]:
+    """The folders of the run that hold the experts, each with the command that makes it; and who labels, if agreed."""
+    who = {CROSS_PLAY: f"cross-play {' '.join(tasks)} --teacher {teacher}"} if agreed else {}
     if not in_run(teacher):
-        return {}
+        return who
     taken = f"run --teacher {teacher} --until experts"
-    return {
+    return who | {
         paths.expert(t, seed): taken if is_taken(teacher) else f"train-task {t} (or pass --teacher scripted)"
         for t in tasks
     }
@@ -84,6 +89,44 @@ def teachers(run: Path, tasks: Sequence[str], teacher: str, seed: int) -> dict[s
     if in_run(teacher):
         return {task: teaching(run / paths.expert(task, seed), task) for task in tasks}
     return {task: teaching(source_of(teacher, task), task) for task in tasks}
+
+
+class Labelled(Protocol):
+    """Settings that say which tasks are labelled by whom."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
+    @property
+    def teacher(self) -> str: ...
+    @property
+    def agreed(self) -> bool: ...
+
+
+def labelling(run: Path, config: Labelled, seed: int) -> dict[str, TeachingPolicy]:
+    """The policy that labels each task: its own teacher, or the one on which cross-play agreed.
+
+    Raises:
+        UserError: cross-play was about other tasks.
+    """
+    own = teachers(run, config.tasks, config.teacher, seed)
+    if not config.agreed:
+        return own
+    labeller = read_object(run / CROSS_PLAY / SUMMARY)["labeller"]
+    if missing := [task for task in config.tasks if labeller.get(task) not in own]:
+        raise UserError(
+            f"{run / CROSS_PLAY} does not say who labels {missing[0]} among these tasks: make it anew with "
+            f"'cross-play {' '.join(config.tasks)} --overwrite'"
+        )
+    return {task: own[labeller[task]] for task in config.tasks}
+
+
+def seeing(teachers: Mapping[str, TeachingPolicy], layout: EnvSpec) -> dict[str, TeachingPolicy]:
+    """The teachers, shown observations in this layout, of which each reads what is its task's own."""
+    own = {task: spec(task) for task in teachers}
+    return {
+        task: teacher if own[task].obs_dim == layout.obs_dim else OwnEntries(teacher, own[task], layout)
+        for task, teacher in teachers.items()
+    }
 
 
 def teaching(source: str | Path, task: str) -> TeachingPolicy:

@@ -1,0 +1,173 @@
+"""`cross-play`: which tasks begin alike, and whose expert labels them.
+
+Experts of tasks that nobody can tell apart at first label one input differently, and whoever learns from both averages
+them. So each of these experts also plays the others' tasks, and one that plays all of them as well as each task's own
+does labels all.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from collectiverl.artifacts.paths import CROSS_PLAY
+from collectiverl.artifacts.validation import MOST_EPISODES, MOST_STEPS, at_least, at_most
+from collectiverl.collective.playing import play_together
+from collectiverl.envs.make import Backend, layout_of, make_envs
+from collectiverl.stages.base import Stage, Work
+from collectiverl.stages.flags import Tasks
+from collectiverl.stages.teachers import check_teacher, seeing, teacher_inputs, teachers
+from collectiverl.types import Episode, Policy
+
+BEGINNING = 3  # steps of an episode, by which tasks are told apart
+CONFUSED = (
+    0.2  # share of beginnings that look most like one of the other task; of two that are the same, half do
+)
+AS_WELL = 0.05  # success that an expert may lack in another's task
+NUM_ENVS = 100  # environments alive at once, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossPlay:
+    """Let experts of tasks that begin alike play each other's tasks, and choose who labels them."""
+
+    tasks: Tasks  # tasks or benchmarks
+    # who teaches: sac (the run's experts), scripted, shipped, package.module:function, or a path with {task}
+    teacher: str = "sac"
+    episodes: int = 20  # of each expert in each task, with fresh goals
+    horizon: int | None = 200  # steps of an episode, at most; None: the environment's own limit
+    backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
+
+    def __post_init__(self) -> None:
+        check_teacher(self)
+        at_least(self, 2, "episodes")
+        at_least(self, 1, "horizon")
+        at_most(self, MOST_EPISODES, "episodes")
+        at_most(self, MOST_STEPS, "horizon")
+
+
+def cross_play_stage(config: CrossPlay, seed: int) -> Stage[CrossPlay]:
+    return Stage(
+        kind="cross-play",
+        subject=" ".join(config.tasks) if len(config.tasks) < 4 else f"{len(config.tasks)} tasks",
+        out=CROSS_PLAY,
+        function=cross_play,
+        config=config,
+        inputs=teacher_inputs(config.teacher, config.tasks, seed),
+        seed=seed,
+    )
+
+
+def cross_play(work: Work[CrossPlay]) -> dict[str, Any]:
+    """The groups of tasks that begin alike, what every expert does in them, and who labels each task."""
+    config = work.config
+    play = _Playing(work)
+    beginnings = {task: _beginnings(play(task, task, BEGINNING)) for task in config.tasks}
+    confused = confusions(beginnings)
+    found, labeller = [], {task: task for task in config.tasks}
+    for group in alike(config.tasks, confused):
+        played = {(e, task): play(e, task, config.horizon) for e in group for task in group}
+        success_any = _table(group, played, lambda e: bool(e.success.any()))
+        success_last = _table(group, played, lambda e: bool(e.success[-1]))
+        chosen = labellers(success_any, success_last)
+        labeller |= {task: group[e] for task, e in zip(group, chosen, strict=True)}
+        found.append(
+            {"tasks": list(group), "success_any": success_any.tolist(), "success_last": success_last.tolist()}
+        )
+    return {
+        "tasks": list(config.tasks),
+        "episodes": config.episodes,
+        "confused": [[one, other, share] for (one, other), share in confused.items()],
+        "groups": found,
+        "labeller": labeller,
+    }
+
+
+class _Playing:
+    """Episodes of one task's expert in another task, with the same goals for every expert."""
+
+    def __init__(self, work: Work[CrossPlay]):
+        self.work, config = work, work.config
+        self.layout = layout_of(config.tasks)
+        self.experts = seeing(teachers(work.run, config.tasks, config.teacher, work.seed), self.layout)
+        self.count = 0
+
+    def __call__(self, expert: str, task: str, horizon: int | None) -> list[Episode]:
+        config = self.work.config
+        make = partial(make_envs, backend=config.backend, goals="fresh", horizon=horizon, layout=self.layout)
+
+        def policy(tasks: Sequence[str], seed: int) -> Policy:
+            return self.experts[expert]
+
+        wanted = {task: config.episodes}
+        parts = play_together(make, wanted, NUM_ENVS, policy, phase="expert", seed=self.work.seed)
+        played = [episode for part in parts for episode in part]
+        self.count += 1
+        self.work.report(self.count, len(config.tasks), f"{expert} in {task}")
+        return played
+
+
+def _beginnings(played: Sequence[Episode]) -> Float[np.ndarray, "E F"]:
+    """What can be seen in the first steps of each episode."""
+    return np.stack([e.obs[:BEGINNING].ravel() for e in played])
+
+
+def _table(
+    group: Sequence[str], played: Mapping[tuple[str, str], list[Episode]], won: Callable[[Episode], bool]
+) -> Float[np.ndarray, "K K"]:
+    """The share of episodes that are won: a row for each expert, a column for each task."""
+    return np.array([[np.mean([won(e) for e in played[expert, task]]) for task in group] for expert in group])
+
+
+# -- who looks like whom -----------------------------------------------------------------------------------
+
+
+def confusions(seen: Mapping[str, Float[np.ndarray, "E F"]]) -> dict[tuple[str, str], float]:
+    """For each two tasks, the share of their beginnings whose nearest neighbour among both is of the other task.
+
+    Every entry counts by its deviation over all tasks; entries that are the same in all say nothing.
+    """
+    deviation = np.concatenate(list(seen.values())).std(0)
+    told = deviation > 1e-6
+    scaled = {task: (x[:, told] / deviation[told]).astype(np.float64) for task, x in seen.items()}
+    return {(a, b): _mixed(scaled[a], scaled[b]) for a, b in combinations(scaled, 2)}
+
+
+def _mixed(one: Float[np.ndarray, "E F"], other: Float[np.ndarray, "E F"]) -> float:
+    every = np.concatenate([one, other])
+    is_one = np.arange(len(every)) < len(one)
+    distance = ((every[:, None] - every[None]) ** 2).sum(-1)
+    np.fill_diagonal(distance, np.inf)
+    return float(np.mean(is_one[distance.argmin(1)] != is_one))
+
+
+def alike(tasks: Sequence[str], confused: Mapping[tuple[str, str], float]) -> list[tuple[str, ...]]:
+    """Groups of two tasks and more in which each task is confused with another; in the order of `tasks`."""
+    group = {task: {task} for task in tasks}
+    for (one, other), share in confused.items():
+        if share >= CONFUSED:
+            together = group[one] | group[other]
+            group |= dict.fromkeys(together, together)
+    found = {id(g): g for g in group.values() if len(g) > 1}
+    return [tuple(task for task in tasks if task in g) for g in found.values()]
+
+
+def labellers(success_any: Float[np.ndarray, "K K"], success_last: Float[np.ndarray, "K K"]) -> list[int]:
+    """Which expert of a group labels each of its tasks; rows are experts, columns tasks.
+
+    An expert may label a task in which it succeeds about as often as the task's own. The one that may label most
+    tasks labels them; of equals, the one with the most success at the last step. So it goes on with the tasks left.
+    """
+    as_well = success_any >= np.diag(success_any) - AS_WELL - 1e-9
+    left, chosen = set(range(len(as_well))), {}
+    while left:
+        tasks = sorted(left)
+        best = max(tasks, key=lambda e: (as_well[e, tasks].sum(), success_last[e, tasks].mean()))
+        covered = [task for task in tasks if as_well[best, task]]
+        chosen |= dict.fromkeys(covered, best)
+        left -= set(covered)
+    return [chosen[task] for task in range(len(as_well))]
