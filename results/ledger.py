@@ -47,7 +47,7 @@ PROBE, ROW = "probe", "ablate"  # kinds of stages
 VARIED = ("group", "variant", "tasks", "seed", "goals_hidden", "teacher")  # of a row of an ablation
 FOUND = ("linear_probe", "reconstruction", "goals")  # by a probe
 COSTS = ("core_seconds", "load")  # of a stage, in its manifest
-STAGES = ("stage_core_seconds", "stage_load", "stage_memory")  # of a run, in its summary
+STAGES = ("wall_seconds", "stage_core_seconds", "stage_load", "stage_memory")  # of a run, in its summary
 
 
 @dataclass(frozen=True, kw_only=True)

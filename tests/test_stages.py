@@ -1,15 +1,17 @@
 """Stages by themselves: what stands in for an expert's training, and where things are called what."""
 
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
+from collectiverl.artifacts.manifests import write_manifest
 from collectiverl.cli import main
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.tasks import resolve
 from collectiverl.policies import load_policy
-from collectiverl.stages.base import execute
+from collectiverl.stages.base import execute, wall_seconds
 from collectiverl.stages.online import LONGEST, online_path
 from collectiverl.stages.recording import Record, record_stage
 from collectiverl.stages.taking import take_expert_stage
@@ -85,3 +87,21 @@ def test_summary_is_json(tmp_path):
     assert main.dispatch(["record", "toy-swap", *flags]) == 0
     folder = tmp_path / "r" / "recorded" / "scripted" / "toy-swap" / "seed_0"
     assert json.loads((folder / "summary.json").read_text())["success"] == 1
+
+
+def test_stages_side_by_side_count_once_by_the_clock(tmp_path):
+    """Two overlap, the third comes a minute later."""
+    for name, began, took in (("a", 0, 10), ("b", 5, 20), ("inside", 6, 2), ("later", 85, 7)):
+        ended = datetime.fromtimestamp(1_800_000_000 + began + took, UTC)
+        record = {
+            "stage": "s",
+            "seconds": float(took),
+            "created": f"{ended:%FT%TZ}",
+            "config": {},
+            "inputs": {},
+        }
+        (tmp_path / name).mkdir()
+        write_manifest(tmp_path / name, record | {"seed": 0, "versions": {}}, {})
+    assert wall_seconds(tmp_path / name for name in ("later", "b", "inside", "a")) == 25 + 7
+    assert wall_seconds([tmp_path / "a"]) == 10
+    assert wall_seconds([]) == 0

@@ -14,7 +14,7 @@ from collectiverl.types import UserError
 SEAL = "seal"  # a hash of all else in a manifest
 TIMED = (METRICS, "tensorboard")  # files and folders that hold times
 TIMES = (  # in summaries; memory and load differ as times do
-    *("seconds", "core_seconds"),
+    *("seconds", "core_seconds", "wall_seconds"),
     *("stage_seconds", "stage_core_seconds", "stage_load", "stage_memory"),
 )
 KEYS = {

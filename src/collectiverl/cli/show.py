@@ -131,6 +131,8 @@ def _show_collective(summary: Found) -> None:
         console.print(f"most memory of a stage: {known[largest] / 1e9:.2f} GB ({largest})")
     if spent := summary.get("stage_seconds"):
         console.print(f"{sum(spent.values()):,.0f} seconds of all stages together{_computed(summary)}")
+    if "wall_seconds" in summary:
+        console.print(f"{summary['wall_seconds'] / 60:,.1f} minutes by the clock, without films")
     for label, steps in summary["solved_at"].items():
         solved = f"solved after {steps:,} environment steps" if steps else "not solved in training"
         console.print(f"{label}: {solved}")

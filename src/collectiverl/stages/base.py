@@ -2,8 +2,9 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -162,6 +163,24 @@ def summary(out: Path) -> dict[str, Any]:
 def seconds(out: Path) -> float:
     """How long a sealed stage took, in all its attempts."""
     return sealed.manifest(out)["seconds"]
+
+
+def wall_seconds(outs: Iterable[Path]) -> float:
+    """How long at least one of these sealed stages was at work, by the clock: side by side they count once.
+
+    A stage is taken to have worked without a break until it was sealed, a second that is known to the whole.
+    """
+    spans = sorted((_sealed_at(out) - seconds(out), _sealed_at(out)) for out in outs)
+    worked, until = 0.0, float("-inf")
+    for begin, end in spans:
+        worked += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return round(worked, 1)
+
+
+def _sealed_at(out: Path) -> float:
+    """In seconds since 1970."""
+    return datetime.fromisoformat(sealed.manifest(out)["created"]).timestamp()
 
 
 def core_seconds(out: Path) -> float | None:

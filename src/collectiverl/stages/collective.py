@@ -10,6 +10,7 @@ from typing import Any
 
 from collectiverl.artifacts import manifests, sealed
 from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER, TRANSFORMER
+from collectiverl.collective.errors import errors
 from collectiverl.collective.policy import ABOUT, WEIGHTS, Collective, load_collective, save_collective
 from collectiverl.collective.segments import played
 from collectiverl.collective.train import CollectiveConfig, distil, fresh_collective
@@ -60,10 +61,11 @@ def distill_collective(work: Work[DistillCollective]) -> dict[str, Any]:
     hidden = layout.goal_index if config.goals_hidden else ()
     buffers = open_buffers(work.run, ONLINE_BUFFER, config.tasks, work.seed, layout)
     training, held_out = (EpisodeTable.join(tables).hiding(hidden) for tables in buffers)
+    held_out = played(held_out)
     last, error = distil(
         _begun(work, training),
         training,
-        played(held_out),
+        held_out,
         config.collective,
         seed=work.seed,
         work=work.folder,
@@ -77,8 +79,9 @@ def distill_collective(work: Work[DistillCollective]) -> dict[str, Any]:
     save_collective(work.folder, last, sac, encoder)
     return {
         "tasks": list(config.tasks),
-        "episodes": len(training) + len(held_out),
+        "episodes": len(training) + sum(map(len, buffers[1])),
         "validation_loss": error,
+        "errors": errors(last, held_out),
         "begun_from": config.learner or "random weights",
     }
 

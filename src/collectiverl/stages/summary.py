@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from collectiverl.artifacts import paths, provenance, sealed
-from collectiverl.stages.base import Stage, Work, core_seconds, load, peak_memory, seconds, summary
+from collectiverl.stages.base import (
+    Stage,
+    Work,
+    core_seconds,
+    load,
+    peak_memory,
+    seconds,
+    summary,
+    wall_seconds,
+)
 from collectiverl.stages.evaluation import EACH_GOAL, KINDS
 from collectiverl.stages.experts import BEFORE, steps_to
 from collectiverl.stages.students import TrainStudent
@@ -119,10 +128,15 @@ def summarize_run(work: Work[SummarizeRun]) -> dict[str, Any]:
     }
 
 
-def _costs(run: Path, stages: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What each stage took and computed, the machine's load before and after it, and the most memory."""
+def _costs(run: Path, stages: Sequence[str]) -> dict[str, Any]:
+    """What each stage took and computed, the machine's load before and after it, the most memory; and the clock's time.
+
+    Films are drawn beside, and leave nothing that others wait for.
+    """
+    worked = [run / folder for folder in stages if sealed.manifest(run / folder)["stage"] != "film"]
     of = {"seconds": seconds, "core_seconds": core_seconds, "load": load, "memory": peak_memory}
-    return {f"stage_{name}": {folder: cost(run / folder) for folder in stages} for name, cost in of.items()}
+    each = {f"stage_{name}": {folder: cost(run / folder) for folder in stages} for name, cost in of.items()}
+    return {"wall_seconds": wall_seconds(worked), **each}
 
 
 def _row(run: Path, folder: str) -> dict[str, Any]:

@@ -93,6 +93,23 @@ def matrix(
     return figure([trace], x={"title": titles[0], "showgrid": False, "tickangle": -45}, y=down, height=height)
 
 
+def heat(
+    z: Sequence[Sequence[float | None]], x: Sequence[str], y: Sequence[str], *, titles: tuple[str, str]
+) -> Figure:
+    """Amounts from 0 on, numbered; None: there is nothing to show."""
+    trace: Trace = {
+        **{"type": "heatmap", "z": [list(row) for row in z], "x": list(x), "y": list(y), "zmin": 0},
+        **{"colorscale": "$matrix", "xgap": 1, "ygap": 1, "texttemplate": "%{z:.2f}"},
+        "colorbar": {"thickness": 12, "outlinewidth": 0},
+        "hovertemplate": f"{titles[1]} %{{y}}<br>{titles[0]} %{{x}}: %{{z:.3f}}<extra></extra>",
+    }
+    down = {"title": titles[1], "autorange": "reversed", "showgrid": False}
+    height = 150 + max(180, 26 * len(y))
+    return figure(
+        [trace], x={"title": titles[0], "showgrid": False, "type": "category"}, y=down, height=height
+    )
+
+
 def dots(
     groups: Mapping[str, Sequence[tuple[str, float, tuple[float, float] | None]]],
     rows: Sequence[str],

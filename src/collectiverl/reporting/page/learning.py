@@ -1,6 +1,7 @@
 """How it learned: experts, the learner's rounds of distillation, and students."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -14,7 +15,7 @@ HELPED, PLAIN = "with the collective's help", "plain SAC"
 
 
 def section(run: RunFolder) -> Section | None:
-    blocks: list[Block] = [*_experts(run), *_rounds(run), *_students(run)]
+    blocks: list[Block] = [*_experts(run), *_rounds(run), *_errors(run), *_students(run)]
     if not blocks:
         return None
     lead = "Success is that of evaluations during training, on fresh goals: they decide when training stops."
@@ -116,6 +117,35 @@ def _by_round(
         "all labels so far.",
         table=Table(f"Success of the learner {when}, by round", header, [*cells, ["mean", *map(_two, mean)]]),
     )
+
+
+def _errors(run: RunFolder) -> Iterator[Block]:
+    """Nothing, of collectives that were distilled before their errors were kept."""
+    for _, about in run.of_kind("distill-collective"):
+        if not (found := about.get("errors")):
+            continue
+        begins, by_task = found["from_step"], found["by_task"]
+        ends = [f"{a} to {b - 1}" for a, b in pairwise(begins)] + [f"from {begins[-1]}"]
+        names = [short(task) for task in by_task]
+        worst, largest = max(
+            ((task, error) for task, row in by_task.items() for error in row if error is not None),
+            key=lambda one: one[1],
+        )
+        yield Plot(
+            "Where the collective errs",
+            f"Mean absolute difference from the teacher's action, whose entries lie between -1 and 1. The largest is "
+            f"{largest:.2f}, in {short(worst)}.",
+            {"": figures.heat(list(by_task.values()), ends, names, titles=("step of the episode", "task"))},
+            caption="On episodes that it was not trained on, of teachers and of learners.",
+            table=Table(
+                "Errors by step of the episode",
+                ["task", *ends],
+                [
+                    [short(task), *("" if e is None else f"{e:.3f}" for e in row)]
+                    for task, row in by_task.items()
+                ],
+            ),
+        )
 
 
 def _two(value: Any) -> str:

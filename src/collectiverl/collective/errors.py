@@ -1,0 +1,52 @@
+"""Where a collective errs: how far its actions are from its teachers', by task and phase of the episode."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Array, Float
+
+from collectiverl.collective.critic import Steps
+from collectiverl.collective.policy import Collective
+from collectiverl.data.episodes import EpisodeTable
+from collectiverl.types import AnyArray
+
+PHASES = (0, 20, 50, 100, 200)  # the first step of each phase
+AT_ONCE = 4_096  # steps
+
+
+def errors(collective: Collective, table: EpisodeTable) -> Mapping[str, Any]:
+    """The mean absolute difference between an entry of its action and of the label, at the stored steps.
+
+    Returns:
+        `from_step`: the first step of each phase; `by_task`: the errors of each phase, None where no episode is
+        as long.
+    """
+    seen = Steps(table, collective).seen
+    wrong = np.abs(_actions(collective, seen) - table.column("teacher_mean")).mean(1)
+    step = np.concatenate([np.arange(n) for n in table.length])
+    task = np.repeat(np.asarray(table.tasks), table.length)
+    phase = np.searchsorted(PHASES, step, side="right") - 1
+    by_task = {
+        one: [_mean(wrong[(task == one) & (phase == i)]) for i in range(len(PHASES))]
+        for one in collective.tasks
+    }
+    return {"from_step": list(PHASES), "by_task": by_task}
+
+
+def _mean(found: Float[np.ndarray, "steps"]) -> float | None:
+    return round(float(found.mean()), 4) if len(found) else None
+
+
+def _actions(collective: Collective, seen: Float[np.ndarray, "steps F"]) -> Float[np.ndarray, "steps A"]:
+    """A fixed number of steps at a time, so that one compiled call does them all."""
+    count = len(seen)
+    filled = np.concatenate([seen, np.zeros((-count % AT_ONCE, seen.shape[1]), seen.dtype)])
+    parts = [_act(collective, part) for part in np.split(filled, len(filled) // AT_ONCE)]
+    return np.concatenate(parts)[:count]
+
+
+@eqx.filter_jit
+def _act(collective: Collective, seen: Float[AnyArray, "steps F"]) -> Float[Array, "steps A"]:
+    return collective.agent.policy(seen).mode
