@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from collectiverl.artifacts.contents import hashes
 from collectiverl.artifacts.manifests import write_manifest
 from collectiverl.cli import main
 from collectiverl.data.episodes import EpisodeTable
@@ -101,7 +102,10 @@ def test_stages_side_by_side_count_once_by_the_clock(tmp_path):
             "inputs": {},
         }
         (tmp_path / name).mkdir()
-        write_manifest(tmp_path / name, record | {"seed": 0, "versions": {}}, {})
+        (tmp_path / name / "summary.json").write_text("{}")
+        write_manifest(
+            tmp_path / name, record | {"seed": 0, "versions": {}}, hashes(tmp_path / name, ["summary.json"])
+        )
     assert wall_seconds(tmp_path / name for name in ("later", "b", "inside", "a")) == 25 + 7
     assert wall_seconds([tmp_path / "a"]) == 10
     assert wall_seconds([]) == 0
