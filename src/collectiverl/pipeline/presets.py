@@ -21,9 +21,9 @@ from collectiverl.student.strategies import StrategyConfig
 # tasks of MT50 whose experts begin with demonstrations: a thing has to be gripped, carried, freed or pushed to a place
 DEMO_TASKS = (
     *("assembly", "basketball", "bin-picking", "box-close", "coffee-pull", "coffee-push", "disassemble"),
-    *("hammer", "hand-insert", "lever-pull", "peg-insert-side", "peg-unplug-side", "pick-out-of-hole"),
-    *("pick-place", "pick-place-wall", "push", "push-back", "push-wall", "shelf-place", "soccer"),
-    *("stick-pull", "stick-push", "sweep", "sweep-into"),
+    *("hammer", "hand-insert", "handle-pull", "handle-pull-side", "lever-pull", "peg-insert-side"),
+    *("peg-unplug-side", "pick-out-of-hole", "pick-place", "pick-place-wall", "push", "push-back"),
+    *("push-wall", "shelf-place", "soccer", "stick-pull", "stick-push", "sweep", "sweep-into"),
 )
 
 
