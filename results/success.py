@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from collectiverl.artifacts.paths import EXPERTS_FIGURES
 from collectiverl.evaluation.statistics import seeds_interval, success_interval
-from collectiverl.reporting.cards import computed
+from collectiverl.reporting.cards import computed, seconds_of
 from results import ledger
 from results.students import HOLE, short
 
@@ -15,7 +16,7 @@ Rows = Mapping[str, dict[str, Any]]  # by task
 SEEN = {"visible": "mt10", "hidden": "mt10-hidden"}  # goals, and the runs' name in the ledger
 CONTROLS = {"zeros": "told nothing", "task_id": "told the task"}  # of goals hidden
 MEANS = {"mean": "success_any", "mean, last step": "success_last"}
-EXPERTS = Path(__file__).parents[1] / "src/collectiverl/pretrained/mt10/experts.json"
+PRETRAINED = Path(__file__).parents[1] / "src/collectiverl/pretrained"
 
 
 # -- collectives -----------------------------------------------------------------------------------------------
@@ -146,18 +147,27 @@ def _judged_alone(name: str) -> Rows:
 # -- experts ---------------------------------------------------------------------------------------------------
 
 
-def experts() -> list[list[str]]:
-    """The shipped experts of MT10: success, and what they cost."""
-    card = json.loads(EXPERTS.read_text())
+def experts(collection: str) -> list[list[str]]:
+    """The shipped experts of a collection: success, and what they cost."""
     heads = ["task", "from", "any step", "95 % interval", "last step"]
     rows = [[*heads, "environment steps", "to 0.9 twice", "seconds"]]
+    path = PRETRAINED / collection / EXPERTS_FIGURES
+    if not path.is_file():
+        return rows
+    card = json.loads(path.read_text())
+    reached = card["steps_to_0.9"]
     for row in card["policies"]:
-        costs = [row["env_steps"], card["steps_to_0.9"][row["task"]], round(row["seconds"])]
+        costs = [row["env_steps"], reached[row["task"]], round(row["seconds"])]
         figures = (short(row["task"]), row["trained_from"], *_judged(row))
-        rows.append([*figures, *(f"{cost:,}" for cost in costs)])
+        rows.append([*figures, *map(_cost, costs)])
     means = [f"{_mean(r[key] for r in card['policies']):.3f}" for key in MEANS.values()]
-    costs = [card["env_steps"], sum(card["steps_to_0.9"].values()), round(card["core_seconds"])]
-    return [*rows, ["all", "", means[0], "", means[1], *(f"{cost:,}" for cost in costs)]]
+    every = None if None in reached.values() else sum(reached.values())
+    costs = [card["env_steps"], every, round(seconds_of(card))]
+    return [*rows, ["all", "", means[0], "", means[1], *map(_cost, costs)]]
+
+
+def _cost(amount: int | None) -> str:
+    return "not" if amount is None else f"{amount:,}"
 
 
 # -- runs ------------------------------------------------------------------------------------------------------

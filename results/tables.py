@@ -33,7 +33,7 @@ CHINESE = {
 }
 ROWS: dict[str, Callable[[], list[list[str]]]] = {
     "front": success.front,
-    "experts": success.experts,
+    **{f"experts-{name}": partial(success.experts, name) for name in ("mt10", "mt50")},
     "original": success.original,
     "controls": success.controls,
     **{name: partial(success.policies, name) for name in ("quickstart", "reference", "scratch")},
