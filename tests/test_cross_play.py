@@ -31,7 +31,7 @@ def test_whoever_labels_a_task_does_it_about_as_well_as_its_own_expert(tables):
     own = np.diag(success_any)
     for task, expert in enumerate(chosen):
         assert success_any[expert, task] >= own[task] - AS_WELL - 1e-6
-    as_well = success_any >= own - AS_WELL
+    as_well = success_any >= own - AS_WELL - 1e-9
     if as_well.all(1).any():  # one does all
         assert len(set(chosen)) == 1
     assert max(Counter(chosen).values()) == as_well.sum(1).max()

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import yaml
 
+from collectiverl import policies
 from collectiverl.artifacts import configs, sealed
 from collectiverl.cli import main
 from collectiverl.data.episodes import EpisodeTable
-from collectiverl.pipeline import executor
+from collectiverl.envs.scripted import ScriptedPolicy
+from collectiverl.pipeline import executor, presets
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.pipeline.plan import stages
 from collectiverl.policies import load_policy
+from collectiverl.sac.policy import Expert
 from collectiverl.stages.base import execute
 from collectiverl.stages.taking import take_expert_stage
 from collectiverl.stages.teachers import teachers
@@ -73,7 +76,7 @@ def test_an_object_that_teaches_is_evaluated_by_its_name():
     [
         (
             "run --teacher nobody",
-            "--teacher: 'nobody' is none of sac, scripted, shipped; experts of your own",
+            "--teacher: 'nobody' is none of sac, scripted, shipped, shipped-or-scripted; experts of your own",
         ),
         ("online-distill toy-reach --teacher nobody", "--teacher: 'nobody' is none of"),
         ("run --teacher my:load --until experts", "--until: my:load experts are neither trained nor copied"),
@@ -175,3 +178,22 @@ def test_that_collective_plays_as_its_experts_do(tmp_path):
     assert main.dispatch([*args, "--until", "collective", "--cores", "2"]) == 0
     found = json.loads((tmp_path / "smoke" / "summary" / "collective" / "summary.json").read_text())
     assert found["mean"]["collective"]["success_any"] >= 0.9
+
+
+def test_where_no_expert_comes_with_the_package_the_script_teaches(tmp_path, monkeypatch):
+    folder = policies.SHIPPED / "mt10" / "push-v3"
+    monkeypatch.setattr(policies, "_shipped_experts", lambda collection: {"push-v3": folder})
+    tasks = ("push-v3", "assembly-v3")
+    config = replace(presets.quickstart(), tasks=tasks, teacher="shipped-or-scripted", told_nothing=False)
+    every = stages(config, "collective")
+    assert [stage.subject for stage in every if stage.kind == "take-expert"] == ["push-v3"]
+    [online] = [stage for stage in every if stage.kind == "online-distill"]
+    assert set(online.inputs) == {"model/push-v3/seed_0"}
+    judged = {
+        s.config.task: s.config.policy for s in every if s.kind == "evaluate" and s.config.kind == "expert"
+    }
+    assert judged == {"push-v3": "model/push-v3/seed_0", "assembly-v3": "scripted:assembly-v3"}
+    execute(tmp_path, take_expert_stage(config.teacher, "push-v3", 0))
+    found = teachers(tmp_path, tasks, config.teacher, 0)
+    assert isinstance(found["push-v3"], Expert)
+    assert isinstance(found["assembly-v3"], ScriptedPolicy)

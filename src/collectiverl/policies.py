@@ -216,6 +216,11 @@ def collection_of(task: str) -> str:
     return next((name for name in GROWING if task in _shipped_experts(name)), GROWING[-1])
 
 
+def is_shipped(task: str) -> bool:
+    """Whether an expert of `task` comes with the package."""
+    return task in _shipped_experts(GROWING[-1])
+
+
 def _shipped_experts(collection: str) -> dict[str, Path]:
     """The folders of a collection's experts, by task."""
     smaller = GROWING[: GROWING.index(collection)] if collection in GROWING else ()

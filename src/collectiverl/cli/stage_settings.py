@@ -17,7 +17,7 @@ from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages.base import Stage
 from collectiverl.stages.flags import Flat
 from collectiverl.stages.taking import take_expert_stage, taken
-from collectiverl.stages.teachers import is_taken
+from collectiverl.stages.teachers import in_run, is_taken
 from collectiverl.types import UserError
 
 C = TypeVar("C")  # the config of a stage
@@ -61,7 +61,7 @@ class SeededSettings(StageSettings):
             return []
         tasks = getattr(config, "tasks", None) or (getattr(config, "task"),)  # noqa: B009  it has the one or the other
         run = self.options.folder
-        missing = [task for task in tasks if not taken(run, teacher, task, self.seed)]
+        missing = [t for t in tasks if in_run(teacher, t) and not taken(run, teacher, t, self.seed)]
         return [take_expert_stage(teacher, task, self.seed) for task in missing]
 
 

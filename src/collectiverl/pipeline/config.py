@@ -37,7 +37,7 @@ class RunConfig:
     tasks: tuple[str, ...] = ("reach", "drawer-close", "window-close")
     seed: int = 0  # of all random numbers
     backend: Backend = "auto"  # simulator of all training; auto: EnvPool where it agrees with the suite's own
-    # who teaches: sac, scripted, shipped, package.module:function, or a path with {task}
+    # who teaches: sac, scripted, shipped, shipped-or-scripted, package.module:function, or a path with {task}
     teacher: str = "sac"
     agreed: bool = False  # experts of tasks that begin alike play each other's, and one that can labels both
     goals_hidden: bool = False  # the collective does not see the goals, which its teachers do
@@ -75,6 +75,11 @@ class RunConfig:
     def has_experts(self) -> bool:
         """Whether the experts lie in the run, trained or copied; others are asked for when they are needed."""
         return in_run(self.teacher)
+
+    @property
+    def expert_tasks(self) -> tuple[str, ...]:
+        """The tasks whose experts lie in the run."""
+        return tuple(task for task in self.tasks if in_run(self.teacher, task))
 
     @property
     def trains_experts(self) -> bool:

@@ -51,7 +51,7 @@ def stages(config: RunConfig, until: Until = "end") -> list[Stage]:
         UserError: the students' tasks are of another suite than the collective's.
     """
     learned = config.has_experts
-    trained = tuple(paths.expert(task, config.seed) for task in config.tasks if learned)
+    trained = tuple(paths.expert(task, config.seed) for task in config.expert_tasks)
     if until == "experts":
         if not learned:
             raise ConfigError(
@@ -59,7 +59,7 @@ def stages(config: RunConfig, until: Until = "end") -> list[Stage]:
                 f"{config.teacher} experts are neither trained nor copied, so no experts can be summarized",
             )
         every = [*experts(config), *_evaluations(config, ["expert"])]
-        last = summary_of_experts(config.tasks, trained, every, config.seed)
+        last = summary_of_experts(config.expert_tasks, trained, every, config.seed)
         return [*every, *film_stages(every, "expert", config.seed), last]
     if until == "collective":
         kinds: list[PolicyKind] = ["collective", "told-nothing", _teacher(config)]
@@ -70,7 +70,7 @@ def stages(config: RunConfig, until: Until = "end") -> list[Stage]:
     films = film_stages(every, "collective", config.seed)
     found = [*every, *films, summary_of_run(until, config.tasks, every, config.seed)]
     if until == "end" and learned:
-        found.append(summary_of_experts(config.tasks, trained, every, config.seed))
+        found.append(summary_of_experts(config.expert_tasks, trained, every, config.seed))
     return found
 
 
@@ -180,7 +180,7 @@ def experts(c: RunConfig) -> list[Stage]:
     if not c.has_experts:
         return []
     if is_taken(c.teacher):
-        return [taking.take_expert_stage(c.teacher, task, c.seed) for task in c.tasks]
+        return [taking.take_expert_stage(c.teacher, task, c.seed) for task in c.expert_tasks]
     begin = {task: c.demos_of(task) for task in c.tasks}
     tasks = sorted(c.tasks, key=lambda task: task not in c.demo_tasks)
     experts = [TrainTask(task=t, backend=c.backend, demos=begin[t], train=c.expert) for t in tasks]
@@ -221,7 +221,8 @@ def _evaluations(c: RunConfig, kinds: Sequence[PolicyKind]) -> list[Stage[Evalua
     """The evaluations of these kinds of policies, in this order."""
     wanted = [Evaluate(kind="scripted", policy=f"scripted:{t}", task=t) for t in c.tasks if has_script(t)]
     if _teacher(c) == "expert":
-        where = {t: paths.expert(t, c.seed) if c.has_experts else source_of(c.teacher, t) for t in c.tasks}
+        mine = c.expert_tasks
+        where = {t: paths.expert(t, c.seed) if t in mine else source_of(c.teacher, t) for t in c.tasks}
         wanted += [Evaluate(kind="expert", policy=where[t], task=t) for t in c.tasks]
     wanted += [Evaluate(kind="collective", policy=COLLECTIVE, task=t) for t in c.tasks]
     if c.told_nothing:

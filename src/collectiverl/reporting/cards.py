@@ -106,6 +106,7 @@ def collective_card(name: str, settings: Found, figures: Sequence[Found]) -> str
     teachers = {
         "sac": "SAC experts, trained in the same run",
         "shipped": "the SAC experts that come with the package",
+        "shipped-or-scripted": "the SAC experts that come with the package and, where none does, Meta-World's scripts",
         "scripted": "Meta-World's scripted policies",
     }.get(settings["teacher"], f"the experts `{settings['teacher']}`")
     hidden = settings["goals_hidden"]

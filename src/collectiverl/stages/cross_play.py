@@ -36,7 +36,8 @@ class CrossPlay:
     """Let experts of tasks that begin alike play each other's tasks, and choose who labels them."""
 
     tasks: Tasks  # tasks or benchmarks
-    # who teaches: sac (the run's experts), scripted, shipped, package.module:function, or a path with {task}
+    # who teaches: sac (the run's experts), scripted, shipped, shipped-or-scripted, package.module:function,
+    # or a path with {task}
     teacher: str = "sac"
     episodes: int = 20  # of each expert in each task, with fresh goals
     horizon: int | None = 200  # steps of an episode, at most; None: the environment's own limit

@@ -33,7 +33,8 @@ class OnlineDistill:
     """Online distillation of one task, or of several at once."""
 
     tasks: Tasks  # tasks or benchmarks, which one learner plays
-    # who labels: sac (the run's experts), scripted, shipped, package.module:function, or a path with {task}
+    # who labels: sac (the run's experts), scripted, shipped, shipped-or-scripted, package.module:function,
+    # or a path with {task}
     teacher: str = "sac"
     backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
     fraction: float  # share of each round's episodes that is held out for validation

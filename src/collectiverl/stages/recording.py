@@ -33,7 +33,8 @@ class Record:
 
     task: Task  # a name such as push, or your own as package.module:name
     policy: Literal["random", "scripted", "mixed", "mixed-skill"] = "scripted"  # who plays
-    # who is recorded and labels: scripted, sac (the run's expert), shipped, package.module:function, or a path
+    # who is recorded and labels: scripted, sac (the run's expert), shipped, shipped-or-scripted,
+    # package.module:function, or a path
     teacher: str = "scripted"
     episodes: int = 20  # episodes in all
     num_envs: int = 5  # environments played side by side

@@ -5,6 +5,7 @@
 | `sac` | trained in the run by SAC |
 | `scripted` | the scripted policy of the suite |
 | `shipped` | comes with the package |
+| `shipped-or-scripted` | comes with the package; where none does, the scripted policy |
 | `experts/{task}.zip` | saved by Stable-Baselines3 or SBX; read as data |
 | `runs/other/model/{task}/seed_0` | of another run, or anything else that `load_policy` finds by this name |
 | `my_package.experts:load` | an object of the user's, or what it makes for a task, see `adapters.objects` |
@@ -25,11 +26,12 @@ from collectiverl.envs.layout import OwnEntries
 from collectiverl.envs.make import spec
 from collectiverl.envs.registry import suite_of
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.policies import TASK, collection_of, is_object, load_policy, of_task, shipped
+from collectiverl.policies import TASK, collection_of, is_object, is_shipped, load_policy, of_task, shipped
 from collectiverl.sac.policy import load_expert
 from collectiverl.types import ConfigError, EnvSpec, TeachingPolicy, UserError
 
-NAMED = ("sac", "scripted", "shipped")
+EITHER = "shipped-or-scripted"
+NAMED = ("sac", "scripted", "shipped", EITHER)
 BETTER_SHIPPED = ("peg-insert-side",)  # tasks in which the expert succeeds more often than the script
 
 
@@ -53,19 +55,21 @@ def is_called(teacher: str) -> bool:
 def is_taken(teacher: str) -> bool:
     """Whether its experts are copied into the run."""
     named_files = TASK in teacher or "/" in teacher or teacher.endswith(".zip")
-    return teacher == "shipped" or (named_files and not is_called(teacher))
+    return teacher in ("shipped", EITHER) or (named_files and not is_called(teacher))
 
 
-def in_run(teacher: str) -> bool:
-    """Whether its experts lie in the run, trained or copied."""
+def in_run(teacher: str, task: str = "") -> bool:
+    """Whether its experts lie in the run, trained or copied; with a task, whether that task's does."""
+    if teacher == EITHER and task:
+        return is_shipped(task)
     return teacher == "sac" or is_taken(teacher)
 
 
 def source_of(teacher: str, task: str) -> str:
     """What `load_policy` finds the expert of `task` by, if it does not lie in the run."""
-    if teacher == "scripted":
+    if teacher == "scripted" or (teacher == EITHER and not is_shipped(task)):
         return f"scripted:{task}"
-    if teacher == "shipped":
+    if teacher in ("shipped", EITHER):
         return f"{collection_of(task)}/{task}"
     return of_task(teacher, task)
 
@@ -79,6 +83,7 @@ def teacher_inputs(teacher: str, tasks: Sequence[str], seed: int, *, agreed: boo
     return who | {
         paths.expert(t, seed): taken if is_taken(teacher) else f"train-task {t} (or pass --teacher scripted)"
         for t in tasks
+        if in_run(teacher, t)
     }
 
 
@@ -86,9 +91,8 @@ def teachers(run: Path, tasks: Sequence[str], teacher: str, seed: int) -> dict[s
     """The policy that labels each task; with scripts, one may label several tasks, see `labeller`."""
     if teacher == "scripted":
         return {task: _script_for(task, tasks) for task in tasks}
-    if in_run(teacher):
-        return {task: teaching(run / paths.expert(task, seed), task) for task in tasks}
-    return {task: teaching(source_of(teacher, task), task) for task in tasks}
+    where = {t: run / paths.expert(t, seed) if in_run(teacher, t) else source_of(teacher, t) for t in tasks}
+    return {task: teaching(source, task) for task, source in where.items()}
 
 
 class Labelled(Protocol):
