@@ -20,13 +20,10 @@ from collectiverl.collective.playing import play_together
 from collectiverl.envs.make import Backend, layout_of, make_envs
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.flags import Tasks
-from collectiverl.stages.teachers import check_teacher, seeing, teacher_inputs, teachers
+from collectiverl.stages.teachers import check_teacher, each_teacher, seeing, teacher_inputs
 from collectiverl.types import Episode, Policy
 
-BEGINNING = 3  # steps of an episode, by which tasks are told apart
-CONFUSED = (
-    0.2  # share of beginnings that look most like one of the other task; of two that are the same, half do
-)
+CONFUSED = 0.2  # share of first observations that look most like the other task's; of equal tasks, half do
 AS_WELL = 0.05  # success that an expert may lack in another's task
 NUM_ENVS = 100  # environments alive at once, at most
 
@@ -67,10 +64,11 @@ def cross_play(work: Work[CrossPlay]) -> dict[str, Any]:
     """The groups of tasks that begin alike, what every expert does in them, and who labels each task."""
     config = work.config
     play = _Playing(work)
-    beginnings = {task: _beginnings(play(task, task, BEGINNING)) for task in config.tasks}
-    confused = confusions(beginnings)
+    confused = confusions({task: _first_observations(play(task, task, 1)) for task in config.tasks})
+    groups = alike(config.tasks, confused)
+    play.more(sum(len(group) ** 2 for group in groups))
     found, labeller = [], {task: task for task in config.tasks}
-    for group in alike(config.tasks, confused):
+    for group in groups:
         played = {(e, task): play(e, task, config.horizon) for e in group for task in group}
         success_any = _table(group, played, lambda e: bool(e.success.any()))
         success_last = _table(group, played, lambda e: bool(e.success[-1]))
@@ -94,8 +92,12 @@ class _Playing:
     def __init__(self, work: Work[CrossPlay]):
         self.work, config = work, work.config
         self.layout = layout_of(config.tasks)
-        self.experts = seeing(teachers(work.run, config.tasks, config.teacher, work.seed), self.layout)
-        self.count = 0
+        self.experts = seeing(each_teacher(work.run, config.tasks, config.teacher, work.seed), self.layout)
+        self.done, self.wanted = 0, len(config.tasks)
+
+    def more(self, count: int) -> None:
+        """So often it will be called beside once for each task."""
+        self.wanted += count
 
     def __call__(self, expert: str, task: str, horizon: int | None) -> list[Episode]:
         config = self.work.config
@@ -107,14 +109,14 @@ class _Playing:
         wanted = {task: config.episodes}
         parts = play_together(make, wanted, NUM_ENVS, policy, phase="expert", seed=self.work.seed)
         played = [episode for part in parts for episode in part]
-        self.count += 1
-        self.work.report(self.count, len(config.tasks), f"{expert} in {task}")
+        self.done += 1
+        self.work.report(self.done, self.wanted, f"{expert} in {task}")
         return played
 
 
-def _beginnings(played: Sequence[Episode]) -> Float[np.ndarray, "E F"]:
-    """What can be seen in the first steps of each episode."""
-    return np.stack([e.obs[:BEGINNING].ravel() for e in played])
+def _first_observations(played: Sequence[Episode]) -> Float[np.ndarray, "E O"]:
+    """What can be seen before anybody has acted: what comes later also tells whose expert acts."""
+    return np.stack([e.obs[0] for e in played])
 
 
 def _table(
@@ -127,8 +129,8 @@ def _table(
 # -- who looks like whom -----------------------------------------------------------------------------------
 
 
-def confusions(seen: Mapping[str, Float[np.ndarray, "E F"]]) -> dict[tuple[str, str], float]:
-    """For each two tasks, the share of their beginnings whose nearest neighbour among both is of the other task.
+def confusions(seen: Mapping[str, Float[np.ndarray, "E O"]]) -> dict[tuple[str, str], float]:
+    """For each two tasks, the share of their observations whose nearest neighbour among both is of the other task.
 
     Every entry counts by its deviation over all tasks; entries that are the same in all say nothing.
     """
@@ -138,7 +140,7 @@ def confusions(seen: Mapping[str, Float[np.ndarray, "E F"]]) -> dict[tuple[str, 
     return {(a, b): _mixed(scaled[a], scaled[b]) for a, b in combinations(scaled, 2)}
 
 
-def _mixed(one: Float[np.ndarray, "E F"], other: Float[np.ndarray, "E F"]) -> float:
+def _mixed(one: Float[np.ndarray, "E O"], other: Float[np.ndarray, "E O"]) -> float:
     every = np.concatenate([one, other])
     is_one = np.arange(len(every)) < len(one)
     distance = ((every[:, None] - every[None]) ** 2).sum(-1)

@@ -112,9 +112,9 @@ def labelling(run: Path, config: Labelled, seed: int) -> dict[str, TeachingPolic
     Raises:
         UserError: cross-play was about other tasks.
     """
-    own = teachers(run, config.tasks, config.teacher, seed)
     if not config.agreed:
-        return own
+        return teachers(run, config.tasks, config.teacher, seed)
+    own = each_teacher(run, config.tasks, config.teacher, seed)
     labeller = read_object(run / CROSS_PLAY / SUMMARY)["labeller"]
     if missing := [task for task in config.tasks if labeller.get(task) not in own]:
         raise UserError(
@@ -131,6 +131,11 @@ def seeing(teachers: Mapping[str, TeachingPolicy], layout: EnvSpec) -> dict[str,
         task: teacher if own[task].obs_dim == layout.obs_dim else OwnEntries(teacher, own[task], layout)
         for task, teacher in teachers.items()
     }
+
+
+def each_teacher(run: Path, tasks: Sequence[str], teacher: str, seed: int) -> dict[str, TeachingPolicy]:
+    """Each task's own, whatever the tasks beside it are."""
+    return {task: teachers(run, (task,), teacher, seed)[task] for task in tasks}
 
 
 def teaching(source: str | Path, task: str) -> TeachingPolicy:
