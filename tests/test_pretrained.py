@@ -1,4 +1,4 @@
-"""The experts that come with the package: whole, small enough, as good as their card says, and installed."""
+"""The policies that come with the package: whole, small enough, as good as their card says, and installed."""
 
 import json
 import subprocess
@@ -20,18 +20,27 @@ from collectiverl.policies import SHIPPED
 from collectiverl.sac.policy import Expert
 from collectiverl.types import UserError
 
-MT10 = SHIPPED / "mt10"
 TASKS = resolve(["MT10"])
-ROWS = {row["task"]: row for row in json.loads((MT10 / "experts.json").read_text())["policies"]}
+ROWS = {  # of the experts' evaluations, by collection and task
+    (card.parent.name, row["task"]): row
+    for card in sorted(SHIPPED.glob("*/experts.json"))
+    for row in json.loads(card.read_text())["policies"]
+}
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_every_expert_is_whole_and_says_what_it_was_trained_from(task):
-    record = sealed.verify(MT10 / task)
-    summary = json.loads((MT10 / task / "summary.json").read_text())
+def test_ten_experts_are_those_of_mt10():
+    assert {task for collection, task in ROWS if collection == "mt10"} == set(TASKS)
+
+
+@pytest.mark.parametrize(("collection", "task"), ROWS)
+def test_every_expert_is_whole_and_says_what_it_was_trained_from(collection, task):
+    folder = SHIPPED / collection / task
+    record = sealed.verify(folder)
+    summary = json.loads((folder / "summary.json").read_text())
     assert record["config"]["task"] == summary["task"] == task
-    assert summary["trained_from"] == (record["config"]["demos"] or "scratch") == ROWS[task]["trained_from"]
-    policy = load_policy(f"mt10/{task.removesuffix('-v3')}", task=task)
+    began = record["config"]["demos"] or "scratch"
+    assert summary["trained_from"] == began == ROWS[collection, task]["trained_from"]
+    policy = load_policy(f"{collection}/{task.removesuffix('-v3')}", task=task)
     assert isinstance(policy, Expert)
     obs = np.random.default_rng(0).normal(size=(3, 39)).astype(np.float32)
     labels = policy.label(obs, policy.eval_action(obs))
@@ -89,22 +98,25 @@ def test_together_they_are_small():
     assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < 25e6
 
 
-def test_the_card_tells_what_was_measured():
-    card = (MT10 / "README.md").read_text()
-    for task, row in ROWS.items():
-        assert f"| `{task}` | {row['trained_from']} | {row['success_any']:.3f} |" in card
+@pytest.mark.parametrize(("collection", "task"), ROWS)
+def test_the_card_tells_what_was_measured(collection, task):
+    row = ROWS[collection, task]
+    card = (SHIPPED / collection / "README.md").read_text()
+    assert f"| `{task}` | {row['trained_from']} | {row['success_any']:.3f} |" in card
 
 
 def test_one_of_them_plays_as_its_card_says():
     result = evaluate(load_policy("mt10/drawer-close"), "drawer-close-v3", EvaluateConfig(goals="held-out"))
-    assert result.rate_any >= ROWS["drawer-close-v3"]["success_any"] - 0.1
+    assert result.rate_any >= ROWS["mt10", "drawer-close-v3"]["success_any"] - 0.1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", TASKS)
-def test_each_of_them_plays_as_its_card_says(task):
-    row = ROWS[task]
-    result = evaluate(load_policy(f"mt10/{task}"), task, EvaluateConfig(goal_seeds=row["episodes"] // 50))
+@pytest.mark.parametrize(("collection", "task"), ROWS)
+def test_each_of_them_plays_as_its_card_says(collection, task):
+    row = ROWS[collection, task]
+    result = evaluate(
+        load_policy(f"{collection}/{task}"), task, EvaluateConfig(goal_seeds=row["episodes"] // 50)
+    )
     assert result.rate_any == pytest.approx(row["success_any"], abs=0.02)  # rounding differs between machines
 
 
@@ -122,7 +134,7 @@ def test_they_are_in_the_wheel(tmp_path):
     subprocess.run(args, check=True)
     [wheel] = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for task in TASKS:
-        assert f"collectiverl/pretrained/mt10/{task}/agent.safetensors" in names
+    for collection, task in ROWS:
+        assert f"collectiverl/pretrained/{collection}/{task}/agent.safetensors" in names
     for collection in ("mt10", "mt10-hidden", "mt50"):
         assert f"collectiverl/pretrained/{collection}/collective/collective.safetensors" in names
