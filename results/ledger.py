@@ -126,7 +126,9 @@ def _unusual(cell: Mapping[str, Any]) -> str:
 
 
 def _is_cell(folder: Path) -> bool:
-    return sealed.is_sealed(folder) and bool({paths.COMPARISON, paths.ABLATION} & {*folder.resolve().parts})
+    if not sealed.is_sealed(folder):
+        return False
+    return sealed.manifest(folder)["stage"] == ROW or paths.COMPARISON in folder.resolve().parts
 
 
 def _about(config: Entry, commit: str | None) -> dict[str, Any]:

@@ -58,6 +58,7 @@ def made(stage: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         ),
         "probe": lambda: (probe(), {"points__json": points()}),
         "film": lambda: films(stage.config.evaluated.task),
+        "distill-collective": lambda: ({"tasks": [REACH, MIRROR], "errors": errors()}, {}),
     }
     return kinds.get(stage.kind, lambda: ({"tasks": [REACH, MIRROR]}, {}))()
 
@@ -88,6 +89,10 @@ def log() -> list[dict[str, float]]:
         {"step": step, "eval/success": step / 3000, "train/return": 10.0 * step, "seconds": 1.0}
         for step in (1000, 2000, 3000)
     ]
+
+
+def errors() -> dict[str, Any]:
+    return {"from_step": [0, 20, 50], "by_task": {REACH: [0.3, 0.02, None], MIRROR: [0.11, 0.04, 0.05]}}
 
 
 def rounds() -> list[dict[str, float]]:

@@ -4,16 +4,20 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.paths import CROSS_PLAY
 from collectiverl.cli import main
 from collectiverl.pipeline import plan
 from collectiverl.pipeline.presets import mt50_experts, smoke
+from collectiverl.sac.agent import SACConfig, init_agent
+from collectiverl.sac.policy import save_agent
 from collectiverl.stages.base import execute, summary
 from collectiverl.stages.cross_play import AS_WELL, CrossPlay, alike, confusions, cross_play_stage, labellers
 from collectiverl.stages.teachers import labelling, teacher_inputs
@@ -80,7 +84,10 @@ def test_toy_tasks_begin_alike_and_no_script_does_anothers(tmp_path, capsys):
     run = tmp_path / "r"
     own = labelling(run, Settings(tasks, agreed=False), 0)
     assert set(labelling(run, Settings(tasks), 0)) == set(own)
-    with pytest.raises(UserError, match="does not say who labels toy-swap"):
+    with pytest.raises(
+        UserError,
+        match=r"or other tasks were played: make it anew with .cross-play toy-reach toy-mirror toy-swap",
+    ):
         labelling(run, Settings((*tasks, "toy-swap")), 0)
 
 
@@ -104,3 +111,27 @@ def test_a_run_whose_experts_agree_waits_for_it():
         [online] = [s for s in stages if s.kind == "online-distill"]
         assert (CROSS_PLAY in online.inputs) is bool(wanted)
     assert CROSS_PLAY in teacher_inputs("scripted", ("push-v3",), 0, agreed=True)
+
+
+def test_what_other_experts_agreed_on_is_not_gone_by(tmp_path):
+    """Neither another teacher's, nor that of an expert that was made anew."""
+    tasks = ("toy-reach", "toy-mirror")
+    run = tmp_path / "r"
+    flags = ["cross-play", *tasks, "--teacher", "scripted", "--run", "r", "--root", str(tmp_path)]
+    assert main.dispatch([*flags, "--episodes", "2", "--horizon", "1"]) == 0
+    with pytest.raises(UserError, match="--teacher shipped-or-scripted --overwrite"):
+        labelling(run, Settings(tasks, teacher="shipped-or-scripted"), 0)
+    for task in tasks:
+        make_expert(run, task, seed=0)
+    execute(run, cross_play_stage(CrossPlay(tasks=tasks, episodes=2, horizon=1), 0), overwrite=True)
+    assert set(labelling(run, Settings(tasks, teacher="sac"), 0)) == set(tasks)
+    make_expert(run, tasks[0], seed=1)
+    with pytest.raises(UserError, match="does not say which of these experts"):
+        labelling(run, Settings(tasks, teacher="sac"), 0)
+
+
+def make_expert(run, task, seed):
+    """An untrained one, where `train-task` would put it."""
+    out, networks = run / paths.expert(task, 0), SACConfig(width=8)
+    with sealed.stage(out, name="train-task", config={}, inputs={}, overwrite=True) as folder:
+        save_agent(folder, init_agent(6, 2, networks, jax.random.key(seed)), networks)

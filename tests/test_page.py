@@ -91,6 +91,13 @@ def test_each_round_of_distillation_is_shown_at_any_step_and_at_the_last(text):
         assert f"Success of the learner {when}, by round" in shown(text)
 
 
+def test_where_the_collective_errs_is_shown_by_task_and_step(text):
+    assert "The largest is 0.30, in toy-reach." in shown(text)
+    for step in ("0 to 19", "20 to 49", "from 50"):
+        assert step in shown(text)
+    assert re.search(r"toy-mirror 0\.110 0\.040 0\.050", shown(text))
+
+
 def test_the_file_needs_nothing_else(text):
     assert Outline(text).outside == []
     assert "default-src 'none'" in text

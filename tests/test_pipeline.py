@@ -352,6 +352,12 @@ def test_a_collective_is_given_away_with_the_figures_of_its_seeds(finished, tmp_
     obs = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
     one, other = (collectiverl.load_policy(path) for path in (out, root / "smoke"))
     assert np.array_equal(one.eval_action(obs), other.eval_action(obs))
+    half = tmp_path / "half"
+    assert main.dispatch([*flags[:-1], str(half), "--half"]) == 0
+    halved = collectiverl.load_policy(half).eval_action(obs)
+    assert 0 < np.abs(halved - collectiverl.load_policy(out).eval_action(obs)).max() < 0.02
+    assert "half precision" in (half / "README.md").read_text()
+    assert "half precision" not in (out / "README.md").read_text()
     shutil.rmtree(out)
     settings = (root / "other" / "config.yaml").read_text()
     (root / "other" / "config.yaml").write_text(settings.replace("mixed_skill: 48", "mixed_skill: 40"))

@@ -22,7 +22,7 @@ from collectiverl.sac.policy import Expert
 from collectiverl.stages.base import execute
 from collectiverl.stages.taking import take_expert_stage
 from collectiverl.stages.teachers import teachers
-from collectiverl.types import UserError
+from collectiverl.types import ConfigError, UserError
 from test_commands import TINY
 
 FOREIGN = Path(__file__).parent / "fixtures" / "foreign"
@@ -178,6 +178,26 @@ def test_that_collective_plays_as_its_experts_do(tmp_path):
     assert main.dispatch([*args, "--until", "collective", "--cores", "2"]) == 0
     found = json.loads((tmp_path / "smoke" / "summary" / "collective" / "summary.json").read_text())
     assert found["mean"]["collective"]["success_any"] >= 0.9
+
+
+def test_a_larger_collection_includes_the_experts_of_a_smaller():
+    assert (
+        policies.shipped("mt50/push")
+        == policies.shipped("mt10/push")
+        == policies.SHIPPED / "mt10" / "push-v3"
+    )
+    assert policies.collection_of("push-v3") == "mt10"
+    assert policies.collection_of("toy-reach") == "mt50"
+    assert policies.is_shipped("push-v3")
+    assert not policies.is_shipped("toy-reach")
+
+
+def test_without_any_expert_there_is_none_to_summarize():
+    config = replace(presets.smoke(), teacher="shipped-or-scripted").resolved()
+    with pytest.raises(
+        ConfigError, match="until: shipped-or-scripted experts are neither trained nor copied"
+    ):
+        stages(config, "experts")
 
 
 def test_where_no_expert_comes_with_the_package_the_script_teaches(tmp_path, monkeypatch):

@@ -63,16 +63,20 @@ def test_weights_that_are_not_finite_are_refused_by_name(value):
 def test_in_half_precision_matrices_take_half_the_bytes_and_the_rest_stays(tmp_path):
     source, half = tmp_path / "a.safetensors", tmp_path / "half.safetensors"
     weight = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
-    rest = {"bias": np.float32([1e5, 1 / 3]), "count": np.float32(1e6), "index": np.arange(4).reshape(2, 2)}
-    tensors.save_arrays(source, {"weight": weight} | rest)
-    tensors.save_half(source, half)
+    rest = {
+        "bias": np.float32([[1e5], [1 / 3]]),
+        "count": np.float32(1e6),
+        "index": np.arange(4).reshape(2, 2),
+    }
+    tensors.save_arrays(source, {"mlp.weight": weight} | rest)
+    tensors.save_arrays(half, tensors.halved(source))
     found = tensors.load_arrays(half)
-    assert found["weight"].dtype == np.float16
-    assert np.abs(found["weight"] - weight).max() < 2e-3  # 11 bits of numbers below 4
+    assert found["mlp.weight"].dtype == np.float16
+    assert np.abs(found["mlp.weight"] - weight).max() < 2e-3  # 11 bits of numbers below 4
     assert all(
         np.array_equal(found[name], array) and found[name].dtype == array.dtype
         for name, array in rest.items()
     )
-    tensors.save_arrays(source, {"weight": weight * 1e5})
-    with pytest.raises(UserError, match=r"in half precision holds weights that are not finite \(weight\)"):
-        tensors.save_half(source, half)
+    tensors.save_arrays(source, {"mlp.weight": weight * 1e5})
+    with pytest.raises(UserError, match=r"does not hold \(mlp\.weight\): leave out --half"):
+        tensors.halved(source)

@@ -21,6 +21,7 @@ DTYPES = {
 SUFFIX = ".safetensors"
 LENGTH = 8  # bytes in front, which hold the length of the header
 MOST_AXES = 32
+WEIGHT = ".weight"  # ends the names of matrices
 METADATA = "__metadata__"  # an entry that is no array
 
 
@@ -30,23 +31,26 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     )
 
 
-def save_half(source: Path, path: Path) -> None:
-    """Writes the arrays of a file again, its matrices in half precision.
+def halved(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file, those that are named as weights in half precision.
 
     They are nearly all of its bytes. Statistics and biases, which are small and may exceed what half precision holds,
     stay as they are.
 
     Raises:
-        UserError: the file is missing or damaged, or a matrix has a number that half precision does not hold.
+        UserError: the file is missing or damaged, or a weight is larger than half precision holds.
     """
-    arrays = {name: _halved(array) for name, array in load_arrays(source).items()}
-    check_finite(arrays, f"{source} in half precision")
-    save_arrays(path, arrays)
-
-
-def _halved(array: np.ndarray) -> np.ndarray:
+    arrays = load_arrays(path)
     with np.errstate(over="ignore"):  # what is infinite then is refused
-        return array.astype(np.float16) if array.ndim > 1 and array.dtype == np.float32 else array
+        found = {name: _halved(name, array) for name, array in arrays.items()}
+    if name := not_finite(found):
+        raise UserError(f"{path} has weights that half precision does not hold ({name}): leave out --half")
+    return found
+
+
+def _halved(name: str, array: np.ndarray) -> np.ndarray:
+    is_weight = name.endswith(WEIGHT) and array.dtype == np.float32
+    return array.astype(np.float16) if is_weight else array
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import hub, outputs, paths, sealed
+from collectiverl.artifacts import hub, outputs, paths
 from collectiverl.artifacts.paths import (
     ABLATION,
     CARD,
@@ -70,7 +70,7 @@ def show_run(settings: Run, summary: Found) -> None:
         _shown_page(summary["page"], settings.open)
         return
     console.print(policies_table(summary["policies"]))
-    if sealed.is_sealed(settings.options.folder / CROSS_PLAY):
+    if CROSS_PLAY in summary.get("stage_seconds", {}):
         console.print(*cross_play_tables(stage_summary(settings.options.folder / CROSS_PLAY)), sep="\n")
     names = {
         "these figures": f"{paths.summary(settings.until)}/{SUMMARY}",

@@ -31,7 +31,7 @@ def export_experts(run: Path, out: Path, *, half: bool = False) -> None:
     """Writes `out/<task>/` for every task of the run, sealed, and `out/README.md`.
 
     Args:
-        half: the matrices of the networks are stored in half precision, in half as many bytes.
+        half: weights are stored in half precision, in half as many bytes.
 
     Raises:
         UserError: the run's experts are not all trained and evaluated, or `out` is not empty.
@@ -40,21 +40,24 @@ def export_experts(run: Path, out: Path, *, half: bool = False) -> None:
     if not sealed.is_sealed(found):
         raise UserError(f"{found} is not there: 'collectiverl run --until experts' makes it")
     _check_empty(out)
-    config = configs.load(run / CONFIG, RunConfig())
-    sources = {task: run / paths.expert(task, config.seed) for task in config.tasks}
+    config = configs.load(run / CONFIG, RunConfig()).resolved()
+    sources = {task: run / paths.expert(task, config.seed) for task in config.expert_tasks}
     records = {task: sealed.verify(source) for task, source in sources.items()}
     if foreign := [task for task, source in sources.items() if not sealed.holds(source, expert.ABOUT)]:
         raise UserError(
             f"the expert of {foreign[0]} in {run} was made by another library ({config.teacher}): only experts of SAC, "
             "trained here, are exported"
         )
+    if half:
+        for source in sources.values():
+            tensors.halved(source / expert.WEIGHTS)  # raises before anything is written
     for task, source in sources.items():
         _copy(source, records[task], out / task, (expert.ABOUT, expert.WEIGHTS, SUMMARY), half=half)
     shutil.copy(run / CONFIG, out / CONFIG)
     figures, settings = summary(found), sealed.to_jsonable(config)
     write_json(out / EXPERTS_FIGURES, figures)
     trained = [summary(out / task) for task in sources]
-    card = experts_card(out.name, settings, figures, trained, demos=demo_count(config.demos))
+    card = experts_card(out.name, settings, figures, trained, demos=demo_count(config.demos), half=half)
     (out / CARD).write_text(card)
 
 
@@ -75,10 +78,12 @@ def export_collective(runs: Sequence[Path], out: Path, *, half: bool = False) ->
         if differing := sealed.differences(own | {"seed": 0}, settings[0] | {"seed": 0}):
             raise UserError(f"{run} is no other seed of {runs[0]}: they differ in {'; '.join(differing[:3])}")
     source = runs[0] / COLLECTIVE
+    if half:
+        tensors.halved(source / collective.WEIGHTS)  # raises before anything is written
     _copy(source, sealed.verify(source), out, (collective.ABOUT, collective.WEIGHTS, SUMMARY), half=half)
     shutil.copy(runs[0] / CONFIG, out / CONFIG)
     write_json(out / COLLECTIVE_FIGURES, figures)
-    (out / CARD).write_text(collective_card(_name(out), settings[0], figures))
+    (out / CARD).write_text(collective_card(_name(out), settings[0], figures, half=half))
 
 
 def policies_of(run: Path, what: Literal["experts", "collective"]) -> dict[str, Path]:
@@ -93,7 +98,7 @@ def policies_of(run: Path, what: Literal["experts", "collective"]) -> dict[str, 
         if not (run / CONFIG).is_file():
             raise UserError(f"{run} is not there: name a run with --run, or a policy such as mt10")
         config = configs.load(run / CONFIG, RunConfig()).resolved()
-        found = {task: run / paths.expert(task, config.seed) for task in config.tasks}
+        found = {task: run / paths.expert(task, config.seed) for task in config.expert_tasks}
     for folder in found.values():
         sealed.manifest(folder)
     return found
@@ -126,7 +131,7 @@ def _copy(source: Path, record: dict[str, Any], target: Path, names: Sequence[st
     locks.make_writable(target)
     for name in names:
         if half and name.endswith(tensors.SUFFIX):
-            tensors.save_half(source / name, target / name)
+            tensors.save_arrays(target / name, tensors.halved(source / name))
         else:
             shutil.copy(source / name, target / name)
     write_manifest(target, record, hashes(target, names))

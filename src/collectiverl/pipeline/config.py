@@ -73,8 +73,8 @@ class RunConfig:
 
     @property
     def has_experts(self) -> bool:
-        """Whether the experts lie in the run, trained or copied; others are asked for when they are needed."""
-        return in_run(self.teacher)
+        """Whether experts lie in the run, trained or copied; others are asked for when they are needed."""
+        return bool(self.expert_tasks)
 
     @property
     def expert_tasks(self) -> tuple[str, ...]:

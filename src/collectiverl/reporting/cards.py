@@ -9,9 +9,12 @@ from collectiverl.evaluation.statistics import interval_over, seeds_interval
 from collectiverl.reporting.model_index import front_matter
 
 Found = Mapping[str, Any]  # a summary, as it stands in its JSON file
+HALF = "The files hold these weights in half precision; what is measured below is of single precision."
 
 
-def experts_card(name: str, settings: Found, figures: Found, trained: Sequence[Found], *, demos: int) -> str:
+def experts_card(
+    name: str, settings: Found, figures: Found, trained: Sequence[Found], *, demos: int, half: bool = False
+) -> str:
     """The card of a folder of experts.
 
     Args:
@@ -20,6 +23,7 @@ def experts_card(name: str, settings: Found, figures: Found, trained: Sequence[F
         figures: the summary of the run's experts.
         trained: the summary of each expert.
         demos: scripted episodes that the hard tasks began with.
+        half: the files hold weights in half precision.
     """
     rows = {row["task"]: row for row in figures["policies"]}
     first = settings["tasks"][0]
@@ -46,6 +50,7 @@ def experts_card(name: str, settings: Found, figures: Found, trained: Sequence[F
         "One training seed: the intervals say how well these",
         "very agents do, not how well training does. `from` says what an agent learned from besides its own",
         f"experience. The environment steps count the {demo_steps:,} of scripted demonstrations.",
+        *([HALF] if half else []),
         "",
         "| task | from | any step | 95 % interval | last step | environment steps | to 0.9 twice | seconds, one core |",
         "|---|---|---|---|---|---|---|---|",
@@ -89,13 +94,14 @@ def _row(row: Found, expert: Found, reached: int | None) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def collective_card(name: str, settings: Found, figures: Sequence[Found]) -> str:
+def collective_card(name: str, settings: Found, figures: Sequence[Found], *, half: bool = False) -> str:
     """The card of a collective.
 
     Args:
         name: how `load_policy` finds it.
         settings: of its run.
         figures: summaries of runs that differ in their seeds alone, this collective's first.
+        half: the file holds weights in half precision.
     """
     tasks, shapes = settings["tasks"], spec(settings["tasks"][0])
     by_task = {task: [_collective_row(one, task) for one in figures] for task in tasks}
@@ -140,6 +146,7 @@ def collective_card(name: str, settings: Found, figures: Sequence[Found]) -> str
         f"Success over {episodes} goals a task and seed, {shapes.horizon} steps, deterministic; training drew its own "
         f"goals. {len(seeds)} training",
         f"seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))}); the interval is over {spread}.",
+        *([HALF] if half else []),
         "",
         "| task | any step | 95 % interval | each seed | last step |",
         "|---|---|---|---|---|",

@@ -168,7 +168,8 @@ def seconds(out: Path) -> float:
 def wall_seconds(outs: Iterable[Path]) -> float:
     """How long at least one of these sealed stages was at work, by the clock: side by side they count once.
 
-    A stage is taken to have worked without a break until it was sealed, a second that is known to the whole.
+    A stage is taken to have worked without a break until it was sealed, which is known to a second. One that was
+    interrupted worked earlier than that, so what ran beside it may count twice or not at all.
     """
     spans = sorted((_sealed_at(out) - seconds(out), _sealed_at(out)) for out in outs)
     worked, until = 0.0, float("-inf")

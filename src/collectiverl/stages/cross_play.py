@@ -5,6 +5,7 @@ them. So each of these experts also plays the others' tasks, and one that plays 
 does labels all.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from collectiverl.artifacts.paths import CROSS_PLAY
 from collectiverl.artifacts.validation import MOST_EPISODES, MOST_STEPS, at_least, at_most
 from collectiverl.collective.playing import play_together
 from collectiverl.envs.make import Backend, layout_of, make_envs
+from collectiverl.envs.rollout import RandomPolicy, episodes
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.flags import Tasks
 from collectiverl.stages.teachers import check_teacher, each_teacher, seeing, teacher_inputs
@@ -26,6 +28,7 @@ from collectiverl.types import Episode, Policy
 CONFUSED = 0.2  # share of first observations that look most like the other task's; of equal tasks, half do
 AS_WELL = 0.05  # success that an expert may lack in another's task
 NUM_ENVS = 100  # environments alive at once, at most
+SEEN, SEEN_AT_ONCE = 100, 10  # first observations of a task, and environments that show them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,7 @@ def cross_play(work: Work[CrossPlay]) -> dict[str, Any]:
     """The groups of tasks that begin alike, what every expert does in them, and who labels each task."""
     config = work.config
     play = _Playing(work)
-    confused = confusions({task: _first_observations(play(task, task, 1)) for task in config.tasks})
+    confused = confusions({task: play.first_observations(task) for task in config.tasks})
     groups = alike(config.tasks, confused)
     play.more(sum(len(group) ** 2 for group in groups))
     found, labeller = [], {task: task for task in config.tasks}
@@ -109,14 +112,23 @@ class _Playing:
         wanted = {task: config.episodes}
         parts = play_together(make, wanted, NUM_ENVS, policy, phase="expert", seed=self.work.seed)
         played = [episode for part in parts for episode in part]
-        self.done += 1
-        self.work.report(self.done, self.wanted, f"{expert} in {task}")
+        self._tell(f"{expert} in {task}")
         return played
 
+    def first_observations(self, task: str) -> Float[np.ndarray, "E O"]:
+        """What can be seen before anybody has acted: what comes later also tells whose expert acts."""
+        layout, seed = self.layout, self.work.seed
+        make = partial(make_envs, backend=self.work.config.backend, goals="fresh", horizon=1, layout=layout)
+        anybody = RandomPolicy(layout.action_dim, seed, layout.obs_dim)
+        with contextlib.closing(make(task, SEEN_AT_ONCE)) as envs:
+            stream = episodes(envs, anybody, per_env=SEEN // SEEN_AT_ONCE, phase="random", seed=seed)
+            found = np.stack([e.obs[0] for e in stream])
+        self._tell(f"beginnings of {task}")
+        return found
 
-def _first_observations(played: Sequence[Episode]) -> Float[np.ndarray, "E O"]:
-    """What can be seen before anybody has acted: what comes later also tells whose expert acts."""
-    return np.stack([e.obs[0] for e in played])
+    def _tell(self, what: str) -> None:
+        self.done += 1
+        self.work.report(self.done, self.wanted, what)
 
 
 def _table(
@@ -163,14 +175,14 @@ def labellers(success_any: Float[np.ndarray, "K K"], success_last: Float[np.ndar
     """Which expert of a group labels each of its tasks; rows are experts, columns tasks.
 
     An expert may label a task in which it succeeds about as often as the task's own. The one that may label most
-    tasks labels them; of equals, the one with the most success at the last step. So it goes on with the tasks left.
+    tasks labels them; of equals, the one with the most success in these at the last step. So it goes on with the
+    tasks left.
     """
     as_well = success_any >= np.diag(success_any) - AS_WELL - 1e-9
     left, chosen = set(range(len(as_well))), {}
     while left:
-        tasks = sorted(left)
-        best = max(tasks, key=lambda e: (as_well[e, tasks].sum(), success_last[e, tasks].mean()))
-        covered = [task for task in tasks if as_well[best, task]]
-        chosen |= dict.fromkeys(covered, best)
-        left -= set(covered)
+        covered = {e: [task for task in sorted(left) if as_well[e, task]] for e in sorted(left)}
+        best = max(covered, key=lambda e: (len(covered[e]), success_last[e, covered[e]].mean()))
+        chosen |= dict.fromkeys(covered[best], best)
+        left -= set(covered[best])
     return [chosen[task] for task in range(len(as_well))]

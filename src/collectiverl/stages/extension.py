@@ -23,8 +23,7 @@ from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.stages.base import Stage, Work, summary
 from collectiverl.stages.buffers import buffer_inputs, open_buffers
-from collectiverl.stages.online import seeing
-from collectiverl.stages.teachers import teacher_inputs, teachers
+from collectiverl.stages.teachers import seeing, teacher_inputs, teachers
 from collectiverl.types import ConfigError, Policy, TeachingPolicy
 
 

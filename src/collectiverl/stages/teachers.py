@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from collectiverl.adapters.sb3 import UNPICKLE
-from collectiverl.artifacts import paths
+from collectiverl.artifacts import manifests, paths, sealed
 from collectiverl.artifacts.files import read_object
 from collectiverl.artifacts.paths import CROSS_PLAY, SUMMARY
 from collectiverl.envs.layout import OwnEntries
@@ -65,9 +65,13 @@ def in_run(teacher: str, task: str = "") -> bool:
     return teacher == "sac" or is_taken(teacher)
 
 
+def _is_by_script(teacher: str, task: str) -> bool:
+    return teacher == "scripted" or (teacher == EITHER and not is_shipped(task))
+
+
 def source_of(teacher: str, task: str) -> str:
     """What `load_policy` finds the expert of `task` by, if it does not lie in the run."""
-    if teacher == "scripted" or (teacher == EITHER and not is_shipped(task)):
+    if _is_by_script(teacher, task):
         return f"scripted:{task}"
     if teacher in ("shipped", EITHER):
         return f"{collection_of(task)}/{task}"
@@ -89,10 +93,15 @@ def teacher_inputs(teacher: str, tasks: Sequence[str], seed: int, *, agreed: boo
 
 def teachers(run: Path, tasks: Sequence[str], teacher: str, seed: int) -> dict[str, TeachingPolicy]:
     """The policy that labels each task; with scripts, one may label several tasks, see `labeller`."""
-    if teacher == "scripted":
-        return {task: _script_for(task, tasks) for task in tasks}
-    where = {t: run / paths.expert(t, seed) if in_run(teacher, t) else source_of(teacher, t) for t in tasks}
-    return {task: teaching(source, task) for task, source in where.items()}
+    by_script = [task for task in tasks if _is_by_script(teacher, task)]
+    found = {}
+    for task in tasks:
+        if task in by_script:
+            found[task] = _script_for(task, by_script)
+        else:
+            source = run / paths.expert(task, seed) if in_run(teacher, task) else source_of(teacher, task)
+            found[task] = teaching(source, task)
+    return found
 
 
 class Labelled(Protocol):
@@ -115,13 +124,29 @@ def labelling(run: Path, config: Labelled, seed: int) -> dict[str, TeachingPolic
     if not config.agreed:
         return teachers(run, config.tasks, config.teacher, seed)
     own = each_teacher(run, config.tasks, config.teacher, seed)
-    labeller = read_object(run / CROSS_PLAY / SUMMARY)["labeller"]
-    if missing := [task for task in config.tasks if labeller.get(task) not in own]:
-        raise UserError(
-            f"{run / CROSS_PLAY} does not say who labels {missing[0]} among these tasks: make it anew with "
-            f"'cross-play {' '.join(config.tasks)} --overwrite'"
-        )
+    labeller = _agreement(run, config, seed)
     return {task: own[labeller[task]] for task in config.tasks}
+
+
+def _agreement(run: Path, config: Labelled, seed: int) -> dict[str, str]:
+    """The task whose expert labels each task, as cross-play of these very experts has it.
+
+    Raises:
+        UserError: it was played by others, or in other tasks.
+    """
+    record = sealed.manifest(run / CROSS_PLAY)
+    experts = teacher_inputs(config.teacher, config.tasks, seed)
+    present = {folder: manifests.identity(run / folder) for folder in experts}
+    played = {folder: hashed for folder, hashed in record["inputs"].items() if folder in experts}
+    labeller = read_object(run / CROSS_PLAY / SUMMARY)["labeller"]
+    among = all(labeller.get(task) in config.tasks for task in config.tasks)
+    if (record["config"]["teacher"], played, among) != (config.teacher, present, True):
+        raise UserError(
+            f"{run / CROSS_PLAY} does not say which of these experts labels which of these tasks, since others played "
+            f"or other tasks were played: make it anew with 'cross-play {' '.join(config.tasks)} "
+            f"--teacher {config.teacher} --overwrite', and pass --overwrite here too if this stage had begun"
+        )
+    return labeller
 
 
 def seeing(teachers: Mapping[str, TeachingPolicy], layout: EnvSpec) -> dict[str, TeachingPolicy]:
