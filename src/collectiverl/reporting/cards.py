@@ -29,6 +29,8 @@ def experts_card(
     first = settings["tasks"][0]
     shapes, episodes = spec(first), rows[first]["episodes"]
     demo_steps = demos * min(settings["expert"]["horizon"] or shapes.horizon, shapes.horizon)
+    shown = any(one["trained_from"] != "scratch" for one in trained)
+    goal_seeds = settings["evaluate"]["goal_seeds"]
     measured = [(task, row["success_any"], row["success_last"]) for task, row in rows.items()]
     lines = [
         front_matter(name, ("sac",), measured),
@@ -46,10 +48,11 @@ def experts_card(
         f"Observations are the environment's {shapes.obs_dim} entries with the goal visible, actions its "
         f"{shapes.action_dim} in [-1, 1].",
         f"Success was counted over {episodes} episodes of {shapes.horizon} steps, deterministic actions; the goals "
-        f"are Meta-World's, of {settings['evaluate']['goal_seeds']} seeds of goals, while training drew its own.",
+        f"are Meta-World's, of {goal_seeds} seed{'s' * (goal_seeds > 1)} of goals, while training drew its own.",
         "One training seed: the intervals say how well these",
         "very agents do, not how well training does. `from` says what an agent learned from besides its own",
-        f"experience. The environment steps count the {demo_steps:,} of scripted demonstrations.",
+        "experience."
+        + f" The environment steps count the {demo_steps:,} of scripted demonstrations." * shown,
         *([HALF] if half else []),
         "",
         "| task | from | any step | 95 % interval | last step | environment steps | to 0.9 twice | seconds, one core |",
