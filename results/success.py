@@ -161,9 +161,9 @@ def experts(collection: str) -> list[list[str]]:
         figures = (short(row["task"]), row["trained_from"], *_judged(row))
         rows.append([*figures, *map(_cost, costs)])
     means = [f"{_mean(r[key] for r in card['policies']):.3f}" for key in MEANS.values()]
-    every = None if None in reached.values() else sum(reached.values())
-    costs = [card["env_steps"], every, round(seconds_of(card))]
-    return [*rows, ["all", "", means[0], "", means[1], *map(_cost, costs)]]
+    every = "" if None in reached.values() else _cost(sum(reached.values()))
+    costs = [_cost(card["env_steps"]), every, _cost(round(seconds_of(card)))]
+    return [*rows, ["all", "", means[0], "", means[1], *costs]]
 
 
 def _cost(amount: int | None) -> str:
