@@ -180,6 +180,10 @@ def _evaluated(path: Path) -> dict[str, Any]:
     found = read_json(path)
     if missing := {"made", "versions", "policies"} - found.keys():
         raise UserError(f"{path} does not say {', '.join(sorted(missing))}: write it with --json")
+    if found.get("incomplete"):
+        raise UserError(
+            f"{path} is of a command that has not come to its end: wait for it, or begin it again"
+        )
     for part in (found, *found["policies"]):
         if Path(str(part.get("policy"))).is_absolute():  # where it lay says nothing to others
             part["policy"] = os.path.relpath(part["policy"], path.resolve().parent)

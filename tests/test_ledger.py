@@ -421,6 +421,9 @@ def test_an_evaluation_becomes_an_entry_if_it_says_what_was_evaluated(tmp_path, 
     entry = ledger.entry(config)
     assert found.items() <= entry.items()
     assert entry["command"] == config.command
+    file.write_text(json.dumps(found | {"incomplete": True}))
+    with pytest.raises(UserError, match="has not come to its end"):
+        ledger.entry(config)
     file.write_text(json.dumps({"policies": []}))
     with pytest.raises(UserError, match="does not say made, versions"):
         ledger.entry(config)
