@@ -44,7 +44,7 @@ FOLDER = Path(__file__).parent
 EVALUATED = "evaluated"  # folder of a run
 CHANGED = "-dirty"  # behind the commit of a manifest
 PROBE, ROW = "probe", "ablate"  # kinds of stages
-VARIED = ("group", "variant", "tasks", "seed", "goals_hidden", "teacher")  # of a row of an ablation
+VARIED = ("group", "variant", "tasks", "goals_hidden", "teacher")  # of a row of an ablation
 FOUND = ("linear_probe", "reconstruction", "goals")  # by a probe
 COSTS = ("core_seconds", "load")  # of a stage, in its manifest
 STAGES = ("wall_seconds", "stage_core_seconds", "stage_load", "stage_memory")  # of a run, in its summary
@@ -115,8 +115,9 @@ def _student(folder: Path) -> tuple[str, dict[str, Any]]:
 def _row(folder: Path, record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """A row of an ablation: what is varied, and what it found."""
     about = {name: record["config"][name] for name in VARIED}
-    about["seconds"] = record["seconds"]
-    return f"{about['group']}_{about['variant']}_seed_{about['seed']}", about | stage_summary(folder)
+    seed = int(folder.name.removeprefix("seed_"))  # of this training; the manifest has the run's
+    about |= {"seed": seed, "seconds": record["seconds"]}
+    return f"{about['group']}_{about['variant']}_seed_{seed}", about | stage_summary(folder)
 
 
 def _unusual(cell: Mapping[str, Any]) -> str:

@@ -88,15 +88,16 @@ def test_cloning_has_as_many_episodes_and_updates_as_the_run():
 
 def test_rows_are_chosen_by_group_and_name(tmp_path):
     found = chosen(CONFIG, AblationConfig(only=("window", "z"), rows=("window_5", "z_16"), seeds=2))
-    assert [(row.variant, row.seed) for row in found] == [
+    assert [(row.variant, row.training_seed) for row in found] == [
         ("window_5", 0),
         ("z_16", 0),
         ("window_5", 1),
         ("z_16", 1),
     ]
     assert found[0].collective.encoder.window == 5
-    outs = [stage.out for stage in stages(tmp_path, CONFIG, AblationConfig())]
-    assert len(set(outs)) == len(outs)
+    every = stages(tmp_path, CONFIG, AblationConfig(seeds=2))
+    assert len({stage.out for stage in every}) == len(every)
+    assert len({repr(stage.settings) for stage in every}) == len(every)  # the seed of a training is one
     with pytest.raises(ConfigError, match="only: nonsense: choose some of default, conditioning"):
         AblationConfig(only=("nonsense",))
 

@@ -413,6 +413,30 @@ def test_cells_of_a_comparison_become_entries_one_by_one(tmp_path, clean):
         list(ledger.cells(replace(config, run=tmp_path / "nothing")))
 
 
+def test_rows_of_an_ablation_become_entries_and_a_table(tmp_path, clean, monkeypatch):
+    """The manifest has the seed of the run, the folder that of the training."""
+    about = {
+        "group": "window",
+        "variant": "window_5",
+        "tasks": ["push-v3"],
+        "goals_hidden": True,
+        "teacher": "sac",
+    }
+    found = {"success_any": 0.75, "success_last": 0.5, "by_task": {"push-v3": 0.75}}
+    for seed in (0, 2):
+        folder = tmp_path / "ablation" / "window" / "window_5" / f"seed_{seed}"
+        with sealed.stage(folder, name="ablate", config=about | {"seed": 0}, inputs={}) as work:
+            files.write_json(work / "summary.json", found | {"success_any": 0.75 + 0.1 * seed})
+    config = ledger.Entry(run=tmp_path, name="ablation/hidden", command="collectiverl ablate", cells=True)
+    made = dict(ledger.cells(config))
+    assert list(made) == [f"ablation/hidden/window_window_5_seed_{seed}" for seed in (0, 2)]
+    assert [one["seed"] for one in made.values()] == [0, 2]
+    monkeypatch.setattr(ledger, "read", {"ablation/hidden/": list(made.values())}.__getitem__)
+    lines = TABLES["ablation"]().splitlines()
+    assert "| window | `window_5` | 0.850 | 0.75, 0.95, ? | 0.500 | 0.75 |" in lines
+    assert "| encoder | `gru` | ? | ? | ? | ? |" in lines
+
+
 def test_an_evaluation_becomes_an_entry_if_it_says_what_was_evaluated(tmp_path, clean):
     file = tmp_path / "found.json"
     found = {"policies": [], "seed": 3, "made": "today", "versions": {}, "benchmark": "ML10"}

@@ -122,7 +122,12 @@ def distill_collective(c: RunConfig) -> DistillCollective:
 
 def ablation(c: RunConfig, group: str, variant: str, **changes: Any) -> Ablation:
     """The settings of a row of the ablation, which differs from the run in `changes`."""
-    settings: dict[str, Any] = {"tasks": c.tasks, "seed": c.seed, "teacher": c.teacher, "backend": c.backend}
+    settings: dict[str, Any] = {
+        "tasks": c.tasks,
+        "training_seed": c.seed,
+        "teacher": c.teacher,
+        "backend": c.backend,
+    }
     settings |= {
         "goals_hidden": c.goals_hidden,
         "agreed": c.agreed,

@@ -33,7 +33,7 @@ class Ablation:
     group: str  # what is varied
     variant: str
     tasks: tuple[str, ...]
-    seed: int  # of this training; the stage's own is that of the run whose experts teach
+    training_seed: int  # of this training; the stage has the seed of the run whose experts teach
     teacher: str = "sac"
     goals_hidden: bool = False
     agreed: bool = False
@@ -51,8 +51,8 @@ def ablation_stage(config: Ablation, seed: int) -> Stage[Ablation]:
         inputs |= {TRANSFORMER: "train-transformer"}
     return Stage(
         kind="ablate",
-        subject=f"{config.variant} ({config.group}), seed {config.seed}",
-        out=paths.ablation(config.group, config.variant, config.seed),
+        subject=f"{config.variant} ({config.group}), seed {config.training_seed}",
+        out=paths.ablation(config.group, config.variant, config.training_seed),
         function=ablate,
         config=config,
         inputs=inputs,
@@ -63,7 +63,7 @@ def ablation_stage(config: Ablation, seed: int) -> Stage[Ablation]:
 def ablate(work: Work[Ablation]) -> dict[str, Any]:
     """Collects, distils the actor, and evaluates it; the critic is not used."""
     config = work.config
-    online = distillation_of(work, seed=config.seed)
+    online = distillation_of(work, seed=config.training_seed)
     online.run(work.folder)
     training, held_out = map(EpisodeTable.join, online.sides())
     collective, error = distil(
@@ -71,7 +71,7 @@ def ablate(work: Work[Ablation]) -> dict[str, Any]:
         training,
         played(held_out),
         config.collective,
-        seed=config.seed,
+        seed=config.training_seed,
         work=part(work.folder, DISTILLATION),
         report=work.report,
     )
@@ -93,7 +93,9 @@ def play(collective: Collective, config: Ablation) -> list[Episode]:
         return CollectivePolicy(collective, tasks) if config.told else _Untold(collective, tasks)
 
     make = partial(make_envs, backend=config.backend, goals="fresh", layout=collective.spec)
-    return play_judged(make, config.tasks, config.episodes, config.online.num_envs, policy, seed=config.seed)
+    return play_judged(
+        make, config.tasks, config.episodes, config.online.num_envs, policy, seed=config.training_seed
+    )
 
 
 class _Untold(CollectivePolicy):

@@ -55,7 +55,7 @@ def rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Abl
     base = config.collective
 
     def row(group: str, variant: str, collective: CollectiveConfig = base, **more: Any) -> Ablation:
-        changes = {"seed": seed, "collective": collective, "episodes": ablation.episodes, **more}
+        changes = {"training_seed": seed, "collective": collective, "episodes": ablation.episodes, **more}
         return plan.ablation(config, group, variant, **changes)
 
     def reader(**changes: Any) -> CollectiveConfig:
