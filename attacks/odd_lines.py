@@ -44,6 +44,7 @@ ODD_NAMES = (
 WITH_TASK = {
     "train-task": ("500",),
     "split-buffer": (),
+    "cross-play": (),
     "online-distill": (),
     "split-online-buffer": (),
     "extend-collective": (),
@@ -100,7 +101,7 @@ def verbs() -> Iterator[Line]:
 
 def suites() -> Iterator[Line]:
     """Tasks of different suites together, and policies of one suite in tasks of another."""
-    for verb in (*WITH_TASKS, "online-distill", "extend-collective"):
+    for verb in (*WITH_TASKS, "cross-play", "online-distill", "extend-collective"):
         flag = ("--tasks",) if verb in WITH_TASKS else ()
         yield Line((verb, *flag, "toy-reach", "reach"), names="reach")
     yield Line(("run", "--tasks", "toy-reach", "--student-tasks", "push"), names="push")

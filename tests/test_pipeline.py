@@ -335,7 +335,7 @@ def test_experts_alone_are_trained_judged_and_given_away(finished, tmp_path, cap
     halved = collectiverl.load_policy(small / "toy-reach", task="toy-reach")
     assert np.abs(halved.eval_action(obs) - one.eval_action(obs)).max() < 0.01
     bytes_of = [(folder / "toy-reach" / "agent.safetensors").stat().st_size for folder in (small, out)]
-    assert bytes_of[0] < 0.6 * bytes_of[1]
+    assert bytes_of[0] < 0.7 * bytes_of[1]
 
 
 def test_a_collective_is_given_away_with_the_figures_of_its_seeds(finished, tmp_path, capsys):
