@@ -97,9 +97,17 @@ def heat(
     z: Sequence[Sequence[float | None]], x: Sequence[str], y: Sequence[str], *, titles: tuple[str, str]
 ) -> Figure:
     """Amounts from 0 on, numbered; None: there is nothing to show."""
+    largest = max(amount for row in z for amount in row if amount is not None)
     trace: Trace = {
-        **{"type": "heatmap", "z": [list(row) for row in z], "x": list(x), "y": list(y), "zmin": 0},
-        **{"colorscale": "$matrix", "xgap": 1, "ygap": 1, "texttemplate": "%{z:.2f}"},
+        **{"type": "heatmap", "z": [list(row) for row in z], "x": list(x), "y": list(y)},
+        **{
+            "zmin": 0,
+            "zmax": largest or 1,
+            "colorscale": "$matrix",
+            "xgap": 1,
+            "ygap": 1,
+            "texttemplate": "%{z:.2f}",
+        },
         "colorbar": {"thickness": 12, "outlinewidth": 0},
         "hovertemplate": f"{titles[1]} %{{y}}<br>{titles[0]} %{{x}}: %{{z:.3f}}<extra></extra>",
     }

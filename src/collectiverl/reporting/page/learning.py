@@ -124,7 +124,9 @@ def _errors(run: RunFolder) -> Iterator[Block]:
     for _, about in run.of_kind("distill-collective"):
         if not (found := about.get("errors")):
             continue
-        begins, by_task = found["from_step"], found["by_task"]
+        reached = max(i for row in found["by_task"].values() for i, e in enumerate(row) if e is not None) + 1
+        begins = found["from_step"][:reached]
+        by_task = {task: row[:reached] for task, row in found["by_task"].items()}
         ends = [f"{a} to {b - 1}" for a, b in pairwise(begins)] + [f"from {begins[-1]}"]
         names = [short(task) for task in by_task]
         worst, largest = max(
