@@ -47,7 +47,7 @@ SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class WhereTimeGoes(Repeated):
-    """Seconds by phase: an expert's training, a round of online distillation, an evaluation; each on all cores."""
+    """Seconds by phase: an expert's training, a round of online distillation, an evaluation; each with one thread."""
 
     repetitions: int = 1  # of every measurement, in turn
     task: str = "reach"  # of the expert, and of the evaluation
@@ -172,11 +172,8 @@ def parts(config: WhereTimeGoes) -> dict[str, Part]:
 
 
 def as_in_a_run(part: Callable[..., Metrics], *args: Any) -> Metrics:
-    """With the allocator of a run's processes; compiled anew, which a run does once on a machine.
-
-    It has a thread for each core, as a command has with `--threads`; the stages of a run have one.
-    """
-    use_threads(len(available_cores()))
+    """With the allocator and the one thread of a run's processes; compiled anew, which a run does once on a machine."""
+    use_threads(1)
     jax.config.update("jax_enable_compilation_cache", False)
     return part(*args)
 
@@ -187,7 +184,7 @@ def benchmark(config: WhereTimeGoes) -> Outcome:
         Contender(name, as_in_a_run, (part, *args), places) for name, (part, args) in parts(config).items()
     ]
     results = interleaved(contenders, config.repetitions)
-    title = f"Where the seconds go, on {len(places[0])} core{'s' * (len(places[0]) > 1)}"
+    title = "Where the seconds go, in processes with one thread of linear algebra"
     return Outcome(plain(results), Table(title, columns(results), rows(results)))
 
 
