@@ -44,7 +44,6 @@ class Export(RunSettings):
             raise ConfigError(
                 "format", f"folder needs the figures of a run: leave out {self.policy}, or choose onnx or jax"
             )
-
         if self.half and self.format != "folder":
             raise ConfigError("half", f"is for the format folder: leave it out with {self.format}")
 

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from collectiverl.collective.critic import Steps
 from collectiverl.collective.policy import Collective
 from collectiverl.data.episodes import EpisodeTable
-from collectiverl.types import AnyArray
+from collectiverl.sac.agent import batch_of_one
+from collectiverl.sac.policy import AgentPolicy
 
 PHASES = (0, 20, 50, 100, 200)  # the first step of each phase
 AT_ONCE = 4_096  # steps
@@ -40,13 +40,6 @@ def _mean(found: Float[np.ndarray, "steps"]) -> float | None:
 
 
 def _actions(collective: Collective, seen: Float[np.ndarray, "steps F"]) -> Float[np.ndarray, "steps A"]:
-    """A fixed number of steps at a time, so that one compiled call does them all."""
-    count = len(seen)
-    filled = np.concatenate([seen, np.zeros((-count % AT_ONCE, seen.shape[1]), seen.dtype)])
-    parts = [_act(collective, part) for part in np.split(filled, len(filled) // AT_ONCE)]
-    return np.concatenate(parts)[:count]
-
-
-@eqx.filter_jit
-def _act(collective: Collective, seen: Float[AnyArray, "steps F"]) -> Float[Array, "steps A"]:
-    return collective.agent.policy(seen).mode
+    """Some steps at a time: the hidden units of all steps would not fit into memory."""
+    actor = AgentPolicy(batch_of_one(collective.agent))
+    return np.concatenate([actor.eval_action(seen[i : i + AT_ONCE]) for i in range(0, len(seen), AT_ONCE)])

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from collectiverl.artifacts import configs, locks, paths, sealed, tensors
 from collectiverl.artifacts.contents import hashes
 from collectiverl.artifacts.files import write_json
@@ -48,11 +50,10 @@ def export_experts(run: Path, out: Path, *, half: bool = False) -> None:
             f"the expert of {foreign[0]} in {run} was made by another library ({config.teacher}): only experts of SAC, "
             "trained here, are exported"
         )
-    if half:
-        for source in sources.values():
-            tensors.halved(source / expert.WEIGHTS)  # raises before anything is written
+    # before anything is written: it may be refused
+    halves = {task: tensors.halved(source / expert.WEIGHTS) for task, source in sources.items() if half}
     for task, source in sources.items():
-        _copy(source, records[task], out / task, (expert.ABOUT, expert.WEIGHTS, SUMMARY), half=half)
+        _copy(source, records[task], out / task, (expert.ABOUT, expert.WEIGHTS, SUMMARY), halves.get(task))
     shutil.copy(run / CONFIG, out / CONFIG)
     figures, settings = summary(found), sealed.to_jsonable(config)
     write_json(out / EXPERTS_FIGURES, figures)
@@ -78,9 +79,8 @@ def export_collective(runs: Sequence[Path], out: Path, *, half: bool = False) ->
         if differing := sealed.differences(own | {"seed": 0}, settings[0] | {"seed": 0}):
             raise UserError(f"{run} is no other seed of {runs[0]}: they differ in {'; '.join(differing[:3])}")
     source = runs[0] / COLLECTIVE
-    if half:
-        tensors.halved(source / collective.WEIGHTS)  # raises before anything is written
-    _copy(source, sealed.verify(source), out, (collective.ABOUT, collective.WEIGHTS, SUMMARY), half=half)
+    halves = tensors.halved(source / collective.WEIGHTS) if half else None
+    _copy(source, sealed.verify(source), out, (collective.ABOUT, collective.WEIGHTS, SUMMARY), halves)
     shutil.copy(runs[0] / CONFIG, out / CONFIG)
     write_json(out / COLLECTIVE_FIGURES, figures)
     (out / CARD).write_text(collective_card(_name(out), settings[0], figures, half=half))
@@ -126,12 +126,22 @@ def _check_empty(out: Path) -> None:
         raise UserError(f"{out} is not empty: choose another folder with --out")
 
 
-def _copy(source: Path, record: dict[str, Any], target: Path, names: Sequence[str], *, half: bool) -> None:
-    """Copies the files of a policy, with the part of their manifest that is about them."""
+def _copy(
+    source: Path,
+    record: dict[str, Any],
+    target: Path,
+    names: Sequence[str],
+    weights: dict[str, np.ndarray] | None,
+) -> None:
+    """Copies the files of a policy, with the part of their manifest that is about them.
+
+    Args:
+        weights: in place of those in the file; None: they are copied too.
+    """
     locks.make_writable(target)
     for name in names:
-        if half and name.endswith(tensors.SUFFIX):
-            tensors.save_arrays(target / name, tensors.halved(source / name))
+        if weights is not None and name.endswith(tensors.SUFFIX):
+            tensors.save_arrays(target / name, weights)
         else:
             shutil.copy(source / name, target / name)
     write_manifest(target, record, hashes(target, names))

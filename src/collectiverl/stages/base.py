@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -61,6 +61,11 @@ class Stage(Generic[C]):
     def settings(self) -> dict[str, Any]:
         """All that the result depends on, beside the inputs."""
         return {**sealed.to_jsonable(self.config), "seed": self.seed}
+
+
+def subject_of(tasks: Sequence[str]) -> str:
+    """The subject of a stage of several tasks: their names, or how many they are."""
+    return " ".join(tasks) if len(tasks) < 4 else f"{len(tasks)} tasks"
 
 
 def input_hashes(run: Path, stage: Stage) -> dict[str, str]:

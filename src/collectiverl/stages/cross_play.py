@@ -20,7 +20,7 @@ from collectiverl.artifacts.validation import MOST_EPISODES, MOST_STEPS, at_leas
 from collectiverl.collective.playing import play_together
 from collectiverl.envs.make import Backend, layout_of, make_envs
 from collectiverl.envs.rollout import RandomPolicy, episodes
-from collectiverl.stages.base import Stage, Work
+from collectiverl.stages.base import Stage, Work, subject_of
 from collectiverl.stages.flags import Tasks
 from collectiverl.stages.teachers import check_teacher, each_teacher, seeing, teacher_inputs
 from collectiverl.types import Episode, Policy
@@ -54,7 +54,7 @@ class CrossPlay:
 def cross_play_stage(config: CrossPlay, seed: int) -> Stage[CrossPlay]:
     return Stage(
         kind="cross-play",
-        subject=" ".join(config.tasks) if len(config.tasks) < 4 else f"{len(config.tasks)} tasks",
+        subject=subject_of(config.tasks),
         out=CROSS_PLAY,
         function=cross_play,
         config=config,

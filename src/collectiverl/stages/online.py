@@ -20,7 +20,7 @@ from collectiverl.data.episodes import write
 from collectiverl.envs.make import Backend, layout_of, make_envs
 from collectiverl.envs.tasks import benchmark_of
 from collectiverl.representation.encoder import Encoder, EncoderConfig
-from collectiverl.stages.base import Stage, Work
+from collectiverl.stages.base import Stage, Work, subject_of
 from collectiverl.stages.flags import Flat, Tasks
 from collectiverl.stages.representation import trajectory_transformer
 from collectiverl.stages.teachers import Labelled, check_teacher, labelling, seeing, teacher_inputs
@@ -91,7 +91,7 @@ def online_distill_stage(config: OnlineDistill, seed: int) -> Stage[OnlineDistil
         inputs[TRANSFORMER] = "train-transformer (or pass --conditioning own)"
     return Stage(
         kind="online-distill",
-        subject=" ".join(config.tasks) if len(config.tasks) < 4 else f"{len(config.tasks)} tasks",
+        subject=subject_of(config.tasks),
         out=online_path(config.tasks, seed),
         function=online_distill,
         config=config,
