@@ -15,7 +15,7 @@ each into a file of its own. Those that are in the ledger already stay as they a
 
     python -m results.ledger runs/mt50 --stage online_distill/MT50/seed_1 --name memory/mt50_seed_1 --command "..."
 
-copies the peak of memory of one stage, of a run that went no further; of a probe, also what it found.
+copies the peak of memory of one stage, of a run that went no further; of a probe or of cross-play, also what it found.
 """
 
 import json
@@ -43,9 +43,12 @@ from collectiverl.types import UserError
 FOLDER = Path(__file__).parent
 EVALUATED = "evaluated"  # folder of a run
 CHANGED = "-dirty"  # behind the commit of a manifest
-PROBE, ROW = "probe", "ablate"  # kinds of stages
+ROW = "ablate"  # a kind of stages
 VARIED = ("group", "variant", "tasks", "goals_hidden", "teacher")  # of a row of an ablation
-FOUND = ("linear_probe", "reconstruction", "goals")  # by a probe
+FOUND = {  # by a stage of this kind
+    "probe": ("linear_probe", "reconstruction", "goals"),
+    "cross-play": ("episodes", "groups", "labeller"),
+}
 COSTS = ("core_seconds", "load")  # of a stage, in its manifest
 STAGES = ("wall_seconds", "stage_core_seconds", "stage_load", "stage_memory")  # of a run, in its summary
 
@@ -160,9 +163,9 @@ def _cost(record: dict[str, Any]) -> dict[str, Any]:
 def _of_stage(run: Path, stage: str) -> Found:
     record = sealed.verify(run / stage)
     kept = {name: record[name] for name in ("versions", "seed")} | _cost(record)
-    if record["stage"] == PROBE:
+    if names := FOUND.get(record["stage"]):
         found = stage_summary(run / stage)
-        kept |= {name: found[name] for name in FOUND if name in found}
+        kept |= {name: found[name] for name in names if name in found}
     memory = {stage: peak_memory(run / stage)}
     return record.get("commit"), {"made": record["created"], **kept, "stage_memory": memory}
 

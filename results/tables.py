@@ -12,6 +12,7 @@ from pathlib import Path
 from collectiverl.pipeline import presets
 from results import success
 from results.ablation import ablation
+from results.cross_play import cross_play
 from results.encoders import reconstruction
 from results.memory import less_memory, memory
 from results.meta import meta
@@ -44,6 +45,7 @@ ROWS: dict[str, Callable[[], list[list[str]]]] = {
         for name in ("fetch", "fetch-hidden")
     },
     **{name: partial(meta, name) for name in ("ml10", "ml45")},
+    "cross-play": partial(cross_play, "cross-play-mt50"),
     "ablation": partial(ablation, "hidden", presets.quickstart()),
     "students": partial(students, "mt10"),
     "students-former": partial(students, "mt10", FORMER),

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from collectiverl.artifacts.metrics import read_metrics
+from collectiverl.artifacts.paths import EPISODES
+from collectiverl.data.episodes import EpisodeTable
 from collectiverl.sac.evaluation import AFTERWARDS, Evaluation, Evaluator
 from collectiverl.stages.base import execute
-from collectiverl.stages.experts import TrainTask, train_task_stage
+from collectiverl.stages.experts import TrainTask, _side_by_side, train_task_stage
 from collectiverl.stages.recording import Record, record_stage
+from collectiverl.types import ConfigError
 from training import TRAIN
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +45,29 @@ def test_demonstrations_count_as_steps(lucky, tmp_path):
     [first, *_] = read_metrics(tmp_path / stage.out)
     assert first["step"] == 100
     assert found["env_steps"] >= 100 + 75
+
+
+def test_an_expert_of_two_tasks_has_the_demonstrations_of_both_and_leaves_episodes_of_its_own(tmp_path):
+    train = replace(SHORT, steps=400, sampling=replace(SHORT.sampling, period=50, warmup=0, episodes=1))
+    both = TrainTask(task="toy-reach", also=("toy-swap",), train=train, demos="scripted:3")
+    stage = train_task_stage(both, 0)
+    found = execute(tmp_path, stage)
+    assert found["played_before"] == 2 * 3 * 25
+    left = EpisodeTable.open(tmp_path / stage.out / EPISODES)
+    assert {episode.task for episode in left} == {"toy-reach"}
+
+
+@pytest.mark.parametrize("also", [("toy-reach",), ("toy-swap", "toy-swap")])
+def test_no_expert_learns_a_task_twice(also):
+    with pytest.raises(ConfigError, match="names a task twice"):
+        TrainTask(task="toy-reach", also=also)
+
+
+@pytest.mark.parametrize(("count", "shares"), [(8, [3, 3, 2]), (1, [1, 1, 1])])
+def test_environments_are_shared_out_evenly(count, shares):
+    group = ("toy-reach", "toy-swap", "toy-turn")
+    envs = _side_by_side([group, ("toy-mirror",)], "auto", count)
+    assert [envs.tasks.count(task) for task in (*group, "toy-mirror")] == [*shares, count]
 
 
 def test_recorded_episodes_count_as_steps(tmp_path):

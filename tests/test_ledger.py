@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.results import RESULTS, shortcomings
+from results.cross_play import cross_play
 from results.ledger import FOLDER
 from results.speeds import CORE_SECONDS
 from results.students import HALF_KNOWN, RATIO_TASKS, SETTING
@@ -277,6 +278,29 @@ def test_of_a_probe_what_it_found_is_kept(tmp_path, clean):
     assert entry["linear_probe"] == {"1": 0.5}
     assert entry["goals"] == goals
     assert "confusion" not in entry
+
+
+def test_of_cross_play_who_plays_what_how_well_is_kept_and_becomes_a_table(tmp_path, clean, monkeypatch):
+    group = {
+        "tasks": ["a-v3", "b-v3"],
+        "success_any": [[1, 0.5], [0.25, 1]],
+        "success_last": [[0.75, 0], [0, 1]],
+    }
+    found = {"episodes": 4, "groups": [group], "labeller": {"a-v3": "a-v3", "b-v3": "b-v3"}, "confused": []}
+    with sealed.stage(tmp_path / "cross_play", name="cross-play", config={}, inputs={}) as work:
+        files.write_json(work / "summary.json", found)
+    config = ledger.Entry(run=tmp_path, name="x", command="collectiverl", stage="cross_play")
+    entry = ledger.entry(config)
+    assert {name: entry[name] for name in ("episodes", "groups", "labeller")} == {
+        name: found[name] for name in ("episodes", "groups", "labeller")
+    }
+    monkeypatch.setattr(ledger, "read", lambda name: [entry])
+    assert cross_play("any")[1:] == [
+        ["`a`", "`a`", "1.00", "0.75", "yes"],
+        ["`a`", "`b`", "0.25", "0.00", ""],
+        ["`b`", "`a`", "0.50", "0.00", ""],
+        ["`b`", "`b`", "1.00", "1.00", "yes"],
+    ]
 
 
 def test_the_most_memory_is_that_of_all_runs_of_a_preset(monkeypatch):

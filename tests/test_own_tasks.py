@@ -318,7 +318,7 @@ def test_absent_entries_read_as_zero_and_count_in_no_statistics():
 def test_one_program_learns_no_tasks_whose_observations_differ_in_length(tmp_path):
     work = Work(run=tmp_path, folder=tmp_path, config=None)
     with pytest.raises(UserError, match="leave out --vectorize"):
-        train_agents(work, [RAIL, POINT], ExpertConfig(), "auto")
+        train_agents(work, [(RAIL,), (POINT,)], ExpertConfig(), "auto")
 
 
 def test_buffers_of_another_layout_are_refused_and_narrower_ones_laid_out(tmp_path):

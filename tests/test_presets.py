@@ -47,6 +47,20 @@ def test_demonstrations_are_for_the_tasks_that_are_named():
     assert len(made) == 10
 
 
+def test_a_shared_expert_learns_what_it_would_label_if_the_suite_is_right():
+    config = replace(mt10(), tasks=("MT50",), shared=("push-wall", "pick-place-wall"), vectorize=True)
+    every = stages(config.resolved(), "experts")
+    also = {s.config.task: s.config.also for s in every if s.kind == "train-task" and s.config.also}
+    look_alikes = resolve(["reach", "pick-place", "reach-wall"])
+    assert set(also) == set(resolve(["push-wall", "pick-place-wall"]))
+    assert also["push-wall-v3"] == ("push-v3",)
+    assert set(also["pick-place-wall-v3"]) == set(look_alikes)
+    alone = {e.task for s in every if s.kind == "train-together" for e in s.config.experts}
+    assert alone == set(resolve(["MT50"])) - set(also)
+    without = replace(config, tasks=("push-wall", "reach"))  # nothing begins like them
+    assert not any(s.config.also for s in stages(without.resolved(), "experts") if s.kind == "train-task")
+
+
 @pytest.mark.parametrize("demo_tasks", [(), ("push",), ("push", "reach")])
 def test_in_one_program_are_those_that_begin_alike(demo_tasks):
     """And one by itself is trained as ever."""

@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from collectiverl.envs.concat import Concatenated
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import RandomPolicy, steps
 from collectiverl.envs.toy import HORIZON
@@ -45,3 +46,15 @@ def test_episodes_that_end_between_two_looks_are_averaged_and_told_once():
     rewards, _ = played(2 * HORIZON + 1)
     assert sampler.take_returns()["train/return"] == pytest.approx(rewards.sum(0).mean() / 2, rel=1e-5)
     assert sampler.take_returns() == {}
+
+
+def test_of_an_expert_of_two_tasks_the_episodes_of_its_own_are_sampled():
+    envs = Concatenated([make_envs(task, 2, goals="fresh") for task in ("toy-swap", "toy-reach")])
+    sampler = EpisodeSampler(envs, 1, SamplingConfig(period=1, warmup=0, episodes=2), seed=0)
+    for step in islice(steps(envs, RandomPolicy(2, seed=0), seed=0), 3 * HORIZON + 3):
+        sampler.add(step, 0, finished=False)
+    assert [episode.task for episode in sampler.experts[0].sampled] == ["toy-swap"] * 2
+    sampler = EpisodeSampler(envs, 2, SamplingConfig(period=1, warmup=0, episodes=2), seed=0)
+    for step in islice(steps(envs, RandomPolicy(2, seed=0), seed=0), 3 * HORIZON + 3):
+        sampler.add(step, 0, finished=False)
+    assert {e.task for e in sampler.experts[1].sampled} == {"toy-reach"}

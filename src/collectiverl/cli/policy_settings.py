@@ -7,7 +7,7 @@ import tyro
 
 from collectiverl.cli.options import RunOptions
 from collectiverl.cli.stage_settings import SeededSettings
-from collectiverl.envs.tasks import canonical
+from collectiverl.envs.tasks import canonical, resolve
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages import experts, students
 from collectiverl.stages.base import Stage
@@ -59,11 +59,14 @@ class TrainTask(TrainingSettings[experts.TrainTask]):
         return cls(options=options, seed=run.seed, config=config)
 
     def resolved(self) -> Self:
-        named = super().resolved()
-        demos = named.config.demos
-        if demos is None:
-            demos = self.options.base().resolved().demos_of(named.config.task)
-        return replace(named, config=replace(named.config, demos=demos))
+        named, base = super().resolved(), self.options.base().resolved()
+        config = named.config
+        demos = base.demos_of(config.task) if config.demos is None else config.demos
+        also = base.also_of(config.task)
+        if config.also is not None:
+            _, *named_too = resolve((config.task, *config.also))  # of one suite
+            also = tuple(named_too) or None
+        return replace(named, config=replace(config, demos=demos, also=also))
 
     def stage(self) -> Stage:
         return experts.train_task_stage(self.config, self.seed)

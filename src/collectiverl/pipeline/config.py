@@ -13,6 +13,7 @@ from collectiverl.artifacts.validation import MOST_EPISODES, at_least, at_most, 
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
 from collectiverl.envs.make import Backend
+from collectiverl.envs.registry import suite_of
 from collectiverl.envs.tasks import resolve
 from collectiverl.evaluation.evaluate import EvaluateConfig
 from collectiverl.representation.train import TransformerConfig
@@ -48,6 +49,8 @@ class RunConfig:
     mixed_skill: int = 48  # episodes recorded of an expert that is not trained here, from random to skilled
     demos: str = "scripted:20"  # demonstrations that the experts of `demo_tasks` begin with
     demo_tasks: tuple[str, ...] = ()  # tasks whose experts begin with demonstrations
+    # tasks whose experts also learn the tasks that begin like theirs, where these are taught too; None: no task
+    shared: tuple[str, ...] | None = None
     vectorize: bool = False  # train the experts in one program, for a GPU
     expert: ExpertConfig = field(default_factory=ExpertConfig)
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
@@ -107,6 +110,14 @@ class RunConfig:
         """The demonstrations that the expert of `task` begins with, such as scripted:20, or ""."""
         return self.demos if task in self.demo_tasks else ""
 
+    def also_of(self, task: str) -> tuple[str, ...] | None:
+        """The other tasks in which the expert of `task` learns: those that it labels if the suite's table is right."""
+        if task not in (self.shared or ()):
+            return None
+        suite = suite_of(task)
+        alike = (t for t in self.tasks if t != task and suite_of(t) is suite)
+        return tuple(t for t in alike if suite.labeller(t, self.tasks) == task) or None
+
     def resolved(self) -> "RunConfig":
         """With canonical names of all tasks, benchmarks expanded."""
         return replace(
@@ -114,6 +125,7 @@ class RunConfig:
             tasks=resolve(self.tasks),
             student_tasks=resolve(self.student_tasks),
             demo_tasks=resolve(self.demo_tasks) if self.demo_tasks else (),
+            shared=resolve(self.shared) if self.shared else None,
         )
 
 

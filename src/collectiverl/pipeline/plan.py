@@ -19,13 +19,7 @@ from collectiverl.stages.buffers import Split, split_buffer_stage, split_online_
 from collectiverl.stages.collective import DistillCollective, distill_collective_stage
 from collectiverl.stages.cross_play import CrossPlay, cross_play_stage
 from collectiverl.stages.evaluation import KINDS, Evaluate, PolicyKind, evaluate_stage
-from collectiverl.stages.experts import (
-    TrainTask,
-    TrainTogether,
-    take_expert_stage,
-    train_task_stage,
-    train_together_stage,
-)
+from collectiverl.stages.experts import TrainTask, train_task_stage
 from collectiverl.stages.films import film_stages
 from collectiverl.stages.online import OnlineDistill, online_distill_stage, online_path
 from collectiverl.stages.recording import record_stage
@@ -38,6 +32,7 @@ from collectiverl.stages.representation import (
 from collectiverl.stages.students import TrainStudent, train_student_stage
 from collectiverl.stages.summary import summary_of_experts, summary_of_run
 from collectiverl.stages.teachers import is_called, is_taken, source_of
+from collectiverl.stages.together import TrainTogether, take_expert_stage, train_together_stage
 from collectiverl.types import ConfigError, UserError
 
 Until = Literal["experts", "collective", "end"]
@@ -188,14 +183,16 @@ def experts(c: RunConfig) -> list[Stage]:
         return [taking.take_expert_stage(c.teacher, task, c.seed) for task in c.expert_tasks]
     begin = {task: c.demos_of(task) for task in c.tasks}
     tasks = sorted(c.tasks, key=lambda task: task not in c.demo_tasks)
-    experts = [TrainTask(task=t, backend=c.backend, demos=begin[t], train=c.expert) for t in tasks]
+    experts = [
+        TrainTask(task=t, backend=c.backend, demos=begin[t], also=c.also_of(t), train=c.expert) for t in tasks
+    ]
     if not c.vectorize:
         return [train_task_stage(expert, c.seed) for expert in experts]
-    found = []
+    found = [train_task_stage(expert, c.seed) for expert in experts if expert.also]
     for demos in sorted(set(begin.values())):
-        alike = tuple(expert for expert in experts if expert.demos == demos)
-        if len(alike) == 1:
-            found.append(train_task_stage(alike[0], c.seed))
+        alike = tuple(expert for expert in experts if expert.demos == demos and not expert.also)
+        if len(alike) < 2:
+            found += [train_task_stage(expert, c.seed) for expert in alike]
             continue
         together = train_together_stage(TrainTogether(experts=alike), c.seed)
         found += [together, *(take_expert_stage(expert, together.out, c.seed) for expert in alike)]

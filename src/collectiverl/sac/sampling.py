@@ -27,11 +27,15 @@ class Samples:
 
 
 class EpisodeSampler:
-    """Cuts the steps of E experts into episodes and samples the last ones of each, at intervals."""
+    """Cuts the steps of E experts into episodes and samples the last ones of each, at intervals.
+
+    An expert's own task is that of the first of its environments; episodes of others are not sampled.
+    """
 
     def __init__(self, envs: VectorEnv, experts: int, config: SamplingConfig, seed: int):
         self.config = config
         self.envs_of_one = envs.num_envs // experts
+        self.tasks = envs.tasks[:: self.envs_of_one]
         self.collector = EpisodeCollector(envs, "training", seed)
         self.experts = [Samples() for _ in range(experts)]
 
@@ -43,10 +47,12 @@ class EpisodeSampler:
         """Takes a step; samples the last episodes of each expert if it is time, or if training is finished."""
         config = self.config
         for env, episode in self.collector.add(step):
-            expert = self.experts[env // self.envs_of_one]
+            i = env // self.envs_of_one
+            expert = self.experts[i]
             expert.returns.append(float(episode.reward.sum()))
-            expert.recent.append(episode)
-            del expert.recent[: -max(config.episodes, 1)]
+            if episode.task == self.tasks[i]:
+                expert.recent.append(episode)
+                del expert.recent[: -max(config.episodes, 1)]
         for expert in self.experts:
             due = finished or env_steps >= max(expert.next_sampling, config.warmup)
             if due and len(expert.recent) >= config.episodes:

@@ -1,9 +1,8 @@
-"""`train-task`: single-task experts, each in a process of its own or several in one program."""
+"""`train-task`: an expert for a task, or for tasks that begin alike."""
 
 import contextlib
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 
 from collectiverl.artifacts import paths, sealed
-from collectiverl.artifacts.metrics import MetricsLog, read_metrics
+from collectiverl.artifacts.metrics import read_metrics
 from collectiverl.artifacts.paths import EPISODES, METRICS
 from collectiverl.artifacts.validation import MOST_EPISODES
 from collectiverl.data.episodes import relabel, write
@@ -28,7 +27,7 @@ from collectiverl.sac.policy import Expert, save_agent
 from collectiverl.sac.progress import Result
 from collectiverl.sac.settings import ExpertConfig, TrainConfig
 from collectiverl.sac.train import Trainer
-from collectiverl.stages.base import Stage, Work, available_cores, summary
+from collectiverl.stages.base import Stage, Work, available_cores
 from collectiverl.stages.flags import Flat, Task
 from collectiverl.stages.recording import first_episodes
 from collectiverl.types import ConfigError, Episode, UserError
@@ -44,10 +43,23 @@ class TrainTask:
     backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
     # demonstrations, such as scripted:20, which make half of each batch; "": none; None: as in the run's settings
     demos: str | None = None
+    # tasks that begin like it, in which the same expert learns and is judged too; the environments are shared out
+    also: tuple[str, ...] | None = None
     train: Flat[ExpertConfig] = field(default_factory=ExpertConfig)  # how it is trained
 
     def __post_init__(self) -> None:
         demo_count(self.demos)
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ConfigError("also", f"{' '.join(self.tasks[1:])} beside {self.task} names a task twice")
+        if len(self.tasks) > self.train.num_envs:
+            raise ConfigError(
+                "also", f"{len(self.tasks)} tasks cannot share {self.train.num_envs} environments"
+            )
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All tasks in which it learns, its own first."""
+        return (self.task, *(self.also or ()))
 
 
 def demo_count(demos: str | None) -> int:
@@ -78,7 +90,7 @@ def train_task_stage(config: TrainTask, seed: int) -> Stage[TrainTask]:
 
 
 def train_task(work: Work[TrainTask]) -> dict[str, Any]:
-    [(result, before)] = _train_experts(work, [work.config])
+    [(result, before)] = train_experts(work, [work.config])
     return save_expert(work.folder, work.config, result, before)
 
 
@@ -96,42 +108,45 @@ def save_expert(folder: Path, config: TrainTask, result: Result, before: int) ->
 
 
 def demonstrations(config: TrainTask, seed: int) -> list[Episode]:
-    """Episodes of Meta-World's scripted policy, as long as those of training."""
+    """Episodes of the scripted policy of each of the expert's tasks, as long as those of training."""
     wanted = demo_count(config.demos)
-    if not wanted:
-        return []
-    num_envs = min(wanted, 5)
-    envs = make_envs(
-        config.task, num_envs, backend=config.backend, goals="fresh", horizon=config.train.horizon
-    )
-    with contextlib.closing(envs):
-        return list(first_episodes(envs, ScriptedPolicy(envs.tasks), wanted, phase="scripted", seed=seed))
+    make = partial(make_envs, backend=config.backend, goals="fresh", horizon=config.train.horizon)
+    found: list[Episode] = []
+    for task in config.tasks if wanted else ():
+        with contextlib.closing(make(task, min(wanted, 5))) as envs:
+            script = ScriptedPolicy(envs.tasks)
+            found += first_episodes(envs, script, wanted, phase="scripted", seed=seed)
+    return found
 
 
-def _train_experts(work: Work, experts: Sequence[TrainTask]) -> list[tuple[Result, int]]:
+def train_experts(work: Work, experts: Sequence[TrainTask]) -> list[tuple[Result, int]]:
     """Each expert with the environment steps of its demonstrations; `experts` differ in their tasks alone."""
     first, played = experts[0], [demonstrations(expert, work.seed) for expert in experts]
     prior = Prior(Replay.of(played)) if first.demos else None
-    tasks = [expert.task for expert in experts]
+    tasks = [expert.tasks for expert in experts]
     results = train_agents(work, tasks, first.train, first.backend, prior=prior)
     return [(r, sum(map(len, episodes))) for r, episodes in zip(results, played, strict=True)]
 
 
 def train_agents(
     work: Work,
-    tasks: Sequence[str],
+    tasks: Sequence[tuple[str, ...]],
     train: TrainConfig,
     backend: Backend,
     *,
     help: Help | None = None,
     prior: Prior | None = None,
 ) -> list[Result]:
-    """SAC from fresh networks, with fresh goals in every episode: one agent per task, all in one program."""
-    shapes, *others = [spec(task) for task in tasks]
+    """SAC from fresh networks, with fresh goals in every episode, all agents in one program.
+
+    Args:
+        tasks: of each agent.
+    """
+    shapes, *others = [spec(task) for group in tasks for task in group]
     if wider := [other.task for other in others if other.obs_dim != shapes.obs_dim]:
         raise UserError(
             f"{shapes.task} and {wider[0]} have observations of different length, and cannot be learned in one "
-            "program: leave out --vectorize"
+            "program: leave out --vectorize, or --also"
         )
     keys = jax.random.split(seeded_key(work.seed), len(tasks))
     state = sac.init(shapes.obs_dim, shapes.action_dim, train.sac, keys)
@@ -178,14 +193,15 @@ def learned(
 
 
 def _side_by_side(
-    tasks: Sequence[str], backend: Backend, num_envs: int, horizon: int | None = None
+    tasks: Sequence[tuple[str, ...]], backend: Backend, num_envs: int, horizon: int | None = None
 ) -> VectorEnv:
-    """`num_envs` environments of each task."""
+    """`num_envs` environments for each agent, shared out among its tasks: of none more than one more."""
     threads = 1 if len(tasks) == 1 else available_cores()
-    members = [
-        make_envs(task, num_envs, backend=backend, goals="fresh", num_threads=threads, horizon=horizon)
-        for task in tasks
-    ]
+    make = partial(make_envs, backend=backend, goals="fresh", num_threads=threads, horizon=horizon)
+    members = []
+    for group in tasks:
+        each, more = divmod(max(num_envs, len(group)), len(group))
+        members += [make(task, each + (i < more)) for i, task in enumerate(group)]
     return members[0] if len(members) == 1 else Concatenated(members)
 
 
@@ -222,61 +238,3 @@ def training_summary(
         "success": result.success,
         "solved_at": None if result.solved_at is None else result.solved_at + before,
     }
-
-
-# -- several in one program --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainTogether:
-    """SAC experts of several tasks in one program, for a GPU, which a single expert does not fill."""
-
-    experts: tuple[TrainTask, ...]  # that differ in their tasks alone
-
-    def __post_init__(self) -> None:
-        if len({replace(expert, task="") for expert in self.experts}) > 1:
-            raise ConfigError("experts", "experts in one program share all settings but the task")
-
-
-def train_together_stage(config: TrainTogether, seed: int) -> Stage[TrainTogether]:
-    return Stage(
-        kind="train-together",
-        subject=" ".join(expert.task for expert in config.experts),
-        out=paths.trained_together(config.experts[0].demos or "scratch", seed),
-        function=train_together,
-        config=config,
-        seed=seed,
-    )
-
-
-def train_together(work: Work[TrainTogether]) -> dict[str, Any]:
-    config = work.config
-    results = _train_experts(work, config.experts)
-    summaries = {}
-    for expert, (result, before) in zip(config.experts, results, strict=True):
-        folder = work.folder / expert.task
-        folder.mkdir()
-        result = replace(result, seconds=result.seconds / len(results))  # its share
-        summaries[expert.task] = save_expert(folder, expert, result, before)
-    return summaries
-
-
-def take_expert_stage(config: TrainTask, together: str, seed: int) -> Stage[TrainTask]:
-    """Copies one of the experts trained together to the folder that `train-task` would write."""
-    return replace(train_task_stage(config, seed), function=take_expert, inputs={together: ""})
-
-
-def take_expert(work: Work[TrainTask]) -> dict[str, Any]:
-    config = work.config
-    [together] = work.inputs
-    sealed.verify(work.run / together)
-    shutil.copytree(work.run / together / config.task, work.folder, dirs_exist_ok=True)
-    with contextlib.closing(MetricsLog(work.folder)) as log:
-        for line in read_metrics(work.run / together):
-            own = {
-                k.removeprefix(f"{config.task}/"): v
-                for k, v in line.items()
-                if k.startswith(f"{config.task}/")
-            }
-            log.write(int(line["step"]), own | {"seconds": line["seconds"]})
-    return summary(work.run / together)[config.task]

@@ -89,7 +89,7 @@ def train_student(work: Work[TrainStudent]) -> dict[str, Any]:
             help = help if played.success else help.without_following()
             prior, lessons = played.prior, played.lessons
     seconds = time.perf_counter() - began
-    [result] = train_agents(work, [config.task], train, config.backend, help=help, prior=prior)
+    [result] = train_agents(work, [(config.task,)], train, config.backend, help=help, prior=prior)
     save_agent(work.folder, result.agent, config.train.sac, task=config.task)
     origin = "collective" if config.strategy else "scratch"
     result = replace(result, seconds=result.seconds + seconds)
