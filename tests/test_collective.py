@@ -284,6 +284,33 @@ def test_the_critics_target_is_the_teachers_value_or_one_step_of_evaluation():
     by_hand = [np.mean((q[0] - fitted) ** 2), np.mean((q[1] - 7) ** 2)]  # the last step has no target
     found = critic.critic_loss(agent.critic, rows, targets)
     assert float(found) == pytest.approx(np.mean(by_hand), rel=1e-4)
+    by_hand.append(np.mean((q[2] - 0.1 * rows.reward[2]) ** 2))  # unless the task ended there, not the time
+    ended = rows._replace(terminated=rows.terminated.at[2].set(1.0))
+    assert float(critic.critic_loss(agent.critic, ended, targets)) == pytest.approx(
+        np.mean(by_hand), rel=1e-4
+    )
+
+
+def test_the_critic_knows_where_a_task_ended():
+    table = EpisodeTable([Shard.of([replace(e, terminated=i == 1) for i, e in enumerate(labelled()[0])])])
+    found = critic.Steps(table, any_collective()).terminated
+    assert np.flatnonzero(found).tolist() == [table.length[:2].sum() - 1]
+
+
+@pytest.mark.parametrize("every", [30, 50, 75, 200])
+def test_the_critics_target_is_copied_as_often_as_is_said(every):
+    collective = any_collective()
+    config = critic.CriticConfig(updates=400, target_every=every, learning_rate=0.01)
+    one = critic.Training(
+        collective, critic.Steps(labelled()[0], collective), config, ValueUnit(0.1, 0.9), seed=0
+    )
+    copied = set()
+    while one.progress.updates < config.updates:
+        begun, critic_then = one.progress.updates, one.state.critic
+        one.advance()
+        if same(one.state.target, critic_then):
+            copied.add(begun)
+    assert copied == set(range(0, config.updates, every))
 
 
 def test_the_critic_learns_what_the_teachers_say():

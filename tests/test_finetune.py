@@ -10,6 +10,7 @@ import pytest
 
 import drawn
 from collectiverl.collective.policy import CollectivePolicy
+from collectiverl.collective.probing import ProbingConfig
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import episodes
 from collectiverl.sac import agent as sac
@@ -49,6 +50,13 @@ def test_what_is_tuned_begins_as_the_collective(name, windows):
     ):
         np.testing.assert_allclose(a.action, b.action, atol=1e-5)
         assert a.obs.shape[-1] == ours.spec.obs_dim
+
+
+def test_what_was_tuned_without_probing_does_not_probe():
+    collective = replace(any_collective("own"), probing=ProbingConfig(amplitude=0.5))
+    tuned = with_agent(collective, collective.agent)
+    assert not tuned.probing.amplitude
+    assert same(tuned.agent, collective.agent)
 
 
 def trained(collective, windows, **imitation):

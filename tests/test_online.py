@@ -22,6 +22,7 @@ from collectiverl.collective.playing import (
     allocate,
     groups,
     play_judged,
+    play_together,
     success_by_task,
 )
 from collectiverl.collective.policy import CollectivePolicy
@@ -340,6 +341,23 @@ def test_each_environment_is_played_by_the_policy_of_its_task():
     np.testing.assert_array_equal(policy.eval_action(obs), ScriptedPolicy(tasks).eval_action(obs))
     with pytest.raises(UserError, match="no policy plays toy-turn"):
         PerTaskPolicy({"toy-swap": RandomPolicy(2, 0)}, ("toy-swap", "toy-turn"), SPEC)
+
+
+def test_one_policy_may_play_several_tasks_of_which_there_are_unequally_many():
+    """As where an expert labels a task that looks like its own."""
+    policy = ScriptedPolicy(("toy-reach",))
+    make = partial(make_envs, goals="fresh")
+    teachers = {"toy-reach": policy, "toy-swap": policy}
+
+    def each(tasks, seed):
+        return PerTaskPolicy(teachers, tasks, SPEC)
+
+    [part] = play_together(make, {"toy-reach": 4, "toy-swap": 3}, 8, each, phase="expert", seed=0)
+    counts = Counter(episode.task for episode in part)
+    assert counts == {"toy-reach": 4, "toy-swap": 3}
+    for episode in part:
+        alone = np.stack([policy.eval_action(obs[None])[0] for obs in episode.obs[:-1]])
+        np.testing.assert_array_equal(episode.action, alone)
 
 
 def test_noise_has_its_deviation_in_each_environment():

@@ -190,7 +190,7 @@ def test_several_episodes_of_several_tasks_play_side_by_side_in_one_file(capsys)
         (["--film.episodes", "2"], "--video: nothing is filmed without it"),
         (["--video", "films", "--film.episodes", "9"], "--film.episodes: 9 exceeds the 5"),
         (["--video", "films", "--film.camera", "below"], "below is none of above"),
-        (["--video", "films", "--film.speed", "0"], "--film.speed: 0.0 is not above 0"),
+        (["--video", "films", "--film.speed", "0"], "--film.speed: 0.0 is not in [0.01, 1000]"),
     ],
 )
 def test_what_cannot_be_filmed_is_refused_by_name(capsys, flags, message):

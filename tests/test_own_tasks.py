@@ -38,7 +38,7 @@ from collectiverl.representation.scales import Scales
 from collectiverl.sac.settings import ExpertConfig
 from collectiverl.stages.base import Work
 from collectiverl.stages.buffers import open_buffers, split_buffer_stage
-from collectiverl.stages.experts import train_agents
+from collectiverl.stages.experts import TrainTask, train_agents, train_task_stage
 from collectiverl.stages.online import seeing
 from collectiverl.stages.recording import Record, record_stage
 from collectiverl.types import ABSENT, EnvSpec, UserError, Window
@@ -319,6 +319,9 @@ def test_one_program_learns_no_tasks_whose_observations_differ_in_length(tmp_pat
     work = Work(run=tmp_path, folder=tmp_path, config=None)
     with pytest.raises(UserError, match="leave out --vectorize"):
         train_agents(work, [(RAIL,), (POINT,)], ExpertConfig(), "auto")
+    both = train_task_stage(TrainTask(task=RAIL, also=(POINT,), demos="scripted:3"), 0)
+    with pytest.raises(UserError, match="or --also"):
+        executor.run_here(tmp_path, both, watch=lambda progress: None)
 
 
 def test_buffers_of_another_layout_are_refused_and_narrower_ones_laid_out(tmp_path):

@@ -57,6 +57,8 @@ def test_a_shared_expert_learns_what_it_would_label_if_the_suite_is_right():
     assert set(also["pick-place-wall-v3"]) == set(look_alikes)
     alone = {e.task for s in every if s.kind == "train-together" for e in s.config.experts}
     assert alone == set(resolve(["MT50"])) - set(also)
+    with pytest.raises(ConfigError, match="shared: no other task is labelled by the script of reach"):
+        replace(config, shared=("reach",)).resolved()
     without = replace(config, tasks=("push-wall", "reach"))  # nothing begins like them
     assert not any(s.config.also for s in stages(without.resolved(), "experts") if s.kind == "train-task")
 

@@ -60,6 +60,11 @@ def test_without_amplitude_nothing_moves():
     np.testing.assert_array_equal(probe(action, np.array([5]), ProbingConfig(), MOVING), action)
 
 
+def test_a_robot_of_which_nothing_is_said_to_move_is_left_alone():
+    action = np.float32([[0.1, 0.2, 0.3, 0.4]])
+    np.testing.assert_array_equal(probe(action, np.array([5]), CONFIG, ()), action)
+
+
 def test_a_policy_probes_by_the_age_of_each_episode():
     """Reset one by one; what it remembers to have done is what was really done."""
     plain = any_collective("zeros")

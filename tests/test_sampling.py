@@ -54,6 +54,10 @@ def test_of_an_expert_of_two_tasks_the_episodes_of_its_own_are_sampled():
     for step in islice(steps(envs, RandomPolicy(2, seed=0), seed=0), 3 * HORIZON + 3):
         sampler.add(step, 0, finished=False)
     assert [episode.task for episode in sampler.experts[0].sampled] == ["toy-swap"] * 2
+    sampler = EpisodeSampler(envs, 1, SamplingConfig(period=10**6, warmup=10**6, episodes=4), seed=0)
+    for step in islice(steps(envs, RandomPolicy(2, seed=0), seed=0), HORIZON + 1):
+        sampler.add(step, 0, finished=True)
+    assert len(sampler.experts[0].sampled) == 2  # its own task's environments play no more in one round
     sampler = EpisodeSampler(envs, 2, SamplingConfig(period=1, warmup=0, episodes=2), seed=0)
     for step in islice(steps(envs, RandomPolicy(2, seed=0), seed=0), 3 * HORIZON + 3):
         sampler.add(step, 0, finished=False)

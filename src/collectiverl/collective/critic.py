@@ -60,6 +60,7 @@ class Rows(NamedTuple):
     reward: Float[AnyArray, "*updates B"]
     next_seen: Float[AnyArray, "*updates B F"]
     has_next: Float[AnyArray, "*updates B"]  # 0 at an episode's last step
+    terminated: Float[AnyArray, "*updates B"]  # 1 where nothing follows, since the task has ended
     teacher_q: Float[AnyArray, "*updates B"]  # nan: the teacher has none
 
 
@@ -71,6 +72,8 @@ class Steps:
         z = collective.conditioning.embed(table, index)
         self.seen = np.concatenate([z, _features(table, collective)], axis=1)
         last = np.zeros(len(z), bool)
+        last[np.cumsum(table.length) - 1] = [row["terminated"] for row in table.about]
+        self.terminated = last.astype(np.float32)
         last[np.cumsum(table.length) - 1] = True
         self.has_next, self.following = (~last).astype(np.float32), np.arange(len(z)) + ~last
         self.action, self.reward = table.column("action"), table.column("reward")
@@ -86,6 +89,7 @@ class Steps:
             self.reward[index],
             self.seen[self.following[index]],
             self.has_next[index],
+            self.terminated[index],
             self.teacher_q[index],
         )
 
@@ -121,10 +125,11 @@ def critic_loss(critic: Critic, rows: Rows, targets: CriticTargets) -> Float[Arr
     """Regression on the teacher's Q; where it has none, one step of fitted Q evaluation."""
     next_action = targets.agent.actor(rows.next_seen).mode
     next_q = jnp.min(targets.target(rows.next_seen, next_action), axis=-1)
-    fitted = targets.reward_scale * rows.reward + targets.gamma * next_q
+    fitted = targets.reward_scale * rows.reward + targets.gamma * next_q * rows.has_next
     taught = ~jnp.isnan(rows.teacher_q)
     target = jnp.where(taught, rows.teacher_q, fitted)
-    weight = jnp.where(taught, 1.0, rows.has_next)  # without a teacher, a last step has no target
+    known = rows.has_next + rows.terminated  # where an episode was cut off, what would have followed is not
+    weight = jnp.where(taught, 1.0, known)
     q = critic(rows.seen, rows.action)
     errors = jax.vmap(losses.critic_regression)(q, jax.lax.stop_gradient(jnp.nan_to_num(target)))
     return jnp.sum(weight * errors) / jnp.maximum(weight.sum(), 1)
@@ -171,7 +176,8 @@ class Training:
         step, config, state = self.progress.updates, self.config, self.state
         if step % config.target_every == 0:
             self.state = state = State(state.critic, state.critic, state.optimizer)
-        updates = min(UPDATES_PER_CALL, config.updates - step)
+        left = config.target_every - step % config.target_every  # until the target is copied
+        updates = min(UPDATES_PER_CALL, config.updates - step, left)
         batches = self.data.take(draw(self.seed, step, (updates, config.batch_size), len(self.data)))
         critic, opt_state, loss = descend(
             state.critic, state.optimizer, batches, critic_loss, self.opt, self.targets
@@ -247,9 +253,11 @@ def distil(
         one.save(folder)
 
     while one.progress.updates < config.updates:
+        before_call = one.progress.updates
         loss = one.advance()
         done = one.progress.updates
-        if done % config.validation_every < UPDATES_PER_CALL or done == config.updates:
+        due = done // config.validation_every > before_call // config.validation_every
+        if due or done == config.updates:
             error = one.judge(rows)
             if log:
                 log.write(before + done, {"critic/loss": loss, "critic/validation": error})

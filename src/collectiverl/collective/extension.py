@@ -23,7 +23,7 @@ from collectiverl.collective.segments import played
 from collectiverl.collective.train import CollectiveConfig, distil
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.core import VectorEnv
-from collectiverl.types import ConfigError, EnvSpec, Episode, TeachingPolicy
+from collectiverl.types import ConfigError, EnvSpec, Episode, TeachingPolicy, ValueUnit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,7 @@ class Extended(NamedTuple):
     collective: Collective
     collected: list[Episode]  # of the new task, labelled
     validation_loss: float
+    unit: ValueUnit  # of its critic
 
 
 def extend(
@@ -133,7 +134,8 @@ def extend(
         work=part(work, DISTILLATION),
         report=report,
     )
-    return Extended(last, collected, error)
+    unit = training.value_unit() or learning.collective.sac.value_unit
+    return Extended(last, collected, error, unit)
 
 
 def _drawn(table: EpisodeTable, share: float, seed: int) -> EpisodeTable:

@@ -23,7 +23,7 @@ NEVER = 2**31  # steps; more than any episode has
 
 
 class PerTaskPolicy(CheckedPolicy):
-    """Each environment played by the policy of its task.
+    """Each environment played by the policy of its task; one policy may play several tasks.
 
     Raises:
         UserError: a task has no policy.
@@ -34,8 +34,10 @@ class PerTaskPolicy(CheckedPolicy):
         self.spec = spec
         if missing := sorted(set(tasks) - set(policies)):
             raise UserError(f"no policy plays {missing[0]}: there are policies for {', '.join(policies)}")
-        shares = [(np.asarray([t == task for t in tasks]), policy) for task, policy in policies.items()]
-        self.members = [(mine, policy) for mine, policy in shares if mine.any()]
+        playing = {id(policies[task]): policies[task] for task in tasks}
+        self.members = [
+            (np.asarray([policies[task] is policy for task in tasks]), policy) for policy in playing.values()
+        ]
 
     def _act(self, obs: Float[np.ndarray, "N O"]) -> Float[np.ndarray, "N A"]:
         action = np.empty((len(obs), self.spec.action_dim), np.float32)

@@ -40,7 +40,7 @@ def probe(
         moving: entries of the action that move the robot; the others, such as a gripper's, are left alone.
         xp: `numpy`, or `jax.numpy` inside a function that is traced.
     """
-    if not config.amplitude:
+    if not config.amplitude or not moving:
         return action
     chosen = list(moving)
     place = np.arange(len(chosen))

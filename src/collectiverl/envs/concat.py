@@ -20,7 +20,7 @@ class Concatenated:
     def __init__(self, members: Sequence[VectorEnv]):
         first, *others = [member.spec for member in members]
         for other in others:
-            if _shape(other) != _shape(first):
+            if not same_shape(first, other):
                 raise ValueError(f"{other.task} and {first.task} differ in shape: {other} and {first}")
         self._members = list(members)
         self._bounds = np.cumsum([member.num_envs for member in members])[:-1]
@@ -45,5 +45,9 @@ class Concatenated:
             member.close()
 
 
-def _shape(spec: EnvSpec) -> tuple:
-    return spec.obs_dim, spec.action_dim, spec.state_index, spec.goal_index
+def same_shape(one: EnvSpec, other: EnvSpec) -> bool:
+    """Whether environments of both can be played side by side."""
+    first, second = (
+        (spec.obs_dim, spec.action_dim, spec.state_index, spec.goal_index) for spec in (one, other)
+    )
+    return first == second

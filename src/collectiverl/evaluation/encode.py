@@ -68,7 +68,7 @@ def _mp4(path: Path, rate: Fraction, title: str, crf: int) -> Iterator[Write]:
 
 @contextmanager
 def _gif(path: Path, rate: Fraction) -> Iterator[Write]:
-    """All frames share the colours of the middle one, so that what stands still is stored once."""
+    """All frames share the colours of the first, middle and last one, so that what stands still is stored once."""
     frames: list[Image.Image] = []
     yield lambda frame: frames.append(Image.fromarray(np.ascontiguousarray(frame)))
     if not frames:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from collectiverl.artifacts.validation import at_least
+from collectiverl.artifacts.validation import at_least, between
 from collectiverl.collective.policy import CollectivePolicy, Redirected
 from collectiverl.envs import make
 from collectiverl.envs.core import VectorEnv
@@ -47,8 +47,7 @@ class VideoConfig:
             pixels = getattr(self, name)
             if pixels < 16 or pixels % 2:
                 raise ConfigError(name, f"{pixels} must be even and at least 16, for H.264")
-        if not 0 < self.speed < float("inf"):
-            raise ConfigError("speed", f"{self.speed} is not above 0")
+        between(self, 0.01, 1_000, "speed")
         if self.after_success is not None and not self.after_success >= 0:
             raise ConfigError("after_success", f"{self.after_success} is below 0")
 

@@ -49,7 +49,8 @@ class RunConfig:
     mixed_skill: int = 48  # episodes recorded of an expert that is not trained here, from random to skilled
     demos: str = "scripted:20"  # demonstrations that the experts of `demo_tasks` begin with
     demo_tasks: tuple[str, ...] = ()  # tasks whose experts begin with demonstrations
-    # tasks whose experts also learn the tasks that begin like theirs, where these are taught too; None: no task
+    # tasks whose scripts would label those of others, as push-wall would push's, where these are taught too: their
+    # experts learn them as well; None: no task
     shared: tuple[str, ...] | None = None
     vectorize: bool = False  # train the experts in one program, for a GPU
     expert: ExpertConfig = field(default_factory=ExpertConfig)
@@ -125,8 +126,21 @@ class RunConfig:
             tasks=resolve(self.tasks),
             student_tasks=resolve(self.student_tasks),
             demo_tasks=resolve(self.demo_tasks) if self.demo_tasks else (),
-            shared=resolve(self.shared) if self.shared else None,
+            shared=_labelling(resolve(self.shared)) if self.shared else None,
         )
+
+
+def _labelling(tasks: tuple[str, ...]) -> tuple[str, ...]:
+    """The tasks, if the script of each labels another task of its suite too.
+
+    Raises:
+        ConfigError: one's does not.
+    """
+    for task in tasks:
+        suite = suite_of(task)
+        if not any(suite.labeller(other, suite.tasks) == task for other in suite.tasks if other != task):
+            raise ConfigError("shared", f"no other task is labelled by the script of {suite.label(task)}")
+    return tasks
 
 
 def claim(run: Path, config: RunConfig, *, overwrite: bool = False) -> None:

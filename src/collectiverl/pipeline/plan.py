@@ -183,9 +183,11 @@ def experts(c: RunConfig) -> list[Stage]:
         return [taking.take_expert_stage(c.teacher, task, c.seed) for task in c.expert_tasks]
     begin = {task: c.demos_of(task) for task in c.tasks}
     tasks = sorted(c.tasks, key=lambda task: task not in c.demo_tasks)
-    experts = [
-        TrainTask(task=t, backend=c.backend, demos=begin[t], also=c.also_of(t), train=c.expert) for t in tasks
-    ]
+    with renamed(also="shared", train="expert"):
+        experts = [
+            TrainTask(task=t, backend=c.backend, demos=begin[t], also=c.also_of(t), train=c.expert)
+            for t in tasks
+        ]
     if not c.vectorize:
         return [train_task_stage(expert, c.seed) for expert in experts]
     found = [train_task_stage(expert, c.seed) for expert in experts if expert.also]

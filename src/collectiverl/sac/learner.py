@@ -54,8 +54,8 @@ class Learner:
         memory = prior.memory.data
         for obs in memory.obs[memory.valid.all((1, 2))]:  # rows in which every environment was playing
             self.update_statistics(obs.reshape(-1, obs.shape[-1]))
-        for call in range(-(-prior.updates // UPDATES_PER_CALL)):
-            self._update(1.0, UPDATES_PER_CALL, weights, PRIOR, call)
+        for call, first in enumerate(range(0, prior.updates, UPDATES_PER_CALL)):
+            self._update(1.0, min(UPDATES_PER_CALL, prior.updates - first), weights, PRIOR, call)
             yield
 
     def update(self, updates: int, weights: Weights, step: int) -> dict[str, Array]:

@@ -36,6 +36,12 @@ class EpisodeSampler:
         self.config = config
         self.envs_of_one = envs.num_envs // experts
         self.tasks = envs.tasks[:: self.envs_of_one]
+        parts = [envs.tasks[i : i + self.envs_of_one] for i in range(0, envs.num_envs, self.envs_of_one)]
+        # of an expert of several tasks, what its own task's environments play in one round is enough
+        self.wanted = [
+            min(config.episodes, part.count(part[0])) if len(set(part)) > 1 else config.episodes
+            for part in parts
+        ]
         self.collector = EpisodeCollector(envs, "training", seed)
         self.experts = [Samples() for _ in range(experts)]
 
@@ -53,10 +59,10 @@ class EpisodeSampler:
             if episode.task == self.tasks[i]:
                 expert.recent.append(episode)
                 del expert.recent[: -max(config.episodes, 1)]
-        for expert in self.experts:
+        for expert, wanted in zip(self.experts, self.wanted, strict=True):
             due = finished or env_steps >= max(expert.next_sampling, config.warmup)
-            if due and len(expert.recent) >= config.episodes:
-                expert.sampled += expert.recent[: config.episodes]
+            if due and len(expert.recent) >= wanted:
+                expert.sampled += expert.recent[:wanted]
                 expert.recent.clear()
                 expert.next_sampling = env_steps + config.period
 

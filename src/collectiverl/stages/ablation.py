@@ -4,7 +4,7 @@ Every row collects its own episodes with its own learner: another learner's epis
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -61,8 +61,9 @@ def ablation_stage(config: Ablation, seed: int) -> Stage[Ablation]:
 
 
 def ablate(work: Work[Ablation]) -> dict[str, Any]:
-    """Collects, distils the actor, and evaluates it; the critic is not used."""
+    """Collects, distils the actor, and evaluates it."""
     config = work.config
+    actor_alone = replace(config.collective, critic=replace(config.collective.critic, updates=0))
     online = distillation_of(work, seed=config.training_seed)
     online.run(work.folder)
     training, held_out = map(EpisodeTable.join, online.sides())
@@ -70,7 +71,7 @@ def ablate(work: Work[Ablation]) -> dict[str, Any]:
         online.collective,
         training,
         played(held_out),
-        config.collective,
+        actor_alone,
         seed=config.training_seed,
         work=part(work.folder, DISTILLATION),
         report=work.report,

@@ -18,12 +18,13 @@ from jaxtyping import Float
 from collectiverl.artifacts.paths import CROSS_PLAY
 from collectiverl.artifacts.validation import MOST_EPISODES, MOST_STEPS, at_least, at_most
 from collectiverl.collective.playing import play_together
-from collectiverl.envs.make import Backend, layout_of, make_envs
+from collectiverl.envs.concat import same_shape
+from collectiverl.envs.make import Backend, layout_of, make_envs, spec
 from collectiverl.envs.rollout import RandomPolicy, episodes
 from collectiverl.stages.base import Stage, Work, subject_of
 from collectiverl.stages.flags import Tasks
 from collectiverl.stages.teachers import check_teacher, each_teacher, seeing, teacher_inputs
-from collectiverl.types import Episode, Policy
+from collectiverl.types import ABSENT, Episode, Policy
 
 CONFUSED = 0.2  # share of first observations that look most like the other task's; of equal tasks, half do
 AS_WELL = 0.05  # success that an expert may lack in another's task
@@ -67,7 +68,8 @@ def cross_play(work: Work[CrossPlay]) -> dict[str, Any]:
     """The groups of tasks that begin alike, what every expert does in them, and who labels each task."""
     config = work.config
     play = _Playing(work)
-    confused = confusions({task: play.first_observations(task) for task in config.tasks})
+    seen = {task: play.first_observations(task) for task in config.tasks}
+    confused = {pair: share for pair, share in confusions(seen).items() if same_shape(*map(spec, pair))}
     groups = alike(config.tasks, confused)
     play.more(sum(len(group) ** 2 for group in groups))
     found, labeller = [], {task: task for task in config.tasks}
@@ -123,6 +125,7 @@ class _Playing:
         with contextlib.closing(make(task, SEEN_AT_ONCE)) as envs:
             stream = episodes(envs, anybody, per_env=SEEN // SEEN_AT_ONCE, phase="random", seed=seed)
             found = np.stack([e.obs[0] for e in stream])
+        found[found == ABSENT] = 0
         self._tell(f"beginnings of {task}")
         return found
 

@@ -15,7 +15,7 @@ from collectiverl.artifacts.paths import EPISODES, METRICS
 from collectiverl.artifacts.validation import MOST_EPISODES
 from collectiverl.data.episodes import relabel, write
 from collectiverl.data.replay import Replay
-from collectiverl.envs.concat import Concatenated
+from collectiverl.envs.concat import Concatenated, same_shape
 from collectiverl.envs.core import VectorEnv
 from collectiverl.envs.make import Backend, make_envs, spec
 from collectiverl.envs.scripted import ScriptedPolicy
@@ -30,14 +30,14 @@ from collectiverl.sac.train import Trainer
 from collectiverl.stages.base import Stage, Work, available_cores
 from collectiverl.stages.flags import Flat, Task
 from collectiverl.stages.recording import first_episodes
-from collectiverl.types import ConfigError, Episode, UserError
+from collectiverl.types import ConfigError, EnvSpec, Episode, UserError
 
 BEFORE = "played_before"  # environment steps that were played for an agent and that its metrics do not count
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTask:
-    """One SAC expert for one task."""
+    """One SAC expert, for a task and others that begin like it."""
 
     task: Task  # a name such as push, or your own as package.module:name
     backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
@@ -121,9 +121,10 @@ def demonstrations(config: TrainTask, seed: int) -> list[Episode]:
 
 def train_experts(work: Work, experts: Sequence[TrainTask]) -> list[tuple[Result, int]]:
     """Each expert with the environment steps of its demonstrations; `experts` differ in their tasks alone."""
+    tasks = [expert.tasks for expert in experts]
+    common_spec(tasks)
     first, played = experts[0], [demonstrations(expert, work.seed) for expert in experts]
     prior = Prior(Replay.of(played)) if first.demos else None
-    tasks = [expert.tasks for expert in experts]
     results = train_agents(work, tasks, first.train, first.backend, prior=prior)
     return [(r, sum(map(len, episodes))) for r, episodes in zip(results, played, strict=True)]
 
@@ -142,15 +143,26 @@ def train_agents(
     Args:
         tasks: of each agent.
     """
-    shapes, *others = [spec(task) for group in tasks for task in group]
-    if wider := [other.task for other in others if other.obs_dim != shapes.obs_dim]:
-        raise UserError(
-            f"{shapes.task} and {wider[0]} have observations of different length, and cannot be learned in one "
-            "program: leave out --vectorize, or --also"
-        )
+    shapes = common_spec(tasks)
     keys = jax.random.split(seeded_key(work.seed), len(tasks))
     state = sac.init(shapes.obs_dim, shapes.action_dim, train.sac, keys)
     return learned(work, state, train, partial(_side_by_side, tasks, backend), help=help, prior=prior)
+
+
+def common_spec(tasks: Sequence[tuple[str, ...]]) -> EnvSpec:
+    """The sizes of the environments of all tasks.
+
+    Raises:
+        UserError: they differ.
+    """
+    shapes, *others = [spec(task) for group in tasks for task in group]
+    for other in others:
+        if not same_shape(shapes, other):
+            raise UserError(
+                f"{shapes.task} and {other.task} have observations or actions of different length, and cannot be "
+                "learned in one program: leave out --vectorize, or --also"
+            )
+    return shapes
 
 
 def learned(
@@ -165,7 +177,7 @@ def learned(
     """What SAC makes of `state`; its success is that within the environments' own time limit.
 
     Args:
-        make: environments, by their number for each task, and by their time limit (None: their own).
+        make: environments, by their number for each agent, and by their time limit (None: their own).
     """
     with contextlib.ExitStack() as stack:
         envs, eval_envs = (

@@ -1,7 +1,7 @@
 """`extend-collective`: one more task for the collective, evaluated on all tasks before and after."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -94,7 +94,7 @@ def extend_collective(work: Work[ExtendCollective]) -> dict[str, Any]:
         work=work.folder,
         report=work.report,
     )
-    save_collective(work.folder, extended.collective, sac, encoder_config)
+    save_collective(work.folder, extended.collective, replace(sac, **extended.unit._asdict()), encoder_config)
     write(work.folder / config.task / EPISODES, extended.collected)
     after = _judged(work, extended.collective, config.tasks)
     lost = forgetting(before, after)

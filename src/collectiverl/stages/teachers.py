@@ -123,8 +123,8 @@ def labelling(run: Path, config: Labelled, seed: int) -> dict[str, TeachingPolic
     """
     if not config.agreed:
         return teachers(run, config.tasks, config.teacher, seed)
-    own = each_teacher(run, config.tasks, config.teacher, seed)
     labeller = _agreement(run, config, seed)
+    own = each_teacher(run, sorted(set(labeller.values())), config.teacher, seed)
     return {task: own[labeller[task]] for task in config.tasks}
 
 

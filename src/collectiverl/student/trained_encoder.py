@@ -3,6 +3,7 @@
 Observations are then whole windows, flattened; every update embeds them anew.
 """
 
+from dataclasses import replace
 from typing import ClassVar, final
 
 import equinox as eqx
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float
 
 from collectiverl.collective.conditioning import CLS, Own
 from collectiverl.collective.policy import Collective
+from collectiverl.collective.probing import ProbingConfig
 from collectiverl.nn.preprocessor import Preprocessor
 from collectiverl.nn.transformer import CLSTransformer
 from collectiverl.representation.context import reading
@@ -102,7 +104,11 @@ def with_trained_encoder(collective: Collective) -> Agent:
 
 
 def with_agent(collective: Collective, agent: Agent) -> Collective:
-    """The collective with a fine-tuned agent, and with its encoder if that was trained."""
+    """The collective with a fine-tuned agent, and with its encoder if that was trained.
+
+    It does not probe: the agent was trained without, and its actions are what was judged.
+    """
+    collective = replace(collective, probing=ProbingConfig())
     preprocessor = agent.normalizer
     if not isinstance(preprocessor, TrainedEncoder):
         return eqx.tree_at(lambda c: c.agent, collective, agent)

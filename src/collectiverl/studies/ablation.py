@@ -15,6 +15,7 @@ from collectiverl.artifacts.validation import MOST_EPISODES, MOST_TRAININGS, at_
 from collectiverl.collective.conditioning import ConditioningName
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.train import CollectiveConfig
+from collectiverl.envs.make import layout_of
 from collectiverl.pipeline import plan
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.stages.ablation import Ablation, ablation_stage
@@ -67,6 +68,7 @@ def rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Abl
             yield row("conditioning", conditioning, replace(base, conditioning=conditioning))
     if base.learns:
         yield row("conditioning", "shuffled", shuffled=True)
+    if base.conditioning == "own":  # of others, the encoder is the trajectory transformer
         yield row("encoder", "gru", replace(reader(kind="gru"), segment=None))
         for window in (1, 5, 20, 50):
             if window != base.encoder.window:
@@ -76,14 +78,13 @@ def rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Abl
                 yield row("z", f"z_{z_dim}", reader(z_dim=z_dim))
         yield row("rewards", "none", reader(rewards=False))
     yield row("rewards", "not_told", told=False)
-    amplitude = 0.0 if base.probing.amplitude else 0.5
-    yield row(
-        "probing",
-        f"amplitude_{amplitude:g}",
-        replace(base, probing=replace(base.probing, amplitude=amplitude)),
-    )
-    other = "visible" if config.goals_hidden else "hidden"
-    yield row("goals", other, goals_hidden=not config.goals_hidden)
+    if layout_of(config.tasks).moving_index:
+        amplitude = 0.0 if base.probing.amplitude else 0.5
+        probing = replace(base.probing, amplitude=amplitude)
+        yield row("probing", f"amplitude_{amplitude:g}", replace(base, probing=probing))
+    if not base.reads:  # the run's trajectory transformer sees what its collective sees
+        other = "visible" if config.goals_hidden else "hidden"
+        yield row("goals", other, goals_hidden=not config.goals_hidden)
     yield row("loss", "kl", replace(base, loss="kl"))
     played = config.online.expert_episodes + config.online.learner_rounds * config.online.learner_episodes
     yield row("data", "cloning", online=_cloning(config, played))
@@ -106,8 +107,16 @@ def result_path(run: Path, settings: AblationConfig) -> Path:
 
 
 def chosen(config: RunConfig, ablation: AblationConfig) -> list[Ablation]:
+    """The rows that are asked for, those of one seed after those of another.
+
+    Raises:
+        ConfigError: one is asked for that the run does not have.
+    """
     every = (row for seed in range(ablation.seeds) for row in rows(config, ablation, seed))
     wanted = [row for row in every if row.group in ablation.only]
+    known = dict.fromkeys(row.variant for row in wanted)
+    if unknown := [name for name in ablation.rows if name not in known]:
+        raise ConfigError("rows", f"{' '.join(unknown)}: of these groups, the run has {', '.join(known)}")
     return [row for row in wanted if not ablation.rows or row.variant in ablation.rows]
 
 

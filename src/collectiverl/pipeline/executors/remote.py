@@ -20,8 +20,9 @@ MOST_AT_ONCE = 10_000  # stages that a cluster is given; it has a queue of its o
 GB = 10**9
 MEMORY = 1.25 * GB  # that a stage asks for; docs/scale.md has the measured peaks
 MORE_MEMORY = {  # kinds of stages that hold many episodes or many simulators
+    **dict.fromkeys(("evaluate", "probe"), 2.0 * GB),
     **dict.fromkeys(("online-distill", "distill-collective", "extend-collective"), 3.0 * GB),
-    **dict.fromkeys(("train-together", "train-transformer", "cloning"), 4.0 * GB),
+    **dict.fromkeys(("train-together", "train-transformer", "clone-student"), 4.0 * GB),
 }
 
 
