@@ -46,7 +46,7 @@ ROWS: dict[str, Callable[[], list[list[str]]]] = {
     },
     **{name: partial(meta, name) for name in ("ml10", "ml45")},
     "cross-play": partial(cross_play, "cross-play-mt50"),
-    "ablation": partial(ablation, "hidden", presets.quickstart()),
+    "ablation": partial(ablation, "hidden", presets.quickstart().resolved()),
     "students": partial(students, "mt10"),
     "students-former": partial(students, "mt10", FORMER),
     "students-settings": partial(settings, "mt10"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 
 pytest.importorskip("metaworld")
 
@@ -255,6 +256,13 @@ def test_what_was_found_is_told_task_by_task():
     ]
     assert told["mean"] == {"test": {"success_any": 0.75, "return": 3.0}}
     assert told["protocol"]["num_envs"] == {"test": 20}
+    alone = meta_report("some", config, [MetaEvaluation("test", 2, {"push-v3": 0.5, "reach-v3": 1.0}, 3.0)])
+    for rows, goals in (
+        (told, 6),
+        (alone, 2),
+    ):  # one environment of a task plays one goal a round, three times
+        low, high = scipy.stats.binomtest(goals, goals).proportion_ci(method="wilson")
+        assert rows["policies"][1]["interval"] == pytest.approx([low, high], abs=1e-4)
 
 
 def test_the_defaults_are_metaworlds():

@@ -236,7 +236,7 @@ _TABLE = (
         exchange_settings.Export,
         exchange_actions.export,
         show.show_export,
-        "--run quickstart --out given",
+        "--run quickstart --what collective --out given",
     ),
     Command(
         "publish",

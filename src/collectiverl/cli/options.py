@@ -19,7 +19,7 @@ HELP, HELP_ALL = ("-h", "--help"), "--help-all"
 class RunOptions:
     """Which run, and where its settings come from."""
 
-    run: str | None = None  # name of the run's folder; None: the preset's name
+    run: str | None = None  # name of the run's folder; None: the preset's name, or default
     root: str = "runs"  # folder of all runs
     # smoke, quickstart, scratch, mt10, mt10-hidden, mt50, mt50-experts, ml10, ml45, fetch,
     # fetch-hidden or reference

@@ -14,7 +14,8 @@ resolved settings are saved with every result. The column *also* has the names o
 ([from-the-original.md](from-the-original.md)).
 
 The examples can be typed in this order, if what they show for `push` is done for `reach` too: `train-task` and
-`split-buffer` before `train-transformer`, and `split-online-buffer` before `distill-collective`."""
+`split-buffer` before `train-transformer`, and `split-online-buffer` before `distill-collective`. Three need more:
+`import-buffer` a dataset, `evaluate-meta` a run of the preset `ml10`, and `publish` an account."""
 
 
 def reference() -> str:

@@ -138,8 +138,17 @@ def evaluate_meta(
 
 
 def meta_report(policy: str, config: MetaConfig, found: Sequence[MetaEvaluation]) -> dict[str, Any]:
-    """One row a task, the means, and how they were found, as JSON has it."""
+    """One row a task, the means, and how they were found, as JSON has it.
+
+    An interval is as wide as the goals are few: episodes of one environment and round have one goal, so they are no
+    trials of their own.
+    """
     episodes = config.rounds * config.evaluation_episodes
+
+    def interval(one: MetaEvaluation, rate: float) -> list[float]:
+        goals = config.rounds * min(one.num_envs // len(one.success), config.evaluation_episodes)
+        return [round(bound, 4) for bound in success_interval(round(rate * goals), goals)]
+
     rows = [
         {
             "policy": policy,
@@ -147,7 +156,7 @@ def meta_report(policy: str, config: MetaConfig, found: Sequence[MetaEvaluation]
             "split": one.split,
             "success_any": rate,
             "success_last": None,  # an episode ends at its first success
-            "interval": [round(bound, 4) for bound in success_interval(round(rate * episodes), episodes)],
+            "interval": interval(one, rate),
             "episodes": episodes,
             "goals": "hidden",
         }
