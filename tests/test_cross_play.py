@@ -57,7 +57,7 @@ def test_two_tasks_are_confused_as_far_as_their_beginnings_mix():
 
 
 def test_groups_are_of_tasks_that_lead_to_each_other():
-    confused = {("a", "b"): 0.4, ("b", "d"): 0.3, ("a", "d"): 0.0, ("c", "e"): 0.1, ("e", "f"): 0.5}
+    confused = {("a", "b"): 0.4, ("b", "d"): 0.3, ("a", "d"): 0.0, ("c", "e"): 0.05, ("e", "f"): 0.5}
     assert alike("abcdef", confused) == [("a", "b", "d"), ("e", "f")]
     assert alike("abc", {}) == []
 
