@@ -57,6 +57,21 @@ def test_an_expert_of_two_tasks_has_the_demonstrations_of_both_and_leaves_episod
     assert {episode.task for episode in left} == {"toy-reach"}
 
 
+def test_demonstrations_are_imitated_if_that_is_asked_for(tmp_path):
+    """And resumed: what nobody advises is stored as nan."""
+    train = replace(SHORT, steps=300, stop_evaluations=0, demo_imitation=1.0)
+    kept = {}
+    for name, weight in (("not", None), ("imitated", 1.0)):
+        config = TrainTask(task="toy-reach", train=replace(train, demo_imitation=weight), demos="scripted:3")
+        execute(tmp_path / name, stage := train_task_stage(config, 0))
+        kept[name] = ["actor/advice_kept" in row for row in read_metrics(tmp_path / name / stage.out)]
+    assert not any(kept["not"])
+    assert all(kept["imitated"])
+    alone = train_task_stage(TrainTask(task="toy-reach", train=train, demos=""), 0)
+    execute(tmp_path / "alone", alone)
+    assert not any("actor/advice_kept" in row for row in read_metrics(tmp_path / "alone" / alone.out))
+
+
 @pytest.mark.parametrize("also", [("toy-reach",), ("toy-swap", "toy-swap")])
 def test_no_expert_learns_a_task_twice(also):
     with pytest.raises(ConfigError, match="names a task twice"):

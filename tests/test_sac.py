@@ -154,6 +154,23 @@ def test_advice_counts_where_the_smaller_value_is_larger_than_that_of_the_mode()
     assert losses.advice_is_better(jnp.array([2.0, 3.0]), jnp.array([2.0, 3.0])) == 0
 
 
+def test_where_there_is_no_advice_the_actor_is_left_alone():
+    """As on its own steps beside demonstrations."""
+    agent = drawn.module(sac.init_agent, OBS, ACTION, SAC)
+    rng = np.random.default_rng(1)
+    obs, mode, advice = (jnp.asarray(rng.uniform(-1, 1, (32, n)), F) for n in (OBS, ACTION, ACTION))
+    weights = updates.Imitation(F(1), F(1))
+
+    def loss(mode, rows, told):
+        batch = Transition(obs[rows], mode[rows], obs[rows, 0], obs[rows, 0], obs[rows], told[rows])
+        return updates._imitation_loss(agent.critic, batch, mode[rows], weights)[0]
+
+    found, slope = jax.value_and_grad(loss)(mode, slice(0, 32), advice.at[16:].set(jnp.nan))
+    assert float(found) == pytest.approx(float(loss(mode, slice(0, 16), advice)) / 2, rel=1e-5)
+    assert slope[:16].all()
+    assert not slope[16:].any()
+
+
 def test_the_actor_is_kept_near_advice_that_the_critics_prefer():
     """The distance of each state counts with the filter's weight, and with that of an anchor in all states."""
     agent = drawn.module(sac.init_agent, OBS, ACTION, SAC)

@@ -18,7 +18,7 @@ from collectiverl.envs.toy import HORIZON
 from collectiverl.sac import evaluation, learner
 from collectiverl.sac.batches import Prior
 from collectiverl.sac.evaluation import Evaluation, Evaluator
-from collectiverl.sac.help import MentorOutput, NoHelp
+from collectiverl.sac.help import Demonstrated, MentorOutput, NoHelp
 from collectiverl.sac.policy import AgentPolicy
 from collectiverl.sac.progress import ExpertProgress
 from collectiverl.sac.settings import SamplingConfig, TrainConfig
@@ -253,6 +253,17 @@ def test_killed_and_resumed_with_a_prior_it_ends_as_uninterrupted(tmp_path):
         trainer(config, prior=prior_of(given), report=Kill(4)).run(tmp_path)
     [resumed] = trainer(config, prior=prior_of(given)).run(tmp_path)
     assert_same_result(resumed, whole)
+
+
+def test_killed_and_resumed_while_it_imitates_demonstrations_it_ends_as_uninterrupted(tmp_path):
+    config, given, help = replace(TRAIN, steps=500), demonstrations(), Demonstrated(1.0)
+    [whole] = trainer(config, prior=prior_of(given), help=help).run()
+    with pytest.raises(Killed):
+        trainer(config, prior=prior_of(given), help=help, report=Kill(3)).run(tmp_path)
+    [resumed] = trainer(config, prior=prior_of(given), help=help).run(tmp_path)
+    assert_same_result(resumed, whole)
+    [other] = trainer(config, prior=prior_of(given)).run()
+    assert not same(other.agent, whole.agent)
 
 
 def test_a_prior_that_was_played_for_the_student_counts_and_is_learned_from_before_it_acts(tmp_path):

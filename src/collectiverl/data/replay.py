@@ -50,7 +50,10 @@ class Replay:
 
     @classmethod
     def of(cls, episodes: Sequence[Sequence[Episode]]) -> "Replay":
-        """A memory of given episodes, one sequence for each expert; each episode is an environment of its own."""
+        """A memory of given episodes, one sequence for each expert; each episode is an environment of its own.
+
+        Their actions are advice, too.
+        """
         example = episodes[0][0]
         rows = 1 + max(len(e) for own in episodes for e in own)
         envs = max(map(len, episodes))
@@ -59,7 +62,7 @@ class Replay:
             for j, e in enumerate(own):
                 length = len(e)
                 memory.data.obs[: length + 1, i, j] = e.obs
-                memory.data.action[:length, i, j] = e.action
+                memory.data.action[:length, i, j] = memory.data.advice[:length, i, j] = e.action
                 memory.data.reward[:length, i, j] = e.reward
                 memory.data.valid[:length, i, j] = True
                 memory.data.ended[length - 1, i, j] = True

@@ -197,9 +197,11 @@ def mt50_experts() -> RunConfig:
         stop_evaluations=2,
         eval_first=10,
         success_at="last",
+        demo_imitation=1.0,
         sac=replace(base.expert.sac, actor_average=STUDENT_AVERAGE),
     )
-    return replace(base, teacher="sac", agreed=True, demo_tasks=DEMO_TASKS, expert=expert)
+    shared = ("button-press-wall", "push-wall", "pick-place-wall")
+    return replace(base, teacher="sac", agreed=True, demo_tasks=DEMO_TASKS, shared=shared, expert=expert)
 
 
 def ml45() -> RunConfig:

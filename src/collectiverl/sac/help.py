@@ -1,6 +1,7 @@
 """The help that a student gets beyond its environment's reward."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -14,7 +15,7 @@ C = TypeVar("C")  # the context of running episodes
 class MentorOutput(NamedTuple):
     """A helper's policy and value at the observations of N environments."""
 
-    mean: Float[np.ndarray, "N A"]  # the action it advises, tanh(mu): in action space
+    mean: Float[np.ndarray, "N A"]  # the action it advises, tanh(mu): in action space; nan: none
     log_std: Float[np.ndarray, "N A"]  # of its Gaussian before tanh
     value: Float[np.ndarray, "N"]  # of the observations, in units of the environment's reward
 
@@ -103,3 +104,17 @@ class NoHelp:
 
     def weights(self, env_steps: int, *, acting: bool) -> Weights:
         return Weights()
+
+
+@dataclass(frozen=True)
+class Demonstrated(NoHelp):
+    """SAC beside demonstrations that its actor imitates; of its own steps nobody says what to do."""
+
+    imitation: float  # weight of the demonstrations' actions, where the critics prefer them
+
+    def predict(self, context: int, obs: Float[np.ndarray, "N O"]) -> tuple[int, MentorOutput]:
+        context, nothing = super().predict(context, obs)
+        return context, nothing._replace(mean=np.full((context, 1), np.nan, np.float32))
+
+    def weights(self, env_steps: int, *, acting: bool) -> Weights:
+        return Weights(imitation=self.imitation)

@@ -110,6 +110,8 @@ class TrainConfig:
 class ExpertConfig(TrainConfig):
     """How one expert is trained, and which episodes it leaves."""
 
+    # weight of the demonstrations' actions in the actor's loss, where the critics prefer them; None: not imitated
+    demo_imitation: float | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     @property

@@ -96,9 +96,11 @@ def _imitation_loss(
     critic: Critic, batch: Transition, mode: Float[Array, "batch A"], weights: Imitation
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The weighted mean distance of the modes from the advice; and the share of states that the filter keeps."""
-    advice, own = cast(Array, batch.advice), jax.lax.stop_gradient(mode)
-    kept = jax.vmap(losses.advice_is_better)(critic(batch.obs, advice), critic(batch.obs, own))
-    weight = weights.filtered * kept + weights.everywhere
+    told, own = cast(Array, batch.advice), jax.lax.stop_gradient(mode)
+    is_told = ~jnp.isnan(told).any(-1)
+    advice = jnp.where(is_told[:, None], told, own)
+    kept = is_told * jax.vmap(losses.advice_is_better)(critic(batch.obs, advice), critic(batch.obs, own))
+    weight = is_told * (weights.filtered * kept + weights.everywhere)
     return jnp.mean(weight * jax.vmap(losses.imitation)(mode, advice)), kept.mean()
 
 

@@ -22,7 +22,7 @@ from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.nn.keys import seeded_key
 from collectiverl.sac import agent as sac
 from collectiverl.sac.batches import Prior
-from collectiverl.sac.help import Help
+from collectiverl.sac.help import Demonstrated, Help
 from collectiverl.sac.policy import Expert, save_agent
 from collectiverl.sac.progress import Result
 from collectiverl.sac.settings import ExpertConfig, TrainConfig
@@ -125,7 +125,9 @@ def train_experts(work: Work, experts: Sequence[TrainTask]) -> list[tuple[Result
     common_spec(tasks)
     first, played = experts[0], [demonstrations(expert, work.seed) for expert in experts]
     prior = Prior(Replay.of(played)) if first.demos else None
-    results = train_agents(work, tasks, first.train, first.backend, prior=prior)
+    weight = first.train.demo_imitation
+    help = Demonstrated(weight) if prior and weight else None
+    results = train_agents(work, tasks, first.train, first.backend, help=help, prior=prior)
     return [(r, sum(map(len, episodes))) for r, episodes in zip(results, played, strict=True)]
 
 
