@@ -16,10 +16,11 @@ from collectiverl.collective.imitation import Learner
 from collectiverl.collective.train import CollectiveConfig, Training, distil
 from collectiverl.data.episodes import EpisodeTable, Shard
 from collectiverl.nn.gaussian import Gaussian, kl
-from collectiverl.types import ConfigError, UserError, ValueUnit
+from collectiverl.types import ConfigError, ValueUnit
 from toy_buffers import COLLECTIVE, STATE_INDEX, any_collective, labelled
 from training import same
 
+UNIT = ValueUnit(0.1, 0.9)
 UPDATES, CRITIC_UPDATES = COLLECTIVE.updates, COLLECTIVE.critic.updates
 
 # -- losses ------------------------------------------------------------------------------------------------
@@ -251,7 +252,7 @@ def test_the_critic_of_the_least_error_is_kept(monkeypatch):
     collective, (table, held_out) = any_collective(), labelled()
     config, unit = COLLECTIVE.critic, ValueUnit(1.0, 0.9)
     found = critic.distil(collective, table, held_out, config, unit, seed=0, log=None, report=silent)
-    by_hand = critic.Training(collective, critic.Steps(table, collective), config, unit, seed=0)
+    by_hand = critic.Training(collective, critic.Steps(table, collective, UNIT), config, unit, seed=0)
     by_hand.advance()
     assert same(found.agent.critic, by_hand.state.critic)
     assert same(found.agent.actor, collective.agent.actor)
@@ -268,7 +269,7 @@ def with_values(table, unit, of=lambda e: e.reward):
 
 def test_the_critics_target_is_the_teachers_value_or_one_step_of_evaluation():
     collective = any_collective()
-    data = critic.Steps(labelled()[0], collective)
+    data = critic.Steps(labelled()[0], collective, UNIT)
     last = int(labelled()[0].length[0]) - 1
     rows = data.take(np.array([3, 4, last]))
     np.testing.assert_array_equal(rows.next_seen[0], rows.seen[1])
@@ -293,7 +294,7 @@ def test_the_critics_target_is_the_teachers_value_or_one_step_of_evaluation():
 
 def test_the_critic_knows_where_a_task_ended():
     table = EpisodeTable([Shard.of([replace(e, terminated=i == 1) for i, e in enumerate(labelled()[0])])])
-    found = critic.Steps(table, any_collective()).terminated
+    found = critic.Steps(table, any_collective(), UNIT).terminated
     assert np.flatnonzero(found).tolist() == [table.length[:2].sum() - 1]
 
 
@@ -302,7 +303,7 @@ def test_the_critics_target_is_copied_as_often_as_is_said(every):
     collective = any_collective()
     config = critic.CriticConfig(updates=400, target_every=every, learning_rate=0.01)
     one = critic.Training(
-        collective, critic.Steps(labelled()[0], collective), config, ValueUnit(0.1, 0.9), seed=0
+        collective, critic.Steps(labelled()[0], collective, UNIT), config, ValueUnit(0.1, 0.9), seed=0
     )
     copied = set()
     while one.progress.updates < config.updates:
@@ -320,24 +321,30 @@ def test_the_critic_learns_what_the_teachers_say():
     found = critic.distil(collective, *tables, config, unit, seed=0, log=None, report=silent)
 
     def error(one):
-        data = critic.Steps(tables[1], one)
+        data = critic.Steps(tables[1], one, unit)
         q = np.asarray(one.agent.critic(jnp.asarray(data.seen), jnp.asarray(data.action))).mean(axis=-1)
         return np.mean((q - data.teacher_q) ** 2)
 
     assert error(found) < 0.5 * error(collective)
 
 
-def test_teachers_of_different_units_are_refused():
+def test_a_value_of_another_unit_teaches_nothing():
+    """It is as if the teacher had none."""
     training, validation = labelled()
-    one, other = (with_values(training.subset(range(3)), ValueUnit(scale, 0.9)) for scale in (1.0, 0.1))
+    most, other = training.subset(range(3)), training.subset(range(3, 5))
+    valued = with_values(most, ValueUnit(1.0, 0.9))
     config = replace(COLLECTIVE, updates=10)
-    with pytest.raises(UserError, match="measure values in different units"):
-        distil(any_collective(), EpisodeTable.join([one, other]), validation, config, seed=0)
+
+    def learned(rest):
+        return distil(any_collective(), EpisodeTable.join([valued, rest]), validation, config, seed=0)[0]
+
+    assert same(learned(with_values(other, ValueUnit(0.1, 0.9))), learned(other))
+    assert not same(learned(with_values(other, ValueUnit(1.0, 0.9))), learned(other))
 
 
 def test_steps_are_those_of_the_table_in_its_order():
     collective, table = any_collective(), labelled()[0]
-    data = critic.Steps(table, collective)
+    data = critic.Steps(table, collective, UNIT)
     assert len(data) == int(table.length.sum())
     states = np.concatenate([e.obs[:-1] for e in table])[:, list(STATE_INDEX)]
     expected = np.asarray(collective.scales.state(jnp.asarray(states)))

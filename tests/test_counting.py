@@ -1,6 +1,7 @@
 """What summaries say of a training: success on goals that chose nothing, and all steps that were played for it."""
 
 import subprocess
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from collectiverl.artifacts.metrics import read_metrics
 from collectiverl.artifacts.paths import EPISODES
 from collectiverl.data.episodes import EpisodeTable
+from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.sac.evaluation import AFTERWARDS, Evaluation, Evaluator
 from collectiverl.stages.base import execute
-from collectiverl.stages.experts import TrainTask, _side_by_side, train_task_stage
+from collectiverl.stages.experts import TrainTask, _side_by_side, demonstrations, train_task_stage
 from collectiverl.stages.recording import Record, record_stage
 from collectiverl.types import ConfigError
 from training import TRAIN
@@ -70,6 +72,16 @@ def test_demonstrations_are_imitated_if_that_is_asked_for(tmp_path):
     alone = train_task_stage(TrainTask(task="toy-reach", train=train, demos=""), 0)
     execute(tmp_path / "alone", alone)
     assert not any("actor/advice_kept" in row for row in read_metrics(tmp_path / "alone" / alone.out))
+
+
+def test_look_alikes_are_demonstrated_by_one_script():
+    played = demonstrations(
+        TrainTask(task="toy-reach", also=("toy-swap",), train=SHORT, demos="scripted:3"), 0
+    )
+    assert Counter(episode.task for episode in played) == {"toy-reach": 3, "toy-swap": 3}
+    script = ScriptedPolicy(("toy-reach",))
+    for e in played:
+        assert np.array_equal(e.action, np.concatenate([script.eval_action(obs[None]) for obs in e.obs[:-1]]))
 
 
 @pytest.mark.parametrize("also", [("toy-reach",), ("toy-swap", "toy-swap")])

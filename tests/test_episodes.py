@@ -155,14 +155,20 @@ def test_files_written_before_units_were_stored_have_none(tmp_path):
     assert table[0].labels.q is not None
     assert table[0].labels.unit is None
     assert table.value_unit() is None
+    assert not np.isnan(table.values(UNIT)).any()
 
 
-def test_experts_that_disagree_on_the_unit_are_named(tmp_path):
-    write(tmp_path, of_task("toy-reach", UNIT) + of_task("toy-mirror", ValueUnit(1.0, 0.99)))
+def test_values_of_another_unit_than_most_are_none(tmp_path):
+    other = ValueUnit(1.0, 0.99)
+    write(tmp_path, of_task("toy-reach", UNIT) + of_task("toy-mirror", other)[:1])
     table = EpisodeTable.open(tmp_path)
-    with pytest.raises(UserError, match=r"toy-reach .*0\.1, gamma 0\.97.* toy-mirror .*1\.0, gamma 0\.99"):
-        table.value_unit()
-    assert table.subset([0, 1]).value_unit() == UNIT
+    assert table.value_unit() == UNIT
+    mirrored = np.repeat([task == "toy-mirror" for task in table.tasks], table.length)
+    assert mirrored.any()
+    assert np.array_equal(np.isnan(table.values(UNIT)), mirrored)
+    assert np.array_equal(table.values(UNIT)[~mirrored], table.column("teacher_q")[~mirrored])
+    assert np.array_equal(np.isnan(table.values(other)), ~mirrored)
+    assert table.subset(np.flatnonzero([task == "toy-mirror" for task in table.tasks])).value_unit() == other
 
 
 # -- windows -----------------------------------------------------------------------------------------------

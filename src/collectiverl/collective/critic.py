@@ -1,6 +1,7 @@
 """The collective's critic: regression on the teachers' Q-values, after the actor and its encoder are trained.
 
-Where a teacher has no critic, the target is one step of fitted Q evaluation of the collective itself.
+Where a teacher has no critic, or one of another unit, the target is one step of fitted Q evaluation of the collective
+itself.
 """
 
 from collections.abc import Callable
@@ -65,19 +66,17 @@ class Rows(NamedTuple):
 
 
 class Steps:
-    """All steps of a table as the collective's networks see them."""
+    """All steps of a table as the collective's networks see them; a teacher's values only if they are in this unit."""
 
-    def __init__(self, table: EpisodeTable, collective: Collective):
-        index = collective.spec.state_index
-        z = collective.conditioning.embed(table, index)
-        self.seen = np.concatenate([z, _features(table, collective)], axis=1)
-        last = np.zeros(len(z), bool)
+    def __init__(self, table: EpisodeTable, collective: Collective, unit: ValueUnit):
+        self.seen = seen_by(collective, table)
+        last = np.zeros(len(self.seen), bool)
         last[np.cumsum(table.length) - 1] = [row["terminated"] for row in table.about]
         self.terminated = last.astype(np.float32)
         last[np.cumsum(table.length) - 1] = True
-        self.has_next, self.following = (~last).astype(np.float32), np.arange(len(z)) + ~last
+        self.has_next, self.following = (~last).astype(np.float32), np.arange(len(last)) + ~last
         self.action, self.reward = table.column("action"), table.column("reward")
-        self.teacher_q = table.column("teacher_q", missing=np.nan)
+        self.teacher_q = table.values(unit)
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -92,6 +91,12 @@ class Steps:
             self.terminated[index],
             self.teacher_q[index],
         )
+
+
+def seen_by(collective: Collective, table: EpisodeTable) -> Float[np.ndarray, "steps F"]:
+    """`[z, features]` of every step, as actor and critic read them."""
+    z = collective.conditioning.embed(table, collective.spec.state_index)
+    return np.concatenate([z, _features(table, collective)], axis=1)
 
 
 def _features(table: EpisodeTable, collective: Collective) -> Float[np.ndarray, "steps F"]:
@@ -239,7 +244,7 @@ def distil(
     if not config.updates:
         return collective
     kept = kept or Checkpoints(None)
-    data, held_out = Steps(training, collective), Steps(validation, collective)
+    data, held_out = (Steps(table, collective, unit) for table in (training, validation))
     one = Training(collective, data, config, unit, seed=seed)
     rng = np.random.default_rng(seed)
     count = min(VALIDATION_ROWS, len(held_out))

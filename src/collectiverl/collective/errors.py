@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from collectiverl.collective.critic import Steps
+from collectiverl.collective.critic import seen_by
 from collectiverl.collective.policy import Collective
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.sac.agent import batch_of_one
@@ -23,7 +23,7 @@ def errors(collective: Collective, table: EpisodeTable) -> Mapping[str, Any]:
         `from_step`: the first step of each phase; `by_task`: the errors of each phase, None where no episode is
         as long.
     """
-    seen = Steps(table, collective).seen
+    seen = seen_by(collective, table)
     wrong = np.abs(_actions(collective, seen) - table.column("teacher_mean")).mean(1)
     step = np.concatenate([np.arange(n) for n in table.length])
     task = np.repeat(np.asarray(table.tasks), table.length)

@@ -1,5 +1,6 @@
 """Episodes on disk: the episodes of several shards as one table, and windows of them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -120,23 +121,18 @@ class EpisodeTable:
         return None if unit is None else ValueUnit(*unit)
 
     def value_unit(self) -> ValueUnit | None:
-        """The unit of `teacher_q` in all episodes that have one; None if none has.
+        """The unit in which most episodes have their `teacher_q`, of equals the first; None if none has one."""
+        units = Counter(unit for i in range(len(self)) if (unit := self._unit(i)) is not None)
+        return max(units, key=units.__getitem__, default=None)
 
-        Raises:
-            UserError: two experts measured values in different units.
+    def values(self, unit: ValueUnit) -> Float[np.ndarray, "steps"]:
+        """`teacher_q` of every step, one episode behind the other; nan where there is none in this unit.
+
+        Values whose unit was not stored are taken to be in it.
         """
-        tasks: dict[ValueUnit, str] = {}
-        for i, task in enumerate(self.tasks):
-            if (unit := self._unit(i)) is not None:
-                tasks.setdefault(unit, task)
-        if len(tasks) > 1:
-            (one, task), (other, other_task) = list(tasks.items())[:2]
-            raise UserError(
-                f"the experts of {task} (reward scale {one.reward_scale}, gamma {one.gamma}) and {other_task} "
-                f"(reward scale {other.reward_scale}, gamma {other.gamma}) measure values in different units: "
-                "train them with the same reward scale and gamma"
-            )
-        return next(iter(tasks), None)
+        fits = [self._unit(i) in (None, unit) for i in range(len(self))]
+        values = self.column("teacher_q", missing=np.nan)
+        return np.where(np.repeat(fits, self.length), values, np.float32(np.nan))
 
     def __iter__(self) -> Iterator[Episode]:
         return (self[i] for i in range(len(self)))

@@ -108,13 +108,16 @@ def save_expert(folder: Path, config: TrainTask, result: Result, before: int) ->
 
 
 def demonstrations(config: TrainTask, seed: int) -> list[Episode]:
-    """Episodes of the scripted policy of each of the expert's tasks, as long as those of training."""
+    """Episodes in each of the expert's tasks, as long as those of training, all by the scripted policy of its first.
+
+    Those of look-alikes by their own scripts would show different actions for one observation.
+    """
     wanted = demo_count(config.demos)
     make = partial(make_envs, backend=config.backend, goals="fresh", horizon=config.train.horizon)
     found: list[Episode] = []
     for task in config.tasks if wanted else ():
         with contextlib.closing(make(task, min(wanted, 5))) as envs:
-            script = ScriptedPolicy(envs.tasks)
+            script = ScriptedPolicy((config.task,) * envs.num_envs)
             found += first_episodes(envs, script, wanted, phase="scripted", seed=seed)
     return found
 
