@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import collectiverl
+from collectiverl.artifacts import sealed
 from collectiverl.cli import main
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import episodes
@@ -336,6 +337,32 @@ def test_experts_alone_are_trained_judged_and_given_away(finished, tmp_path, cap
     assert np.abs(halved.eval_action(obs) - one.eval_action(obs)).max() < 0.01
     bytes_of = [(folder / "toy-reach" / "agent.safetensors").stat().st_size for folder in (small, out)]
     assert bytes_of[0] < 0.7 * bytes_of[1]
+    both = ["export", *options, "--more", "smoke", "--out", str(tmp_path / "both")]
+    assert main.dispatch(both) == 2
+    assert "both have an expert of toy-reach" in capsys.readouterr().err
+    assert main.dispatch([*both, "--what", "collective"]) == 2
+    assert "--more: is for experts in the format folder" in capsys.readouterr().err
+
+
+def test_experts_of_several_runs_are_given_away_in_one_folder(finished, tmp_path, capsys):
+    root, out = tmp_path / "runs", tmp_path / "given"
+    parts = {"one": "toy-reach", "two": "toy-mirror"}
+    for name, task in parts.items():
+        shutil.copytree(finished / "model", root / name / "model")
+        flags = ["--run", name, "--root", str(root), "--config", str(finished / "config.yaml")]
+        assert main.dispatch(["run", *flags, "--tasks", task, "--until", "experts"]) == 0
+    alone = [json.loads((root / name / "summary/experts/summary.json").read_text()) for name in parts]
+    assert (
+        main.dispatch(["export", "--run", "one", "--root", str(root), "--more", "two", "--out", str(out)])
+        == 0
+    )
+    found = json.loads((out / "experts.json").read_text())
+    assert found["tasks"] == list(parts.values())
+    assert found["policies"] == [row for one in alone for row in one["policies"]]
+    assert found["env_steps"] == sum(one["env_steps"] for one in alone)
+    assert found["steps_to_0.9"] == alone[0]["steps_to_0.9"] | alone[1]["steps_to_0.9"]
+    assert all(sealed.is_sealed(out / task) for task in parts.values())
+    assert all(f"`{task}`" in (out / "README.md").read_text() for task in parts.values())
 
 
 def test_a_collective_is_given_away_with_the_figures_of_its_seeds(finished, tmp_path, capsys):

@@ -24,7 +24,7 @@ def export(settings: Export) -> Found:
         named = {"": settings.policy} if settings.policy else policies_of(run, settings.what)
         return {"policies": portable.export(named, out, settings.format)}
     if settings.what == "experts":
-        export_experts(run, out, half=settings.half)
+        export_experts([run, *(root / name for name in settings.more)], out, half=settings.half)
     else:
         others = [root / name for name in settings.seeds]
         export_collective([run, *others], out, half=settings.half)

@@ -36,6 +36,7 @@ class Export(RunSettings):
     what: Literal["experts", "collective"] = "experts"  # which policies of the run
     half: bool = False  # store weights in half precision, in half as many bytes; for the format folder
     seeds: tuple[str, ...] = ()  # other runs that differ in their seed alone, for a collective's card
+    more: tuple[str, ...] = ()  # other runs, whose experts of other tasks go into the same folder
     # by the run, and by what is in the folder
     decided: ClassVar[tuple[str, ...]] = ("--overwrite", "--config", "--wandb")
 
@@ -44,6 +45,8 @@ class Export(RunSettings):
             raise ConfigError(
                 "format", f"folder needs the figures of a run: leave out {self.policy}, or choose onnx or jax"
             )
+        if self.more and (self.format, self.what) != ("folder", "experts"):
+            raise ConfigError("more", "is for experts in the format folder: leave it out")
         if self.half and self.format != "folder":
             raise ConfigError("half", f"is for the format folder: leave it out with {self.format}")
 

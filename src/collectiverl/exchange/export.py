@@ -29,37 +29,72 @@ from collectiverl.stages.experts import demo_count
 from collectiverl.types import UserError
 
 
-def export_experts(run: Path, out: Path, *, half: bool = False) -> None:
-    """Writes `out/<task>/` for every task of the run, sealed, and `out/README.md`.
+def export_experts(runs: Sequence[Path], out: Path, *, half: bool = False) -> None:
+    """Writes `out/<task>/` for every task of the runs, sealed, and `out/README.md`.
 
     Args:
+        runs: of different tasks; the settings of the first stand beside its experts'.
         half: weights are stored in half precision, in half as many bytes.
 
     Raises:
-        UserError: the run's experts are not all trained and evaluated, or `out` is not empty.
+        UserError: experts are not all trained and evaluated, two runs have one of the same task, or `out` is not empty.
     """
-    found = run / paths.summary("experts")
-    if not sealed.is_sealed(found):
-        raise UserError(f"{found} is not there: 'collectiverl run --until experts' makes it")
+    figures = [_summary_of_experts(run) for run in runs]
     _check_empty(out)
-    config = configs.load(run / CONFIG, RunConfig()).resolved()
-    sources = {task: run / paths.expert(task, config.seed) for task in config.expert_tasks}
+    config = configs.load(runs[0] / CONFIG, RunConfig()).resolved()
+    sources = _experts_of(runs)
     records = {task: sealed.verify(source) for task, source in sources.items()}
     if foreign := [task for task, source in sources.items() if not sealed.holds(source, expert.ABOUT)]:
         raise UserError(
-            f"the expert of {foreign[0]} in {run} was made by another library ({config.teacher}): only experts of SAC, "
-            "trained here, are exported"
+            f"{sources[foreign[0]]} was made by another library: only experts of SAC, trained here, are exported"
         )
     # before anything is written: it may be refused
     halves = {task: tensors.halved(source / expert.WEIGHTS) for task, source in sources.items() if half}
     for task, source in sources.items():
         _copy(source, records[task], out / task, (expert.ABOUT, expert.WEIGHTS, SUMMARY), halves.get(task))
-    shutil.copy(run / CONFIG, out / CONFIG)
-    figures, settings = summary(found), sealed.to_jsonable(config)
-    write_json(out / EXPERTS_FIGURES, figures)
+    shutil.copy(runs[0] / CONFIG, out / CONFIG)
+    together, settings = _together(figures), sealed.to_jsonable(config)
+    write_json(out / EXPERTS_FIGURES, together)
     trained = [summary(out / task) for task in sources]
-    card = experts_card(out.name, settings, figures, trained, demos=demo_count(config.demos), half=half)
+    card = experts_card(out.name, settings, together, trained, demos=demo_count(config.demos), half=half)
     (out / CARD).write_text(card)
+
+
+def _experts_of(runs: Sequence[Path]) -> dict[str, Path]:
+    """The folder of each expert, by task.
+
+    Raises:
+        UserError: two runs have one of the same task.
+    """
+    sources: dict[str, Path] = {}
+    for run in runs:
+        config = configs.load(run / CONFIG, RunConfig()).resolved()
+        for task in config.expert_tasks:
+            if task in sources:
+                raise UserError(
+                    f"{sources[task]} and {run} both have an expert of {task}: leave out one of the runs"
+                )
+            sources[task] = run / paths.expert(task, config.seed)
+    return sources
+
+
+def _summary_of_experts(run: Path) -> dict[str, Any]:
+    found = run / paths.summary("experts")
+    if not sealed.is_sealed(found):
+        raise UserError(f"{found} is not there: 'collectiverl run --until experts' makes it")
+    return summary(found)
+
+
+def _together(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The summaries of several runs as one: rows and stages behind each other, steps and seconds summed."""
+    found = dict(figures[0])
+    for one in figures[1:]:
+        for name, value in one.items():
+            if isinstance(value, dict) and name != "versions":
+                found[name] = found.get(name, {}) | value
+            elif isinstance(value, list) or (name.endswith("seconds") or name == "env_steps"):
+                found[name] = found[name] + value if name in found else value
+    return found
 
 
 def export_collective(runs: Sequence[Path], out: Path, *, half: bool = False) -> None:
