@@ -61,7 +61,7 @@ def export_experts(runs: Sequence[Path], out: Path, *, half: bool = False) -> No
 
 
 def _experts_of(runs: Sequence[Path]) -> dict[str, Path]:
-    """The folder of each expert, by task.
+    """The folder of each expert, by task; those of several runs in the order of their tasks.
 
     Raises:
         UserError: two runs have one of the same task.
@@ -75,7 +75,7 @@ def _experts_of(runs: Sequence[Path]) -> dict[str, Path]:
                     f"{sources[task]} and {run} both have an expert of {task}: leave out one of the runs"
                 )
             sources[task] = run / paths.expert(task, config.seed)
-    return sources
+    return sources if len(runs) == 1 else dict(sorted(sources.items()))
 
 
 def _summary_of_experts(run: Path) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _summary_of_experts(run: Path) -> dict[str, Any]:
 
 
 def _together(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The summaries of several runs as one: rows and stages behind each other, steps and seconds summed."""
+    """The summaries of several runs as one: rows in the order of their tasks, steps and seconds summed."""
     found = dict(figures[0])
     for one in figures[1:]:
         for name, value in one.items():
@@ -94,6 +94,11 @@ def _together(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 found[name] = found.get(name, {}) | value
             elif isinstance(value, list) or (name.endswith("seconds") or name == "env_steps"):
                 found[name] = found[name] + value if name in found else value
+    if len(figures) > 1:
+        found |= {
+            "tasks": sorted(found["tasks"]),
+            "policies": sorted(found["policies"], key=lambda row: row["task"]),
+        }
     return found
 
 

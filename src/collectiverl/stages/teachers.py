@@ -26,7 +26,16 @@ from collectiverl.envs.layout import OwnEntries
 from collectiverl.envs.make import spec
 from collectiverl.envs.registry import suite_of
 from collectiverl.envs.scripted import ScriptedPolicy
-from collectiverl.policies import TASK, collection_of, is_object, is_shipped, load_policy, of_task, shipped
+from collectiverl.policies import (
+    GROWING,
+    TASK,
+    collection_of,
+    is_object,
+    is_shipped,
+    load_policy,
+    of_task,
+    shipped,
+)
 from collectiverl.sac.policy import load_expert
 from collectiverl.types import ConfigError, EnvSpec, TeachingPolicy, UserError
 
@@ -73,8 +82,10 @@ def source_of(teacher: str, task: str) -> str:
     """What `load_policy` finds the expert of `task` by, if it does not lie in the run."""
     if _is_by_script(teacher, task):
         return f"scripted:{task}"
-    if teacher in ("shipped", EITHER):
+    if teacher == "shipped":
         return f"{collection_of(task)}/{task}"
+    if teacher == EITHER:
+        return f"{GROWING[-1]}/{task}"  # which may have a later expert of a task than the smaller collections
     return of_task(teacher, task)
 
 
