@@ -21,7 +21,7 @@ from collectiverl.policies import load_policy
 from collectiverl.sac.policy import Expert
 from collectiverl.stages.base import execute
 from collectiverl.stages.taking import take_expert_stage
-from collectiverl.stages.teachers import teachers
+from collectiverl.stages.teachers import source_of, teachers
 from collectiverl.types import ConfigError, UserError
 from test_commands import TINY
 
@@ -181,15 +181,20 @@ def test_that_collective_plays_as_its_experts_do(tmp_path):
 
 
 def test_a_larger_collection_includes_the_experts_of_a_smaller():
-    assert (
-        policies.shipped("mt50/push")
-        == policies.shipped("mt10/push")
-        == policies.SHIPPED / "mt10" / "push-v3"
-    )
+    reach = policies.SHIPPED / "mt10" / "reach-v3"
+    assert policies.shipped("mt50/reach") == policies.shipped("mt10/reach") == reach
     assert policies.collection_of("push-v3") == "mt10"
     assert policies.collection_of("toy-reach") == "mt50"
     assert policies.is_shipped("push-v3")
     assert not policies.is_shipped("toy-reach")
+
+
+def test_a_later_expert_of_a_task_is_that_of_the_larger_collection_alone():
+    own, smaller = (policies.shipped(f"{name}/door-open") for name in ("mt50", "mt10"))
+    assert own != smaller
+    assert own == policies.SHIPPED / "mt50" / "door-open-v3"
+    assert policies.shipped(source_of("shipped", "door-open-v3")) == smaller
+    assert policies.shipped(source_of("shipped-or-scripted", "door-open-v3")) == own
 
 
 def test_without_any_expert_there_is_none_to_summarize():
