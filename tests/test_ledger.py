@@ -21,6 +21,7 @@ from collectiverl.types import UserError
 from results import ledger, speeds
 
 ENTRIES = sorted(FOLDER.glob("*/*.json"))
+SUCCESS = ("success_any", "success_last")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -120,6 +121,10 @@ def test_an_entry_says_how_it_was_made(path):
     if path.parent.name == "memory":  # the same command on two commits
         assert all(re.fullmatch("[0-9a-f]{40}", entry[when]["commit"]) for when in ("before", "after"))
         assert entry["before"]["peak_memory"] > entry["after"]["peak_memory"] > 0
+        return
+    if "labeller" in entry:  # cross-play
+        shares = [row for group in entry["groups"] for key in SUCCESS for row in group[key]]
+        assert all(0 <= share <= 1 for row in shares for share in row)
         return
     assert all(0 <= row["success_any"] <= 1 and row["episodes"] for row in entry["policies"])
 
