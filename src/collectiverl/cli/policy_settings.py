@@ -64,8 +64,8 @@ class TrainTask(TrainingSettings[experts.TrainTask]):
         demos = base.demos_of(config.task) if config.demos is None else config.demos
         also = base.also_of(config.task)
         if config.also is not None:
-            _, *named_too = resolve((config.task, *config.also))  # of one suite
-            also = tuple(named_too) or None
+            resolve((config.task, *config.also))  # raises if they are of two suites
+            also = tuple(map(canonical, config.also)) or None
         return replace(named, config=replace(config, demos=demos, also=also))
 
     def stage(self) -> Stage:

@@ -20,7 +20,7 @@ from collectiverl.collective.online import OnlineDistillation, Rehearsal, Sides
 from collectiverl.collective.policy import Collective
 from collectiverl.collective.rounds import OnlineConfig
 from collectiverl.collective.segments import played
-from collectiverl.collective.train import CollectiveConfig, distil
+from collectiverl.collective.train import CollectiveConfig, distil, unit_of
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.core import VectorEnv
 from collectiverl.types import ConfigError, EnvSpec, Episode, TeachingPolicy, ValueUnit
@@ -134,8 +134,7 @@ def extend(
         work=part(work, DISTILLATION),
         report=report,
     )
-    unit = training.value_unit() or learning.collective.sac.value_unit
-    return Extended(last, collected, error, unit)
+    return Extended(last, collected, error, unit_of(training, learning.collective))
 
 
 def _drawn(table: EpisodeTable, share: float, seed: int) -> EpisodeTable:

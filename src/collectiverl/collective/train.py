@@ -30,7 +30,7 @@ from collectiverl.nn.keys import seeded_key
 from collectiverl.representation.batches import fit_scales, pack
 from collectiverl.representation.encoder import Encoder, EncoderConfig
 from collectiverl.sac.agent import AgentConfig, init_agent
-from collectiverl.types import EnvSpec
+from collectiverl.types import EnvSpec, ValueUnit
 
 UPDATES_PER_CALL = 10
 VALIDATION_BATCHES = 4
@@ -219,6 +219,11 @@ def _alike(batches: list[Batch]) -> bool:
     return len({batch.weight.shape for batch in batches}) == 1
 
 
+def unit_of(training: EpisodeTable, config: CollectiveConfig) -> ValueUnit:
+    """What the critic measures values in: the unit of the teachers, or its own if none of them says values."""
+    return training.value_unit() or config.sac.value_unit
+
+
 def distil(
     collective: Collective,
     training: EpisodeTable,
@@ -253,7 +258,7 @@ def distil(
             training,
             validation,
             config.critic,
-            training.value_unit() or config.sac.value_unit,
+            unit_of(training, config),
             seed=seed,
             log=log,
             report=partial_report(report, total, config.updates),

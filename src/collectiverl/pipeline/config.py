@@ -116,7 +116,7 @@ class RunConfig:
         if task not in (self.shared or ()):
             return None
         suite = suite_of(task)
-        alike = (t for t in self.tasks if t != task and suite_of(t) is suite)
+        alike = (t for t in self.tasks if t != task)
         return tuple(t for t in alike if suite.labeller(t, self.tasks) == task) or None
 
     def resolved(self) -> "RunConfig":

@@ -13,7 +13,7 @@ from collectiverl.artifacts.paths import COLLECTIVE, ONLINE_BUFFER, TRANSFORMER
 from collectiverl.collective.errors import errors
 from collectiverl.collective.policy import ABOUT, WEIGHTS, Collective, load_collective, save_collective
 from collectiverl.collective.segments import played
-from collectiverl.collective.train import CollectiveConfig, distil, fresh_collective
+from collectiverl.collective.train import CollectiveConfig, distil, fresh_collective, unit_of
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.envs.make import layout_of
 from collectiverl.nn.keys import seeded_key
@@ -72,10 +72,8 @@ def distill_collective(work: Work[DistillCollective]) -> dict[str, Any]:
         report=work.report,
     )
     _, encoder = transformer_of(work.run, config.collective, config.goals_hidden)
-    unit = (
-        training.value_unit() or config.collective.sac.value_unit
-    )  # its critic says values as the teachers do
-    sac = replace(config.collective.sac, reward_scale=unit.reward_scale, gamma=unit.gamma)
+    unit = unit_of(training, config.collective)  # its critic says values as the teachers do
+    sac = replace(config.collective.sac, **unit._asdict())
     save_collective(work.folder, last, sac, encoder)
     return {
         "tasks": list(config.tasks),
