@@ -112,6 +112,7 @@ class ExpertConfig(TrainConfig):
 
     # weight of the demonstrations' actions in the actor's loss, where the critics prefer them; None: not imitated
     demo_imitation: float | None = None
+    # the training episodes that are kept for distillation
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     @property
