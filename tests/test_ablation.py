@@ -119,6 +119,35 @@ def test_what_would_change_nothing_or_need_another_transformer_is_no_row():
     assert "probing" not in {row.group for row in rows(still, AblationConfig(), seed=0)}
 
 
+@pytest.mark.parametrize(
+    ("changes", "absent"),
+    [
+        ({"collective": replace(CONFIG.collective, loss="kl")}, "kl"),
+        ({"online": replace(CONFIG.online, learner_rounds=0)}, "cloning"),
+        ({"tasks": CONFIG.tasks[:1]}, "shuffled"),
+        (
+            {
+                "collective": replace(
+                    CONFIG.collective, encoder=replace(CONFIG.collective.encoder, rewards=False)
+                )
+            },
+            "none",
+        ),
+    ],
+)
+def test_no_row_is_the_default_again(changes, absent):
+    def found(config):
+        return {row.variant for row in rows(config, AblationConfig(), seed=0)}
+
+    assert absent in found(CONFIG)
+    assert absent not in found(replace(CONFIG, **changes))
+
+
+def test_rows_hold_out_as_much_as_the_run():
+    config = replace(CONFIG, validation_fraction=0.4)
+    assert {row.fraction for row in rows(config, AblationConfig(), seed=0)} == {0.4}
+
+
 def test_only_rows_that_read_the_transformer_need_it():
     for row in rows(CONFIG, AblationConfig(), seed=0):
         needed = paths.TRANSFORMER in ablation_stage(row, 0).inputs

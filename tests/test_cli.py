@@ -494,16 +494,25 @@ def test_a_setting_that_changes_nothing_is_no_flag(capsys, tmp_path, line):
     assert flag in message
 
 
+def test_imitation_of_demonstrations_that_there_are_not_is_refused(capsys, tmp_path):
+    line = ("train-task", "toy-reach", "--root", str(tmp_path), "--demo-imitation")
+    assert "--demo-imitation: changes nothing without demonstrations" in refused(capsys, *line, "1")
+    assert "--demo-imitation" in refused(capsys, *line, "-1", "--demos", "scripted:2")
+
+
 @pytest.mark.parametrize(
-    ("flag", "value"), [("--sac.width", "8"), ("--sac.learning-rate", "1"), ("--warmup", "1")]
+    ("flag", "value", "by_all"),
+    [("--sac.width", "8", False), ("--sac.learning-rate", "1", False), ("--warmup", "1", True)],
 )
 def test_what_fine_tuning_decides_on_is_refused_and_its_other_settings_are_kept(
-    capsys, tmp_path, flag, value
+    capsys, tmp_path, flag, value, by_all
 ):
     line = ("train-student", "toy-reach", "--root", str(tmp_path), flag, value)
     message = refused(capsys, *line)
     assert f"{flag}: changes nothing" in message
-    assert "--strategy.use prior-data imitation" in message
-    assert "distill-collective" in refused(capsys, *line, "--strategy.use", "prior-data", "imitation")
+    own = refused(capsys, *line, "--strategy.use", "prior-data", "imitation")
+    assert (f"{flag}: changes nothing" in own) is by_all
+    assert ("distill-collective" in own) is not by_all
+    assert "distill-collective" in refused(capsys, *line, "--strategy.use", "imitation")
     settings = parse(COMMANDS["train-student"].settings, ["toy-reach", "--sac.tau", "0.5"], prog="")
     assert settings.config.train.sac.tau == 0.5

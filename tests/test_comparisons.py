@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +46,34 @@ def test_a_ratio_is_over_the_seeds_that_both_have():
     found = ratio(plain, {"seeds": [1], "steps": [5_000]}, 60_000)
     assert found == {"value": 2.0, "bound": "", "seeds": 1}  # of one seed there is no interval
     assert ratio(plain, {"seeds": [4], "steps": [5_000]}, 60_000) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "beside"),
+    [
+        (("none", "none@4", "finetune"), "none"),
+        (("none@16", "finetune@16"), "none@16"),
+        (("none@4", "none@16", "finetune"), None),
+    ],
+)
+def test_rows_stand_beside_the_plain_sac_that_is_meant(rows, beside):
+    made = [
+        {"strategy": name, "task": "a", "seeds": [1], "steps": [1_000 * i], "area": [0.5]}
+        for i, name in enumerate(rows, start=1)
+    ]
+    last = compared(made, 60_000)[-1]
+    if beside is None:
+        assert "ratio" not in last
+    else:
+        assert last["ratio"]["value"] == (rows.index(beside) + 1) / len(rows)
+
+
+def test_each_seed_of_the_control_has_networks_of_its_own():
+    config = ComparisonConfig(strategies=("random",), tasks=("toy-reach",), seeds=2)
+    own = [c.stage.inputs for c in cells(CONFIG, config)]
+    assert own[0] != own[1]
+    made = {s.out: s.seed for s in stages(Path("run"), CONFIG, config) if s.kind == "random-collective"}
+    assert len(made) == len(set(made.values())) == 2
 
 
 def test_medians_leave_out_what_nobody_knows_and_count_bounds_and_holes():

@@ -21,7 +21,7 @@ from collectiverl.collective.policy import (
     save_collective,
 )
 from collectiverl.collective.segments import Segments
-from collectiverl.collective.train import CollectiveConfig, fresh_collective
+from collectiverl.collective.train import CollectiveConfig, Training, fresh_collective
 from collectiverl.envs.make import spec
 from collectiverl.types import UserError, Window
 from toy_buffers import COLLECTIVE, OWN, SPEC, STATE_INDEX, any_collective, any_encoder, labelled
@@ -79,6 +79,25 @@ def test_what_is_seen_step_by_step_is_what_is_learned_from(name):
     collective, known = any_collective(name), np.ones((3, len(labelled()[0][0])), bool)
     expected = stored(collective, known, embed=True)
     np.testing.assert_allclose(lived(collective, known), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_shows_what_is_seen_when_acting(name):
+    """The same, of the batches that a training really draws, and of `z` too where it is not trained."""
+    config, collective = (
+        replace(COLLECTIVE, conditioning=name, segment=None, labels=4_000),
+        any_collective(name),
+    )
+    training = Training(collective, config, seed=0)
+    batch = training.segments(labelled()[0]).sample(np.random.default_rng(0), config.draw)
+    features = np.moveaxis(np.asarray(eqx.filter_jit(collective.scales)(batch.window).features), 0, 1)
+    read = np.concatenate([batch.z, features], axis=-1)
+    seen = lived(collective, np.ones((3, len(labelled()[0][0])), bool))
+    for episode, expected in zip(EPISODES, seen, strict=True):
+        first = labelled()[0][episode].obs[0, list(STATE_INDEX)]
+        drawn = np.flatnonzero((batch.window.state[:, 0] == first).all(axis=-1))
+        assert len(drawn)
+        np.testing.assert_allclose(read[drawn[0]], expected[:, -read.shape[-1] :], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["transformer", "gru", "lstm"])

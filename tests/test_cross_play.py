@@ -18,6 +18,7 @@ from collectiverl.pipeline import plan
 from collectiverl.pipeline.presets import mt50_experts, smoke
 from collectiverl.sac.agent import SACConfig, init_agent
 from collectiverl.sac.policy import save_agent
+from collectiverl.stages import cross_play
 from collectiverl.stages.base import execute, summary
 from collectiverl.stages.cross_play import AS_WELL, CrossPlay, alike, confusions, cross_play_stage, labellers
 from collectiverl.stages.teachers import labelling, teacher_inputs
@@ -89,6 +90,24 @@ def test_toy_tasks_begin_alike_and_no_script_does_anothers(tmp_path, capsys):
         match=r"or other tasks were played: make it anew with .cross-play toy-reach toy-mirror toy-swap",
     ):
         labelling(run, Settings((*tasks, "toy-swap")), 0)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_goals_that_the_learner_does_not_see_tell_no_tasks_apart_but_experts_see_them(
+    tmp_path, monkeypatch, hidden
+):
+    compared = {}
+
+    def note(seen):
+        compared.update(seen)
+        return confusions(seen)
+
+    monkeypatch.setattr(cross_play, "confusions", note)
+    config = CrossPlay(tasks=("toy-reach", "toy-mirror"), teacher="scripted", goals_hidden=hidden)
+    [group] = execute(tmp_path, cross_play_stage(config, 0))["groups"]
+    goals = np.concatenate([obs[:, 4:] for obs in compared.values()])
+    assert (not goals.any()) is hidden
+    assert (np.diag(group["success_any"]) > 0.9).all()
 
 
 def test_the_expert_on_which_they_agreed_labels(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collectiverl.artifacts import checkpoints
 from collectiverl.collective import online
 from collectiverl.collective.online import OnlineDistillation, Rehearsal
 from collectiverl.collective.playing import (
@@ -306,6 +307,13 @@ def test_killed_in_any_round_and_resumed_it_ends_as_uninterrupted(tmp_path, done
     assert same(resumed.collective, expected.collective)
     assert (resumed.success, resumed.failure) == (expected.success, expected.failure)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_each_round_is_told_to_whoever_copies_checkpoints(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(checkpoints, "WATCHERS", [told.append])
+    make().run(tmp_path)
+    assert told == [tmp_path] * (QUICK.learner_rounds + 1)
 
 
 # -- rehearsal -----------------------------------------------------------------------------------------------

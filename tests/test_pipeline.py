@@ -14,6 +14,7 @@ import pytest
 
 import collectiverl
 from collectiverl.artifacts import sealed
+from collectiverl.artifacts.metrics import read_metrics
 from collectiverl.cli import main
 from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import episodes
@@ -425,6 +426,10 @@ def test_experts_trained_in_one_program_lie_where_others_look_for_them(finished,
         assert json.loads((folder / "summary.json").read_text())["task"] == task
         assert collectiverl.load_policy(folder, task=task)
         assert list((folder / "episodes").iterdir())
+        course = read_metrics(folder)
+        assert {"eval/success", "eval/episodes"} <= course[0].keys()
+        assert not any(name.startswith("toy-") for name in course[0])
+        assert course[-1]["seconds"] <= json.loads((folder / "summary.json").read_text())["seconds"] + 1
 
 
 @pytest.mark.parametrize("demos", ["scripted", "scripted:0", "random:5", "scripted:x"])

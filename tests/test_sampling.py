@@ -62,3 +62,14 @@ def test_of_an_expert_of_two_tasks_the_episodes_of_its_own_are_sampled():
     for step in islice(steps(envs, RandomPolicy(2, seed=0), seed=0), 3 * HORIZON + 3):
         sampler.add(step, 0, finished=False)
     assert {e.task for e in sampler.experts[1].sampled} == {"toy-reach"}
+
+
+def test_what_is_sampled_of_an_expert_of_two_tasks_are_the_last_of_its_episodes():
+    """Of three rounds four are kept, of which the two of the last round are sampled."""
+    envs = Concatenated([make_envs(task, 2, goals="fresh") for task in ("toy-swap", "toy-reach")])
+    sampler = EpisodeSampler(envs, 1, SamplingConfig(period=10**6, warmup=10**6, episodes=4), seed=0)
+    last = list(islice(steps(envs, RandomPolicy(2, seed=0), seed=0), 3 * HORIZON + 2))
+    for i, step in enumerate(last, start=1):
+        sampler.add(step, 0, finished=i == len(last))
+    ends = np.stack([e.obs[-1] for e in sampler.experts[0].sampled])
+    np.testing.assert_array_equal(ends, last[-1].result.obs[:2])

@@ -16,8 +16,9 @@ from collectiverl.envs.make import make_envs
 from collectiverl.envs.rollout import RandomPolicy, episodes, first_success
 from collectiverl.envs.toy import HORIZON
 from collectiverl.sac import evaluation, learner
+from collectiverl.sac.agent import expert_of
 from collectiverl.sac.batches import Prior
-from collectiverl.sac.evaluation import Evaluation, Evaluator
+from collectiverl.sac.evaluation import JUDGES, Evaluation, Evaluator
 from collectiverl.sac.help import Demonstrated, MentorOutput, NoHelp
 from collectiverl.sac.policy import AgentPolicy
 from collectiverl.sac.progress import ExpertProgress
@@ -230,8 +231,12 @@ def test_a_share_of_every_batch_is_the_prior(monkeypatch, own_steps, shares):
         assert 1 > found[0] > found[-1] > 0
 
 
-def test_observation_statistics_know_the_prior():
+@pytest.mark.parametrize("shortened", [False, True])
+def test_observation_statistics_know_the_prior(shortened):
     given = demonstrations()
+    if shortened:
+        short = {name: getattr(given[0], name)[:5] for name in ("action", "reward", "success")}
+        given[0] = replace(given[0], obs=given[0].obs[:6], **short)
     one = trainer(replace(TRAIN, steps=300), prior=prior_of(given))
     one.run()
     count = float(one.learner.state.agent.normalizer.count[0])
@@ -247,12 +252,27 @@ def test_killed_and_resumed_with_a_prior_it_ends_as_uninterrupted(tmp_path):
     one = trainer(config, prior=prior_of(given))
     [whole] = one.run()
     assert not same(one.learner.state.average, one.learner.state.agent.actor)
-    if one.progress.experts[0].best == 0:  # the latest evaluation is the best
-        assert same(whole.agent.actor, expert_of(one.learner.state.average, 0))
     with pytest.raises(Killed):
         trainer(config, prior=prior_of(given), report=Kill(4)).run(tmp_path)
     [resumed] = trainer(config, prior=prior_of(given)).run(tmp_path)
     assert_same_result(resumed, whole)
+
+
+def test_the_averaged_actor_is_what_is_judged_and_kept():
+    one = trainer(replace(TRAIN, steps=500, sac=AVERAGED))
+    judged = []
+
+    class AlwaysBetter:
+        def play(self, agents, env_steps):
+            judged.append((agents, one.learner.state.average))
+            return Evaluation(np.array([env_steps / 1_000]), np.zeros(1), TRAIN.eval_episodes)
+
+    one.evaluator = AlwaysBetter()
+    [result] = one.run()
+    agents, average = judged[-1]
+    assert len(judged) > 1
+    assert same(agents.actor, average)
+    assert same(result.agent.actor, expert_of(average, 0))
 
 
 def test_killed_and_resumed_while_it_imitates_demonstrations_it_ends_as_uninterrupted(tmp_path):
@@ -357,12 +377,21 @@ def test_an_evaluation_that_begins_badly_ends_early(monkeypatch, won, success, e
     rounds = iter(won)
     monkeypatch.setattr(evaluation, "expert_count", lambda agents: 1)
     monkeypatch.setattr(evaluation, "AgentPolicy", lambda agents: None)
-    monkeypatch.setattr(
-        evaluation, "first_success", lambda *_: (np.arange(5) < next(rounds), np.zeros(5, np.float32))
-    )
+    monkeypatch.setitem(JUDGES, "any", lambda *_: (np.arange(5) < next(rounds), np.zeros(5, np.float32)))
     judge = Evaluator(make_envs("toy-reach", 5), episodes=20, seed=0, first=10, promising=0.8)
     found = judge.play(fresh().agent, 300)
     assert (found.success[0], found.episodes) == (pytest.approx(success), episodes)
+
+
+def test_each_task_of_an_expert_counts_alike(monkeypatch):
+    """Of five environments three are of one task, which is always won; the other's are never."""
+    envs = Concatenated([make_envs(task, n) for task, n in (("toy-reach", 3), ("toy-mirror", 2))])
+    monkeypatch.setitem(JUDGES, "any", lambda *_: (np.arange(5) < 3, np.arange(5.0)))
+    judge = Evaluator(envs, episodes=8, seed=0)
+    found = judge.play(fresh().agent, env_steps=0)
+    assert found.success == 0.5
+    assert found.returns == pytest.approx((1 + 3.5) / 2)
+    assert found.episodes == 8
 
 
 def test_what_solves_a_task_is_judged_on_whole_evaluations():

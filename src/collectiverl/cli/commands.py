@@ -163,7 +163,7 @@ _TABLE = (
         "import-buffer",
         "logged episodes, as a buffer to learn from",
         seeded(importing.ImportBuffer, importing.import_buffer_stage),
-        "push minari:my/push-v0 --run demo",
+        "push minari:my/push-v0 --run logged",
     ),
     Command(
         "evaluate",

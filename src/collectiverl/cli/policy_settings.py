@@ -19,6 +19,10 @@ NO_EFFECT = (
     "changes nothing, since the student begins with {}: --strategy.finetune.learning-rate is its rate, and with "
     "--strategy.use prior-data imitation it has networks of its own"
 )
+UNUSED_WARMUP = (
+    "changes nothing, since the collective's episodes take its place (--strategy.prior-data.episodes)"
+)
+UNUSED_IMITATION = "changes nothing without demonstrations: pass --demos scripted:20, say"
 STEPS = tyro.conf.arg(metavar="[STEPS]")
 
 
@@ -52,6 +56,12 @@ class TrainTask(TrainingSettings[experts.TrainTask]):
     """Train one SAC expert. Samples of its training episodes are kept beside it, for the trajectory transformer."""
 
     config: Flat[experts.TrainTask]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        preset = self.options.base().expert.demo_imitation  # for all its tasks, also those without demonstrations
+        if self.config.train.demo_imitation not in (None, preset) and not self.config.demos:
+            raise ConfigError("config.train.demo_imitation", UNUSED_IMITATION)
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:
@@ -91,8 +101,8 @@ class TrainStudent(TrainingSettings[students.TrainStudent]):
                     raise ConfigError(
                         f"config.train.sac.{name}", NO_EFFECT.format("the collective's networks")
                     )
-            if train.warmup != base.warmup:
-                raise ConfigError("config.train.warmup", NO_EFFECT.format("the collective's episodes"))
+        if strategy and strategy.played_first and train.warmup != self.options.base().student.warmup:
+            raise ConfigError("config.train.warmup", UNUSED_WARMUP)
 
     @classmethod
     def defaults(cls, options: RunOptions, run: RunConfig) -> Self:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from collectiverl.artifacts import checkpoints
+from collectiverl.artifacts.checkpoints import Checkpoints
 from collectiverl.artifacts.files import read_json, write_json
 from collectiverl.artifacts.metrics import MetricsLog, Report, metrics_log, silent
 from collectiverl.collective.playing import (
@@ -99,18 +99,19 @@ class OnlineDistillation:
 
     def run(self, work: Path | None = None) -> list[Episode]:
         """Plays all rounds and returns their episodes; `work` is a folder for checkpoints and metrics."""
-        self._restore(work)
+        kept = Checkpoints(work)
+        self._restore(kept.latest)
         with metrics_log(work, resume_at=self.done) as log, ThreadPoolExecutor(1) as player:
             if not self.done:
                 self.collected = self.rounds.of_teachers()
                 self.training = self._new_training()
                 self._learn(self.config.first_updates)
-                self._finish_round(log, work, {})
+                self._finish_round(log, kept, {})
             while self.done <= self.config.learner_rounds:
-                self._round(player, log, work)
+                self._round(player, log, kept)
         return self.collected
 
-    def _round(self, player: ThreadPoolExecutor, log: MetricsLog | None, work: Path | None) -> None:
+    def _round(self, player: ThreadPoolExecutor, log: MetricsLog | None, kept: Checkpoints) -> None:
         """The learner plays with its present weights, and meanwhile learns from the earlier episodes."""
         wanted = allocate(self.failure, self.config.learner_episodes)
         playing = player.submit(self.rounds.of_learner, self.collective, wanted, self.done)
@@ -124,16 +125,15 @@ class OnlineDistillation:
         by_task = {f"success/{task}": rate for task, rate in self.success.items()}
         self._finish_round(
             log,
-            work,
+            kept,
             {"learner/loss": loss, "learner/success": _mean(self.success.values())} | by_task | last,
         )
 
-    def _finish_round(self, log: MetricsLog | None, work: Path | None, values: dict[str, float]) -> None:
+    def _finish_round(self, log: MetricsLog | None, kept: Checkpoints, values: dict[str, float]) -> None:
         self.done += 1
         if log and values:
             log.write(self.done, values)
-        if work:
-            self._save(work)
+        kept.write(self._save)
         self._tell(f"success {values['learner/success']:.2f}" if values else "teachers")
 
     def _tell(self, note: str) -> None:
@@ -187,22 +187,20 @@ class OnlineDistillation:
 
     # -- checkpoints ---------------------------------------------------------------------------------------
 
-    def _save(self, work: Path) -> None:
+    def _save(self, folder: Path) -> None:
         assert self.training is not None
-        with checkpoints.checkpoint(work) as folder:
-            self.training.save(folder)
-            for task in self.tasks:  # one folder per task: labels of a scripted and a learned teacher differ
-                write(folder / task, [e for e in self.collected if e.task == task])
-            progress = {
-                "done": self.done,
-                "order": [self.tasks.index(e.task) for e in self.collected],
-                "success": self.success,
-                "failure": self.failure,
-            }
-            write_json(folder / "progress.json", progress)
+        self.training.save(folder)
+        for task in self.tasks:  # one folder per task: labels of a scripted and a learned teacher differ
+            write(folder / task, [e for e in self.collected if e.task == task])
+        progress = {
+            "done": self.done,
+            "order": [self.tasks.index(e.task) for e in self.collected],
+            "success": self.success,
+            "failure": self.failure,
+        }
+        write_json(folder / "progress.json", progress)
 
-    def _restore(self, work: Path | None) -> None:
-        folder = checkpoints.latest_checkpoint(work) if work else None
+    def _restore(self, folder: Path | None) -> None:
         if not folder:
             return
         saved = read_json(folder / "progress.json")

@@ -54,7 +54,7 @@ class CollectiveConfig:
     loss: DistillLoss = "mse"  # mse: squared error of mean and log-std; kl: KL(teacher || collective)
     absolute: float = 0.2  # weight of the mean's absolute error, which is added to the loss
     labels: int = 6_400  # steps of a batch
-    segment: int | None = 60  # steps of a segment, with own and tuned; None: whole episodes
+    segment: int | None = 60  # steps of a segment; None: whole episodes
     unrewarded: float = 0.2  # share of segments whose rewards are left out
     learning_rate: float = 2e-3  # of Adam, at its highest
     warmup: int = 50  # updates until the learning rate is reached
@@ -83,9 +83,8 @@ class CollectiveConfig:
 
     @property
     def draw(self) -> Draw:
-        """How batches are drawn: as segments if an encoder is trained, else as single steps."""
-        length = self.segment if self.learns else 1
-        return Draw(labels=self.labels, length=length, unrewarded=self.unrewarded)
+        """How batches are drawn: alike for all conditionings, since a single step would not show the state's change."""
+        return Draw(labels=self.labels, length=self.segment, unrewarded=self.unrewarded)
 
 
 def fresh_collective(

@@ -97,7 +97,13 @@ def trajectory_transformer(c: RunConfig) -> list[Stage]:
 
 def cross_play(c: RunConfig) -> CrossPlay:
     """The settings of the run's cross-play, in episodes as long as those of its online distillation."""
-    return CrossPlay(tasks=c.tasks, teacher=c.teacher, horizon=c.online.horizon, backend=c.backend)
+    return CrossPlay(
+        tasks=c.tasks,
+        teacher=c.teacher,
+        horizon=c.online.horizon,
+        goals_hidden=c.goals_hidden,
+        backend=c.backend,
+    )
 
 
 def train_transformer(c: RunConfig) -> TrainTransformer:
@@ -128,6 +134,7 @@ def ablation(c: RunConfig, group: str, variant: str, **changes: Any) -> Ablation
         "agreed": c.agreed,
         "online": c.online,
         "collective": c.collective,
+        "fraction": c.validation_fraction,
     }
     return Ablation(group=group, variant=variant, **(settings | changes))
 

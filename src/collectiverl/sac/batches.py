@@ -82,7 +82,7 @@ class Prior:
         """
         if not self.env_steps:
             return self.share
-        return max(self.share, self.memory.filled / (self.memory.filled + replay.filled))
+        return max(self.share, self.env_steps / (self.env_steps + replay.filled))
 
 
 def sample_batches(

@@ -62,7 +62,7 @@ class EpisodeSampler:
         for expert, wanted in zip(self.experts, self.wanted, strict=True):
             due = finished or env_steps >= max(expert.next_sampling, config.warmup)
             if due and len(expert.recent) >= wanted:
-                expert.sampled += expert.recent[:wanted]
+                expert.sampled += expert.recent[len(expert.recent) - wanted :]
                 expert.recent.clear()
                 expert.next_sampling = env_steps + config.period
 

@@ -115,6 +115,10 @@ class ExpertConfig(TrainConfig):
     # the training episodes that are kept for distillation
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 0, "demo_imitation")
+
     @property
     def sampled(self) -> SamplingConfig:
         return self.sampling

@@ -37,7 +37,7 @@ class Trainer:
     """A training of E experts and its state; `run` takes it from its last checkpoint to its end.
 
     Environments are grouped by expert: `config.num_envs` of `envs` for each, and an equal share of `eval_envs`.
-    An expert whose task is solved keeps the agent that solved it; it plays on until all tasks are solved.
+    Each expert keeps its best agent. One whose task is solved plays on until all tasks are solved.
 
     Args:
         help: what a student has beyond its environment's reward.

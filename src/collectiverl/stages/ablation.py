@@ -13,6 +13,7 @@ import numpy as np
 from collectiverl.artifacts import paths
 from collectiverl.artifacts.checkpoints import part
 from collectiverl.artifacts.paths import DISTILLATION, TRANSFORMER
+from collectiverl.collective.online import HELD_OUT
 from collectiverl.collective.playing import play_judged, success_by_task
 from collectiverl.collective.policy import Collective, CollectivePolicy, Shuffled, save_collective
 from collectiverl.collective.rounds import OnlineConfig
@@ -39,6 +40,7 @@ class Ablation:
     agreed: bool = False
     online: OnlineConfig = field(default_factory=OnlineConfig)
     collective: CollectiveConfig = field(default_factory=CollectiveConfig)
+    fraction: float = HELD_OUT  # of the episodes, held out for validation
     shuffled: bool = False  # evaluated with the embedding of another task's environment
     told: bool = True  # the policy sees the rewards when it is evaluated
     episodes: int = 20  # evaluation episodes per task, with fresh goals
@@ -64,7 +66,7 @@ def ablate(work: Work[Ablation]) -> dict[str, Any]:
     """Collects, distils the actor, and evaluates it."""
     config = work.config
     actor_alone = replace(config.collective, critic=replace(config.collective.critic, updates=0))
-    online = distillation_of(work, seed=config.training_seed)
+    online = distillation_of(work, seed=config.training_seed, held_out=config.fraction)
     online.run(work.folder)
     training, held_out = map(EpisodeTable.join, online.sides())
     collective, error = distil(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from collectiverl.envs.make import make_envs
-from collectiverl.envs.rollout import first_success
+from collectiverl.sac.evaluation import JUDGES
 from collectiverl.sac.policy import Expert, save_agent
 from collectiverl.stages.base import Stage, Work
 from collectiverl.stages.students import TrainStudent, guidance_of, played_first
@@ -58,7 +58,8 @@ def clone_student(work: Work[CloneStudent]) -> dict[str, Any]:
     envs = make_envs(student.task, student.train.eval_episodes, backend=student.backend, goals="fresh")
     with contextlib.closing(envs):
         seed = int(np.random.SeedSequence([work.seed, PLAY]).generate_state(1)[0] >> 1)
-        success, _ = first_success(envs, Expert(agent, student.train.sac.value_unit), seed)
+        judge = JUDGES[student.train.success_at]
+        success, _ = judge(envs, Expert(agent, student.train.sac.value_unit), seed)
     return {
         "task": student.task,
         "trained_from": "cloning",

@@ -176,15 +176,16 @@ class RandomCollective:
     """A collective whose actor and critics are fresh networks, behind the trained encoder: it knows nothing."""
 
 
-def random_collective_stage(collective: str) -> Stage[RandomCollective]:
-    """`collective`: the folder in the run of the collective whose networks are drawn anew."""
+def random_collective_stage(collective: str, seed: int) -> Stage[RandomCollective]:
+    """`collective`: the folder in the run of the collective whose networks are drawn anew, for each seed others."""
     return Stage(
         kind="random-collective",
         subject=collective,
-        out=f"{collective}-random",
+        out=f"{collective}-random-{seed}",
         function=random_collective,
         config=RandomCollective(),
         inputs={collective: ""},
+        seed=seed,
     )
 
 

@@ -44,6 +44,8 @@ class CrossPlay:
     teacher: str = "sac"
     episodes: int = 20  # of each expert in each task, with fresh goals
     horizon: int | None = 200  # steps of an episode, at most; None: the environment's own limit
+    # who learns does not see the goals, so that they tell no tasks apart; experts see them
+    goals_hidden: bool = False
     backend: Backend = "auto"  # simulator; auto: EnvPool where it agrees with the suite's own
 
     def __post_init__(self) -> None:
@@ -128,6 +130,8 @@ class _Playing:
             stream = episodes(envs, anybody, per_env=SEEN // SEEN_AT_ONCE, phase="random", seed=seed)
             found = np.stack([e.obs[0] for e in stream])
         found[found == ABSENT] = 0
+        if self.work.config.goals_hidden:
+            found[:, list(layout.goal_index)] = 0
         self._tell(f"beginnings of {task}")
         return found
 

@@ -60,12 +60,10 @@ def take_expert(work: Work[TrainTask]) -> dict[str, Any]:
     [together] = work.inputs
     sealed.verify(work.run / together)
     shutil.copytree(work.run / together / config.task, work.folder, dirs_exist_ok=True)
+    every, mine = summary(work.run / together), f"{config.task}/"
     with contextlib.closing(MetricsLog(work.folder)) as log:
         for line in read_metrics(work.run / together):
-            own = {
-                k.removeprefix(f"{config.task}/"): v
-                for k, v in line.items()
-                if k.startswith(f"{config.task}/")
-            }
-            log.write(int(line["step"]), own | {"seconds": line["seconds"]})
-    return summary(work.run / together)[config.task]
+            shared = {k: v for k, v in line.items() if k.split("/")[0] not in every and k != "step"}
+            own = {k.removeprefix(mine): v for k, v in line.items() if k.startswith(mine)}
+            log.write(int(line["step"]), shared | own | {"seconds": line["seconds"] / len(every)})
+    return every[config.task]

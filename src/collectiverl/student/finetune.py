@@ -45,7 +45,8 @@ class EmbeddedEnvs:
         if windows:
             reader = trained_encoder(collective)
             dim, self._windows = reader.packed_dim, begin_windows(reader.encoder, envs.num_envs, reader.steps)
-        state_index = tuple(range(dim - state_dim, dim))
+        z_dim = collective.condition_dim
+        state_index = () if windows else tuple(range(z_dim, z_dim + state_dim))
         self.spec = EnvSpec(envs.spec.task, dim, envs.spec.action_dim, envs.spec.horizon, state_index)
         self.num_envs, self.tasks = envs.num_envs, envs.tasks
 

@@ -52,7 +52,15 @@ class AblationConfig:
 
 
 def rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Ablation]:
-    """The rows of the table, for one seed of training."""
+    """The rows of the table, for one seed of training: the default, then those that differ from it."""
+    default, *others = _rows(config, ablation, seed)
+    yield default
+    yield from (
+        row for row in others if replace(row, group=default.group, variant=default.variant) != default
+    )
+
+
+def _rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Ablation]:
     base = config.collective
 
     def row(group: str, variant: str, collective: CollectiveConfig = base, **more: Any) -> Ablation:
@@ -64,18 +72,16 @@ def rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Abl
 
     yield row("default", base.conditioning)
     for conditioning in get_args(ConditioningName):
-        if conditioning != base.conditioning:
-            yield row("conditioning", conditioning, replace(base, conditioning=conditioning))
-    if base.learns:
+        yield row("conditioning", conditioning, replace(base, conditioning=conditioning))
+    if base.learns and len(config.tasks) > 1:
         yield row("conditioning", "shuffled", shuffled=True)
     if base.conditioning == "own":  # of others, the encoder is the trajectory transformer
-        yield row("encoder", "gru", replace(reader(kind="gru"), segment=None))
+        if base.encoder.kind != "gru":
+            yield row("encoder", "gru", replace(reader(kind="gru"), segment=None))
         for window in (1, 5, 20, 50):
-            if window != base.encoder.window:
-                yield row("window", f"window_{window}", reader(window=window))
+            yield row("window", f"window_{window}", reader(window=window))
         for z_dim in (6, 16, 32, 64):
-            if z_dim != base.encoder.z_dim:
-                yield row("z", f"z_{z_dim}", reader(z_dim=z_dim))
+            yield row("z", f"z_{z_dim}", reader(z_dim=z_dim))
         yield row("rewards", "none", reader(rewards=False))
     yield row("rewards", "not_told", told=False)
     if layout_of(config.tasks).moving_index:

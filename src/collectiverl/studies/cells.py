@@ -89,8 +89,13 @@ def row_of(strategy: str, task: str, seeds: int, found: Sequence[Mapping[str, An
 
 
 def compared(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """The rows, each beside plain SAC on its task: the ratio of steps, and the forward transfer."""
-    plain = {row["task"]: row for row in rows if row["strategy"] == PLAIN and row["seeds"]}
+    """The rows, each beside plain SAC on its task: the ratio of steps, and the forward transfer.
+
+    Plain SAC is the row `none`; where there is none, the only one with updates of its own, such as `none@16`.
+    """
+    of = [row["strategy"] for row in rows if parsed(row["strategy"])[0] == PLAIN]
+    beside = PLAIN if PLAIN in of or len(set(of)) != 1 else of[0]
+    plain = {row["task"]: row for row in rows if row["strategy"] == beside and row["seeds"]}
     return [
         row
         | {

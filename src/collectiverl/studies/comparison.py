@@ -154,7 +154,7 @@ def cells(config: RunConfig, comparison: ComparisonConfig) -> Iterator[Cell]:
 
 def _stage(config: RunConfig, comparison: ComparisonConfig, row: str, task: str, seed: int) -> Stage:
     strategy, _ = parsed(row)
-    collective = "" if strategy == PLAIN else _helper(comparison, strategy, task).out
+    collective = "" if strategy == PLAIN else _helper(comparison, strategy, task, seed).out
     of = "" if strategy == PLAIN else comparison.name
     name = strategy if strategy in UNTRAINED else named(strategy, comparison.updates(row))
     out = paths.compared_student(name, task, seed, of)
@@ -186,10 +186,10 @@ def _taken(comparison: ComparisonConfig, task: str) -> Stage:
     return take_collective_stage(source, paths.compared_collective(name))
 
 
-def _helper(comparison: ComparisonConfig, strategy: str, task: str) -> Stage:
-    """The collective that helps; for the control `random` the same one with untrained networks."""
+def _helper(comparison: ComparisonConfig, strategy: str, task: str, seed: int) -> Stage:
+    """The collective that helps; for the control `random` the same one with untrained networks, drawn by the seed."""
     taken = _taken(comparison, task)
-    return random_collective_stage(taken.out) if strategy == RANDOM else taken
+    return random_collective_stage(taken.out, seed) if strategy == RANDOM else taken
 
 
 def stages(run: Path, config: RunConfig, comparison: ComparisonConfig) -> list[Stage]:
@@ -199,7 +199,7 @@ def stages(run: Path, config: RunConfig, comparison: ComparisonConfig) -> list[S
     for cell in every:
         strategy, _ = parsed(cell.strategy)
         if strategy != PLAIN:
-            for stage in (_taken(comparison, cell.task), _helper(comparison, strategy, cell.task)):
+            for stage in (_taken(comparison, cell.task), _helper(comparison, strategy, cell.task, cell.seed)):
                 helpers[stage.out] = stage
     return [*helpers.values(), *(cell.stage for cell in every)]
 
