@@ -28,8 +28,8 @@ def collective(
     """Success of a collective task by task, beside that of its teachers; over all seeds that are in the ledger.
 
     Args:
-        teacher: expert, those that come with the package; or scripted, which each run has evaluated beside, or the
-            entries of the ledger that begin with teachers/NAME.
+        teacher: expert, of MT10 those that come with the package; or scripted. Of other tasks, what each run has
+            evaluated beside, or the entries of the ledger that begin with teachers/NAME.
         minutes: a last row says how long the stages took, all together.
         untold: the last column is a policy without an encoder that is told nothing.
     """
@@ -38,8 +38,10 @@ def collective(
     rows[0] += ["told nothing"] * untold
     if not runs:
         return rows
-    teachers = _experts() if teacher == "expert" else of_kind(runs[0], teacher) or _judged_alone(name)
     tasks = list(of_kind(runs[0], "collective"))
+    teachers = _experts() if teacher == "expert" else {}
+    if not teachers.keys() >= set(tasks):
+        teachers = of_kind(runs[0], teacher) or _judged_alone(name)
     for task in tasks:
         mine = [of_kind(run, "collective")[task] for run in runs]
         low, high = seeds_interval([_successes(row) for row in mine], [row["episodes"] for row in mine])

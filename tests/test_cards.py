@@ -47,3 +47,10 @@ def test_a_card_names_the_teachers():
         assert words in collective_card(
             "m", to_jsonable(replace(smoke(), teacher=experts)), [figures(0, (1.0, 1.0))]
         )
+
+
+def test_a_card_names_the_tasks_whose_teacher_is_an_expert_in_place_of_the_script():
+    settings = to_jsonable(replace(smoke(), teacher="scripted", tasks=("peg-insert-side-v3",)))
+    told = figures(0, (1.0, 1.0))
+    told = told | {"policies": [told["policies"][0] | {"task": "peg-insert-side-v3"}]}
+    assert "and for `peg-insert-side` the expert that comes with" in collective_card("m", settings, [told])

@@ -16,6 +16,7 @@ from collectiverl.sac import losses, updates
 from collectiverl.sac.agent import expert_of
 from collectiverl.sac.policy import AgentPolicy, Expert, act, explore, load_agent, load_expert, save_agent
 from collectiverl.sac.settings import STUDENT_AVERAGE, ExpertConfig, student_training
+from collectiverl.studies.comparison import ComparisonConfig
 from collectiverl.types import ConfigError, Transition, UserError
 from training import ACTION, OBS, SAC, fresh, same
 
@@ -146,6 +147,7 @@ def test_by_default_no_actor_is_averaged():
     assert state.playing is state.agent
     assert ExpertConfig().sac.actor_average is None
     assert student_training().sac.actor_average == STUDENT_AVERAGE
+    assert student_training().updates_per_step == ComparisonConfig().updates_per_step
 
 
 def test_advice_counts_where_the_smaller_value_is_larger_than_that_of_the_mode():

@@ -26,6 +26,7 @@ from collectiverl.types import EnvSpec, Policy, UserError
 SHIPPED_COLLECTIVE = "collective"
 TASK = "{task}"  # in a name: that of the task played, as reach-v3 or reach
 SHIPPED = Path(__file__).parent / "pretrained"  # what comes with the package
+BETTER_SHIPPED = ("peg-insert-side",)  # tasks in which the expert succeeds more often than the script
 GROWING = ("mt10", "mt50")  # collections of experts; each includes the experts of those before it
 
 

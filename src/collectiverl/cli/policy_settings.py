@@ -59,7 +59,8 @@ class TrainTask(TrainingSettings[experts.TrainTask]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        preset = self.options.base().expert.demo_imitation  # for all its tasks, also those without demonstrations
+        # a preset's is for all of its tasks, also those without demonstrations
+        preset = self.options.base().expert.demo_imitation
         if self.config.train.demo_imitation not in (None, preset) and not self.config.demos:
             raise ConfigError("config.train.demo_imitation", UNUSED_IMITATION)
 

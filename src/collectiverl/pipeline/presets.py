@@ -13,6 +13,7 @@ from collectiverl.representation.encoder import EncoderConfig
 from collectiverl.representation.train import TransformerConfig
 from collectiverl.sac.agent import AgentConfig, SACConfig
 from collectiverl.sac.settings import STUDENT_AVERAGE, ExpertConfig, SamplingConfig
+from collectiverl.stages.teachers import EITHER
 from collectiverl.student.jump_start import JumpStartConfig
 from collectiverl.student.likelihood import LikelihoodConfig
 from collectiverl.student.prior_data import PriorDataConfig
@@ -46,7 +47,7 @@ def smoke() -> RunConfig:
         tasks=("toy-reach", "toy-mirror"),
         student_tasks=("toy-mirror",),
         expert=expert,
-        student=replace(expert.for_student(), steps=2_000),
+        student=replace(expert.for_student(), steps=2_000, updates_per_step=4),
         strategy=StrategyConfig(
             likelihood=LikelihoodConfig(weight=2.0, constant_steps=1_000, decay_steps=1_000),
             jump_start=JumpStartConfig(steps=30, decay_steps=1_000),
@@ -156,7 +157,12 @@ def mt10_hidden() -> RunConfig:
 
 
 def mt50() -> RunConfig:
-    """The fifty tasks of MT50, taught by Meta-World's scripted policies."""
+    """The fifty tasks of MT50, taught by the experts that come with the package; `stick-pull`, by its script."""
+    return replace(scripted(), teacher=EITHER, agreed=True)
+
+
+def scripted() -> RunConfig:
+    """The fifty tasks of MT50, taught by Meta-World's scripted policies: what `ml10`, `ml45` and `fetch` begin from."""
     base = mt10()
     return replace(
         base,
@@ -190,7 +196,7 @@ def mt50() -> RunConfig:
 
 def mt50_experts() -> RunConfig:
     """The fifty tasks of MT50, taught by experts of its own: SAC for each task, judged where an episode ends."""
-    base = mt50()
+    base = scripted()
     expert = replace(
         base.expert,
         steps=200_000,
@@ -206,7 +212,7 @@ def mt50_experts() -> RunConfig:
 
 def ml45() -> RunConfig:
     """The 45 training tasks of ML45, goals hidden, taught by scripts that see them; its test tasks are not taught."""
-    base, hidden = mt50(), mt10_hidden().collective
+    base, hidden = scripted(), mt10_hidden().collective
     return replace(
         base,
         tasks=("ML45",),
@@ -225,7 +231,7 @@ def ml10() -> RunConfig:
 
 def fetch() -> RunConfig:
     """The four Fetch tasks of Gymnasium-Robotics, taught by scripts of our own: another robot, and minutes."""
-    base, reward_scale = mt50(), 5.0  # rewards are metres, a fifth of one at first
+    base, reward_scale = scripted(), 5.0  # rewards are metres, a fifth of one at first
     sac = replace(base.expert.sac, reward_scale=reward_scale)
     return replace(
         base,

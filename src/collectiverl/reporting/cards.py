@@ -5,7 +5,9 @@ from typing import Any
 
 from collectiverl.artifacts.paths import CONFIG, MANIFEST, PORTABLE
 from collectiverl.envs.make import spec
+from collectiverl.envs.tasks import label
 from collectiverl.evaluation.statistics import interval_over, seeds_interval
+from collectiverl.policies import BETTER_SHIPPED
 from collectiverl.reporting.model_index import front_matter
 
 Found = Mapping[str, Any]  # a summary, as it stands in its JSON file
@@ -112,12 +114,6 @@ def collective_card(name: str, settings: Found, figures: Sequence[Found], *, hal
     means = [one["mean"]["collective"] for one in figures]
     seeds = [one["seed"] for one in figures]
     spread = interval_over(len(figures))
-    teachers = {
-        "sac": "SAC experts, trained in the same run",
-        "shipped": "the SAC experts that come with the package",
-        "shipped-or-scripted": "the SAC experts that come with the package and, where none does, Meta-World's scripts",
-        "scripted": "Meta-World's scripted policies",
-    }.get(settings["teacher"], f"the experts `{settings['teacher']}`")
     hidden = settings["goals_hidden"]
     rewards = (
         "It needs the rewards: they alone tell where to go."
@@ -134,7 +130,7 @@ def collective_card(name: str, settings: Found, figures: Sequence[Found], *, hal
         "One policy, told neither the task's id nor its name"
         f"{', nor its goal' if hidden else ''}: {_reads(settings['collective'])}",
         f"Distilled by collectiverl {figures[0]['versions']['collectiverl']}",
-        f"from {teachers}; seed {seeds[0]} of {len(seeds)}.",
+        f"from {_teachers(settings)}; seed {seeds[0]} of {len(seeds)}.",
         f"`{CONFIG}` holds the settings, `{MANIFEST}` the inputs and checksums; encoder, actor, critics and",
         "statistics are one safetensors file.",
         "",
@@ -163,6 +159,18 @@ def collective_card(name: str, settings: Found, figures: Sequence[Found], *, hal
         "",
     ]
     return "\n".join(lines)
+
+
+def _teachers(settings: Found) -> str:
+    scripted, shipped = "Meta-World's scripted policies", "the SAC experts that come with the package"
+    if better := [f"`{task}`" for task in map(label, settings["tasks"]) if task in BETTER_SHIPPED]:
+        scripted += f", and for {' and '.join(better)} the expert that comes with the package"
+    return {
+        "sac": "SAC experts, trained in the same run",
+        "shipped": shipped,
+        "shipped-or-scripted": f"{shipped} and, where none does, Meta-World's scripts",
+        "scripted": scripted,
+    }.get(settings["teacher"], f"the experts `{settings['teacher']}`")
 
 
 def _reads(collective: Found) -> str:

@@ -27,6 +27,7 @@ from collectiverl.envs.make import spec
 from collectiverl.envs.registry import suite_of
 from collectiverl.envs.scripted import ScriptedPolicy
 from collectiverl.policies import (
+    BETTER_SHIPPED,
     GROWING,
     TASK,
     collection_of,
@@ -41,7 +42,6 @@ from collectiverl.types import ConfigError, EnvSpec, TeachingPolicy, UserError
 
 EITHER = "shipped-or-scripted"
 NAMED = ("sac", "scripted", "shipped", EITHER)
-BETTER_SHIPPED = ("peg-insert-side",)  # tasks in which the expert succeeds more often than the script
 
 
 def check_teacher(config: Any, field: str = "teacher") -> None:

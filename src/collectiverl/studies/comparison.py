@@ -26,7 +26,7 @@ from collectiverl.envs.tasks import label, resolve
 from collectiverl.pipeline.config import RunConfig
 from collectiverl.pipeline.plan import unfinished
 from collectiverl.reporting.ratios import PLAIN, median_ratio
-from collectiverl.sac.settings import TrainConfig
+from collectiverl.sac.settings import STUDENT_UPDATES, TrainConfig
 from collectiverl.stages.base import Stage
 from collectiverl.stages.cloning import CloneStudent, clone_student_stage
 from collectiverl.stages.collective import random_collective_stage, take_collective_stage
@@ -68,8 +68,9 @@ class ComparisonConfig:
     eval_horizon: int | None = 200  # steps of its episodes, those of training; None: the task's own limit
     success: float = 0.9  # success rate to be reached in two evaluations in a row
     stop: bool = True  # a student stops once it has reached it; if not, it takes all steps
-    updates_per_step: int = 32  # of all strategies but none, after each step of all 32 environments
-    plain_updates_per_step: int = 32  # of none, plain SAC
+    # of all strategies but none, after each step of all 32 environments
+    updates_per_step: int = STUDENT_UPDATES
+    plain_updates_per_step: int = STUDENT_UPDATES  # of none, plain SAC
 
     def __post_init__(self) -> None:
         at_least(self, 1, "seeds", "steps", "eval_every", "eval_episodes", "eval_first")
