@@ -54,6 +54,7 @@ def test_the_front_page_has_the_figures_of_the_pages_behind_it():
     assert with_z == [*front["one policy, goals hidden"][:10], *with_z[10:]]
 
 
+OF_MT50 = ("any step", "last step", "expert", "expert, last step")
 NUMBER = re.compile(r"\d+\.\d+(?![.\w])")
 
 
@@ -64,7 +65,7 @@ def in_prose(page: str) -> list[str]:
 
 
 def test_every_decimal_in_the_prose_of_the_front_page_is_one_of_the_ledger():
-    """Of students: how many times fewer steps, from the least to the most, and the medians."""
+    """Of students: how many times fewer steps, from the least to the most, and the medians; of MT50, the means."""
     controls = columns("controls")
     alone = [f"{float(controls[told][10].strip('*')):.2f}" for told in ("told nothing", "told the task")]
     rows = columns("students")
@@ -76,8 +77,9 @@ def test_every_decimal_in_the_prose_of_the_front_page_is_one_of_the_ledger():
         if title not in medians and NUMBER.search(cell)
     ]
     helped = [min(each, key=float), max(each, key=float), *medians.values()]
+    fifty = [columns("mt50")[title][-1].strip("*") for title in OF_MT50]
     for page in PAGES[:2]:
-        assert set(in_prose(page.read_text())) == {*helped, *alone}
+        assert set(in_prose(page.read_text())) == {*helped, *alone, *fifty}
 
 
 MEASURED = re.compile(r"success|any step|last step|interval|seconds|updates/s|steps/s|each seed|fewer", re.I)
