@@ -95,14 +95,14 @@ class TrainStudent(TrainingSettings[students.TrainStudent]):
     def __post_init__(self) -> None:
         super().__post_init__()
         strategy, train = self.config.strategy, self.config.train
+        base = self.options.base().student
         if strategy and strategy.finetunes:
-            base = self.options.base().student
             for name in students.DECIDED:
                 if getattr(train.sac, name) != getattr(base.sac, name):
                     raise ConfigError(
                         f"config.train.sac.{name}", NO_EFFECT.format("the collective's networks")
                     )
-        if strategy and strategy.played_first and train.warmup != self.options.base().student.warmup:
+        if strategy and strategy.played_first and train.warmup != base.warmup:
             raise ConfigError("config.train.warmup", UNUSED_WARMUP)
 
     @classmethod

@@ -51,8 +51,7 @@ class Learner:
 
     def learn_from(self, prior: Prior, weights: Weights) -> Iterator[None]:
         """The statistics of a prior's observations, then the updates on it alone, of which each item is some."""
-        if self.config.normalize_obs:
-            self.state = update_statistics(self.state, _observations(prior.memory))
+        self.update_statistics(_observations(prior.memory))
         for call, first in enumerate(range(0, prior.updates, UPDATES_PER_CALL)):
             self._update(1.0, min(UPDATES_PER_CALL, prior.updates - first), weights, PRIOR, call)
             yield
@@ -87,8 +86,8 @@ class Learner:
         self.replay.restore(load_arrays(folder / "replay.safetensors"))
 
 
-def _observations(memory: Replay) -> Float[np.ndarray, "E n O"]:
-    """Those of all transitions; of several experts, no more of any than the one with the fewest has."""
+def _observations(memory: Replay) -> Float[np.ndarray, "N O"]:
+    """Those of all transitions, expert by expert; of none more than the one with the fewest has."""
     obs, valid = memory.data.obs, memory.data.valid
     count = int(valid.sum((0, 2)).min())
-    return np.stack([obs[:, e][valid[:, e]][:count] for e in range(valid.shape[1])])
+    return np.concatenate([obs[:, e][valid[:, e]][:count] for e in range(valid.shape[1])])
