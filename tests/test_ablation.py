@@ -42,7 +42,7 @@ ROW = next(rows(CONFIG, AblationConfig(episodes=3), seed=0))
 
 def differences(row: Ablation) -> set[str]:
     """What differs from the default row, by name."""
-    fields = {"collective", "online", "goals_hidden", "shuffled", "told"}
+    fields = {"collective", "online", "goals_hidden", "fresh", "shuffled", "told"}
     return {name for name in fields if getattr(row, name) != getattr(ROW, name)}
 
 
@@ -124,6 +124,7 @@ def test_what_would_change_nothing_or_need_another_transformer_is_no_row():
     [
         ({"collective": replace(CONFIG.collective, loss="kl")}, "kl"),
         ({"online": replace(CONFIG.online, learner_rounds=0)}, "cloning"),
+        ({"online": replace(CONFIG.online, learner_rounds=0)}, "fresh"),
         ({"tasks": CONFIG.tasks[:1]}, "shuffled"),
         (
             {

@@ -309,6 +309,25 @@ def test_killed_in_any_round_and_resumed_it_ends_as_uninterrupted(tmp_path, done
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+def test_with_fresh_networks_a_round_keeps_nothing_of_the_round_before(tmp_path):
+    """Also where it is killed and resumed, after the rounds have changed what statistics would be fitted to."""
+    one, usual = make(fresh=True), ran()
+    one.run()
+    assert one.training.progress.updates == QUICK.round_updates
+    assert usual.training.progress.updates == QUICK.first_updates + 2 * QUICK.round_updates
+    assert same(one.collective.scales, usual.collective.scales)
+
+    def kill(rounds, total, note=""):
+        if rounds == 2 and note.startswith("learning"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        make(fresh=True, report=kill).run(tmp_path)
+    resumed = make(fresh=True)
+    assert_same_episodes(resumed.run(tmp_path), one.collected)
+    assert same(resumed.collective, one.collective)
+
+
 def test_each_round_is_told_to_whoever_copies_checkpoints(tmp_path, monkeypatch):
     told = []
     monkeypatch.setattr(checkpoints, "WATCHERS", [told.append])

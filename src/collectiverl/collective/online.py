@@ -63,6 +63,7 @@ class OnlineDistillation:
         held_out: share of each round's episodes that the learner is not trained on; `split` puts the same episodes
             into validation if it has this fraction and seed.
         rehearsal: the collective that the learner begins as, and episodes of its tasks, which are trained on too.
+        fresh: the learner begins each round with fresh networks, instead of going on from the round before.
     """
 
     def __init__(
@@ -78,11 +79,13 @@ class OnlineDistillation:
         transformer: Encoder | None = None,
         goals_hidden: bool = False,
         rehearsal: Rehearsal | None = None,
+        fresh: bool = False,
         report: Report = silent,
     ):
         self.config, self.learning, self.spec, self.seed = config, learning, spec, seed
         self.held_out, self.report = held_out, report
-        self.transformer, self.goals_hidden, self.rehearsal = transformer, goals_hidden, rehearsal
+        self.transformer, self.goals_hidden = transformer, goals_hidden
+        self.rehearsal, self.fresh = rehearsal, fresh
         self.tasks = tuple(teachers)
         self.rounds = Rounds(make_envs, teachers, config, spec, seed, learning.unrewarded, self._tell)
         self.collected: list[Episode] = []
@@ -115,6 +118,8 @@ class OnlineDistillation:
         """The learner plays with its present weights, and meanwhile learns from the earlier episodes."""
         wanted = allocate(self.failure, self.config.learner_episodes)
         playing = player.submit(self.rounds.of_learner, self.collective, wanted, self.done)
+        if self.fresh:
+            self.training = self._new_training()
         loss = self._learn(self.config.round_updates)
         played = playing.result()
         self.collected += played
@@ -143,23 +148,30 @@ class OnlineDistillation:
 
     def sides(self) -> Sides:
         """What is rehearsed and what was collected, for training and for validation, one table per task."""
+        return self._sides(self.collected)
+
+    def _sides(self, collected: Sequence[Episode]) -> Sides:
         hidden = self.spec.goal_index if self.goals_hidden else ()
         known = (self.rehearsal.training, self.rehearsal.validation) if self.rehearsal else ((), ())
         training, validation = ([table.hiding(hidden) for table in side] for side in known)
         for task in self.tasks:
-            mine = EpisodeTable([Shard.of([e for e in self.collected if e.task == task])]).hiding(hidden)
+            mine = EpisodeTable([Shard.of([e for e in collected if e.task == task])]).hiding(hidden)
             learned, kept = split(mine.about, fraction=self.held_out, seed=self.seed)
             training.append(mine.subset(learned))
             validation.append(mine.subset(kept))
         return training, validation
 
     def _new_training(self) -> Training:
-        """The training of a fresh learner, with the teachers' episodes' statistics, or of the rehearsed collective."""
+        """The training of a fresh learner, or of the rehearsed collective.
+
+        Its statistics are those of the first round, which no learner plays, whenever it begins: a resumed one is alike.
+        """
         seed = int(np.random.SeedSequence([self.seed, LEARNER]).generate_state(1)[0] >> 1)
         if self.rehearsal:
             return Training(self.rehearsal.collective, self.learning, seed=seed)
+        first_round = [e for e in self.collected if e.phase != "learner"]
         fresh = fresh_collective(
-            EpisodeTable.join(self.sides()[0]),
+            EpisodeTable.join(self._sides(first_round)[0]),
             self.learning,
             self.spec,
             transformer=self.transformer,
@@ -206,11 +218,9 @@ class OnlineDistillation:
         saved = read_json(folder / "progress.json")
         files = {i: folder / task for i, task in enumerate(self.tasks) if paths(folder / task)}
         streams = {i: iter(EpisodeTable.open(path)) for i, path in files.items()}
-        episodes = [next(streams[i]) for i in saved["order"]]
-        self.collected = [e for e in episodes if e.phase != "learner"]  # what a fresh learner begins from
+        self.collected = [next(streams[i]) for i in saved["order"]]
         self.training = self._new_training()
         self.training.restore(folder)
-        self.collected = episodes
         self.done, self.success, self.failure = saved["done"], saved["success"], saved["failure"]
 
 

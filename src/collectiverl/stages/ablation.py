@@ -41,6 +41,8 @@ class Ablation:
     online: OnlineConfig = field(default_factory=OnlineConfig)
     collective: CollectiveConfig = field(default_factory=CollectiveConfig)
     fraction: float = HELD_OUT  # of the episodes, held out for validation
+    # each round begins with fresh networks; None, which older rows have: the learner goes on from the round before
+    fresh: bool | None = None
     shuffled: bool = False  # evaluated with the embedding of another task's environment
     told: bool = True  # the policy sees the rewards when it is evaluated
     episodes: int = 20  # evaluation episodes per task, with fresh goals
@@ -66,7 +68,9 @@ def ablate(work: Work[Ablation]) -> dict[str, Any]:
     """Collects, distils the actor, and evaluates it."""
     config = work.config
     actor_alone = replace(config.collective, critic=replace(config.collective.critic, updates=0))
-    online = distillation_of(work, seed=config.training_seed, held_out=config.fraction)
+    online = distillation_of(
+        work, seed=config.training_seed, held_out=config.fraction, fresh=bool(config.fresh)
+    )
     online.run(work.folder)
     training, held_out = map(EpisodeTable.join, online.sides())
     collective, error = distil(

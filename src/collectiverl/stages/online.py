@@ -129,7 +129,9 @@ class Distills(Labelled, Protocol):
     def collective(self) -> CollectiveConfig: ...
 
 
-def distillation_of(work: Work[Any], *, seed: int, held_out: float = HELD_OUT) -> OnlineDistillation:
+def distillation_of(
+    work: Work[Any], *, seed: int, held_out: float = HELD_OUT, fresh: bool = False
+) -> OnlineDistillation:
     """The online distillation of a stage with such settings; its teachers are those of the stage's seed."""
     config: Distills = work.config
     transformer, _ = transformer_of(work.run, config.collective, config.goals_hidden)
@@ -146,6 +148,7 @@ def distillation_of(work: Work[Any], *, seed: int, held_out: float = HELD_OUT) -
         held_out=held_out,
         transformer=transformer,
         goals_hidden=config.goals_hidden,
+        fresh=fresh,
         report=work.report,
     )
 

@@ -93,6 +93,8 @@ def _rows(config: RunConfig, ablation: AblationConfig, seed: int) -> Iterator[Ab
         yield row("goals", other, goals_hidden=not config.goals_hidden)
     yield row("loss", "kl", replace(base, loss="kl"))
     played = config.online.expert_episodes + config.online.learner_rounds * config.online.learner_episodes
+    if config.online.learner_rounds:
+        yield row("data", "fresh", fresh=True)
     yield row("data", "cloning", online=_cloning(config, played))
     if base.learns:
         for episodes in FEW:
