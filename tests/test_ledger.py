@@ -67,7 +67,7 @@ def in_prose(page: str) -> list[str]:
 def test_every_decimal_in_the_prose_of_the_front_page_is_one_of_the_ledger():
     """Of students: how many times fewer steps, from the least to the most, and the medians; of MT50, the means."""
     controls = columns("controls")
-    alone = [f"{float(controls['told nothing'][10].strip('*')):.2f}"]
+    alone = [f"{float(controls[told][10].strip('*')):.2f}" for told in ("told nothing", "told the task")]
     rows = columns("students")
     fewer = dict(zip(rows["task"], rows["times fewer"], strict=True))
     medians = {title: NUMBER.findall(cell)[0] for title, cell in fewer.items() if "median" in title}
