@@ -22,7 +22,7 @@ from collectiverl.collective.probing import ProbingConfig
 from collectiverl.exchange import portable
 from collectiverl.exchange.onnx_graph import to_onnx
 from collectiverl.exchange.step import step_of
-from collectiverl.nn.transformer import AS_MATRICES
+from collectiverl.nn.attention import AS_MATRICES
 from collectiverl.policies import load_policy
 from collectiverl.types import StageFailed, UserError
 from toy_buffers import OWN, any_collective, any_encoder

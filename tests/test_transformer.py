@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import drawn
+from collectiverl.nn.attention import AS_MATRICES, LARGEST, Attention, View, attend, pool
 from collectiverl.nn.batch_last import normalize, project
 from collectiverl.nn.mlp import LayerNorm, Linear
 from collectiverl.nn.recurrent import Recurrent
-from collectiverl.nn.transformer import AS_MATRICES, Attention, CLSTransformer, View, attend, dropout
+from collectiverl.nn.transformer import CLSTransformer, dropout
 
 DIM, N, BATCH = 8, 6, 3
 REACH = 4  # tokens, itself included
@@ -161,11 +162,17 @@ def test_attention_by_hand():
     parts = jnp.array([[1.0, 1.0, 2.0]]), jnp.zeros(3), jnp.ones((1, 1)), jnp.zeros(1)
     attention = eqx.tree_at(places, attention, (*parts, jnp.array([[0.5, -0.5]])))
     x = np.array([[[1.0], [2.0]]], np.float32)
-    view = View(jnp.ones((2, 1, 1), bool), np.array([[1], [0]]))
+    view = View(jnp.ones((2, 1), bool), np.array([[1], [0]]))
     weight = np.exp([2.0 - 0.5, 4.0 + 0.5])  # the query is 2; the first token lies one back
     expected = weight / weight.sum() @ [2.0, 4.0]
     found = jax.jit(lambda x: attention(x[:, 1:], attention.remember(x), view))(x)
     np.testing.assert_allclose(found, [[[expected]]], rtol=1e-6)
+
+
+@partial(jax.jit, static_argnums=0)
+def with_gradients(function, *inputs):
+    found, pull = jax.vjp(function, *inputs)
+    return found, pull(jnp.cos(found))
 
 
 def test_both_ways_to_attend_and_their_gradients_are_the_plain_ones():
@@ -182,11 +189,6 @@ def test_both_ways_to_attend_and_their_gradients_are_the_plain_ones():
     def ours(query, key, value, bias):
         return attend(query, key, value, jnp.asarray(shown), bias)
 
-    @partial(jax.jit, static_argnums=0)
-    def with_gradients(function, *inputs):
-        found, pull = jax.vjp(function, *inputs)
-        return found, pull(jnp.cos(found))
-
     for entries in (4, AS_MATRICES):
         query = drawn.normal(2, entries, 3, 5, seed=1, scale=0.3)
         key, value = (drawn.normal(2, entries, N, 5, seed=seed, scale=0.3) for seed in (2, 3))
@@ -194,6 +196,35 @@ def test_both_ways_to_attend_and_their_gradients_are_the_plain_ones():
             *(jax.tree.leaves(with_gradients(f, query, key, value, bias)) for f in (ours, plain)), strict=True
         ):
             np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.3, 3.0])
+def test_one_query_at_all_places_sees_what_it_would_see_at_each(scale):
+    """Also with weights that lie many orders of magnitude apart; where it sees nothing it has no gradient."""
+    distance = np.arange(2, N)[None] - np.arange(N)[:, None]
+    within, mask = (distance >= 0) & (distance < REACH), np.tile(MASK[:, None], 5)
+    mask[: REACH + 2, 0] = False
+    position = drawn.normal(2, REACH)
+
+    def at_each(query, key, value, position):
+        bias = position[:, np.clip(distance, 0, REACH - 1)]
+        everywhere = jnp.broadcast_to(query[:, :, None, None], (2, 4, distance.shape[1], 5))
+        found = attend(everywhere, key, value, jnp.asarray(within)[:, :, None] & mask[:, None], bias)
+        return jnp.where(sees, found, 0)
+
+    def at_all(query, key, value, position):
+        kernel = jnp.where(within, jnp.exp(position[:, np.clip(distance, 0, REACH - 1)]), 0)
+        return pool(query, key, value, jnp.asarray(mask), kernel)
+
+    sees = (within[:, :, None] & mask[:, None]).any(axis=0)
+    assert not sees.all()
+    query, *others = (drawn.normal(2, 4, *more, seed=1, scale=scale) for more in ((), (N, 5), (N, 5)))
+    assert scale < 1 or 20 < np.ptp(np.einsum("hc,hcnb->hnb", query, others[0])) < 2 * LARGEST
+    for found, expected in zip(
+        *(jax.tree.leaves(with_gradients(f, query, *others, position)) for f in (at_all, at_each)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_layers_batch_last_are_those_of_one_token_with_their_gradients():
