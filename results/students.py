@@ -46,7 +46,7 @@ def settings(collective: str) -> list[list[str]]:
     With the replay ratio of that time.
     """
     mine = _cells(collective)
-    table = [["task", *(f"`{strategy}`" for strategy in TRIED)]]
+    table = [["task", *(f"`{strategy}@{FORMER}`" for strategy in TRIED)]]
     for task in (*SETTING, *HALF_KNOWN):
         rows = [_row(strategy, task, 1, mine, FORMER) for strategy in TRIED]
         if any(row["seeds"] for row in (rows[1:2] if task in HALF_KNOWN else rows)):
@@ -101,14 +101,17 @@ def students(collective: str, updates: int | None = None) -> list[list[str]]:
     by_task = {(row["task"], row["strategy"]): row for row in rows}
     classes = {task: class_of(success) for task, success in zero_shot.items()}
     table = [
-        ["task", "without training", "plain SAC", "with help", "times fewer", "forward transfer", "seeds"]
+        [
+            *("task", "without training", "plain SAC", "with help", "times fewer", "forward transfer"),
+            *("final success", "seeds"),
+        ]
     ]
     for task in tasks:
         pair = [by_task[task, s] for s in SIDES]
         without = f"{zero_shot[task]:.2f}" if task in zero_shot else HOLE
         gains = ("known", "") if classes.get(task) == KNOWN else _gains(pair[1])
         counts = "/".join(str(len(row["seeds"])) for row in pair)
-        table.append([short(task), without, *(_steps(row) for row in pair), *gains, counts])
+        table.append([short(task), without, *(_steps(row) for row in pair), *gains, _final(pair), counts])
     for name in CLASSES:
         if name != KNOWN:
             table += _median(name, [row for row in rows if classes.get(row["task"]) == name])
@@ -154,6 +157,12 @@ def _steps(row: dict[str, Any]) -> str:
     return "; ".join(found) or HOLE
 
 
+def _final(rows: Sequence[dict[str, Any]]) -> str:
+    """On fresh goals after training, of plain SAC and with help: means over seeds."""
+    means = [f"{fmean(row['success']):.2f}" if row.get("success") else HOLE for row in rows]
+    return " / ".join(means) if any(row.get("success") for row in rows) else HOLE
+
+
 def _gains(row: dict[str, Any]) -> tuple[str, str]:
     """How many times fewer steps, and the forward transfer."""
     if not (ratio := row.get("ratio")):
@@ -170,4 +179,5 @@ def _median(name: str, rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
         gain = found["forward_transfer"]
         value = f"{SIGNS.get(found['bound'], 'about ')}{found['value']:.2f}"
         figures = [f"**{value}**", HOLE if gain is None else f"{gain:+.2f}"]
-        yield [f"{name}: median of {found['tasks']}, mean", "", "", "", *figures, ""]
+        tasks = "1 task" if found["tasks"] == 1 else f"{found['tasks']} tasks"
+        yield [f"{name}, {tasks}: median, mean", "", "", "", *figures, "", ""]

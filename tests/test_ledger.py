@@ -221,21 +221,24 @@ def test_the_table_of_students_has_holes_where_no_run_is(monkeypatch):
     monkeypatch.setattr(ledger, "read", kept.__getitem__)
     rows = TABLES["students"]().splitlines()[2:]
     assert len(rows) == 8
-    assert all(row.endswith("| ? | ? | ? | ? | ? | 0/0 |") for row in rows)
+    assert all(row.endswith("| ? | ? | ? | ? | ? | ? | 0/0 |") for row in rows)
     kept["transfer/mt10_seed_"] = [map_of]
     other = student("finetune", 1, 99, collective="another")
-    kept["students/"] = [student("none", 1, None), student("none", 2, 40_000), other]
-    assert "| `soccer` | 0.50 | > 60,000; 40,000 | ? | ? | ? | 2/0 |" in TABLES["students"]().splitlines()
+    kept["students/"] = [student("none", 1, None, success=0.5), student("none", 2, 40_000), other]
+    assert (
+        "| `soccer` | 0.50 | > 60,000; 40,000 | ? | ? | ? | 0.75 / ? | 2/0 |"
+        in TABLES["students"]().splitlines()
+    )
     kept["students/"].append(student("finetune", 1, 20_000))
     lines = TABLES["students"]().splitlines()
-    assert "| `soccer` | 0.50 | > 60,000; 40,000 | 20,000 | ≥ 3.00 | +0.50 | 2/1 |" in lines
-    assert lines[-1] == "| half-known: median of 1, mean |  |  |  | **≥ 3.00** | +0.50 |  |"
+    assert "| `soccer` | 0.50 | > 60,000; 40,000 | 20,000 | ≥ 3.00 | +0.50 | 0.75 / 1.00 | 2/1 |" in lines
+    assert lines[-1] == "| half-known, 1 task: median, mean |  |  |  | **≥ 3.00** | +0.50 |  |  |"
     kept["students/"] += [student("none", 1, None, limit=200_000), student("finetune", 1, 99, limit=10_000)]
     assert (
         TABLES["students"]().splitlines() == lines
     )  # these were allowed more, and fewer, steps than the others
     map_of["policies"][0]["success_any"] = 0.04
-    assert TABLES["students"]().splitlines()[-1].startswith("| unknown: median of 1")
+    assert TABLES["students"]().splitlines()[-1].startswith("| unknown, 1 task: median")
 
 
 COMMIT = "0" * 40
@@ -323,10 +326,10 @@ def test_of_a_task_that_the_collective_knows_no_ratio_is_claimed(monkeypatch):
     half = {"policies": [{"task": "soccer-v3", "success_any": 0.5}], "seed": 0}
     found = {"students/": cells, "transfer/mt10_seed_": [half]}
     monkeypatch.setattr(ledger, "read", found.__getitem__)
-    assert TABLES["students"]().splitlines()[-1].startswith("| half-known: median of 1, mean |")
+    assert TABLES["students"]().splitlines()[-1].startswith("| half-known, 1 task: median, mean |")
     found["transfer/mt10_seed_"] = [{"policies": [{"task": "soccer-v3", "success_any": 0.9}], "seed": 0}]
     lines = TABLES["students"]().splitlines()
-    assert "| `soccer` | 0.90 | 9,000 | 3,000 | known |  | 1/1 |" in lines
+    assert "| `soccer` | 0.90 | 9,000 | 3,000 | known |  | 1.00 / 1.00 | 1/1 |" in lines
     assert not any("median" in line for line in lines)
 
 
@@ -338,7 +341,7 @@ def test_tasks_on_which_settings_are_chosen_have_a_table_of_their_own(monkeypatc
     assert TABLES["students-settings"]().splitlines()[2:] == ["| `faucet-close` | 900 | > 60,000 | ? |"]
     rows = TABLES["students"]().splitlines()[2:]
     assert not any("faucet-close" in row for row in rows)
-    assert "| `soccer` | ? | ? | 300 | ? | ? | 0/1 |" in rows
+    assert "| `soccer` | ? | ? | 300 | ? | ? | ? / 1.00 | 0/1 |" in rows
 
 
 def test_the_two_strategies_that_shape_rewards_have_a_table_of_their_own(monkeypatch):

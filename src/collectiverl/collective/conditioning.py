@@ -253,7 +253,7 @@ class TaskId(Conditioning):
 
 
 class Zeros(Conditioning):
-    """One entry that is always 0: the policy reads nothing but the state."""
+    """One entry that is always 0: the policy reads nothing but the state, and how it changed."""
 
     name: ClassVar[ConditioningName] = "zeros"
 
