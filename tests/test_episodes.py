@@ -1,6 +1,9 @@
 """Episodes on disk: they come back as they were, and windows of them are what a plain loop would cut."""
 
 import json
+import resource
+import subprocess
+import sys
 from dataclasses import replace
 
 import h5py
@@ -257,3 +260,29 @@ def test_relabelling_replaces_the_labels_alone():
     labels = [Labels(e.action, e.action, None) for e in before]
     after = list(relabel(before, lambda e: Labels(e.action, e.action, None)))
     assert_all_same(after, [replace(e, labels=label) for e, label in zip(before, labels, strict=True)])
+
+
+def opened(folder, soft, hard):
+    """What a process says that opens the episodes of a folder, and may open no more files than this."""
+    program = (
+        "import resource, sys; from pathlib import Path; from collectiverl.data.episodes import EpisodeTable\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
+        f"try: print(len(EpisodeTable.open(Path({str(folder)!r}))))\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_shard_holds_one_file_open_and_too_few_files_are_not_said_to_be_damage(tmp_path):
+    shards = 60
+    for _ in range(shards):
+        write(tmp_path, some_episodes(1))
+    assert opened(tmp_path, soft=2 * shards, hard=2 * shards) == f"{shards}\n"
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert (
+        opened(tmp_path, soft=shards // 2, hard=hard) == f"{shards}\n"
+    )  # the limit is raised where it may be
+    said = opened(tmp_path, soft=shards // 2, hard=shards // 2)
+    assert said.startswith("NotRead")
+    assert "ulimit -n" in said
+    assert "delete" not in said

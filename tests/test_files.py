@@ -1,11 +1,15 @@
 """Files are read within limits: whatever they hold, there is a value or one message, within a second."""
 
+import errno
 import os
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from collectiverl.artifacts import files
+from collectiverl.artifacts import checkpoints, files, tensors
+from collectiverl.data.shards import Shard
 from collectiverl.types import UserError
 
 
@@ -90,3 +94,24 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, read):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="it is no file"):
         read(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE, errno.ESTALE])
+def test_what_the_system_does_not_let_us_read_is_not_said_to_be_damaged(tmp_path, monkeypatch, number):
+    def refuse(self, *args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    work = tmp_path / "stage.partial"
+    work.mkdir()
+    for _ in range(2):
+        with checkpoints.checkpoint(work) as folder:
+            checkpoints.save_tree(folder / "state.safetensors", {"w": np.zeros(2)})
+    weights = work / "checkpoint" / "state.safetensors"
+    monkeypatch.setattr(Path, "open", refuse)
+    for read in (tensors.load_arrays, files.read_json, files.sha256, Shard.open):
+        with pytest.raises(files.NotRead, match="cannot be read") as refused:
+            read(weights)
+        assert "delete" not in str(refused.value)
+    with pytest.raises(files.NotRead):
+        checkpoints.latest_checkpoint(work)
+    assert weights.is_file()  # it is not taken for damaged, and removed

@@ -12,7 +12,7 @@ import numpy as np
 
 from collectiverl.artifacts import notices
 from collectiverl.artifacts.contents import Damaged, check_file, check_list, files_in, hashes
-from collectiverl.artifacts.files import read_object, write_json
+from collectiverl.artifacts.files import NotRead, read_object, write_json
 from collectiverl.artifacts.paths import METRICS
 from collectiverl.artifacts.tensors import load_arrays, not_finite, save_arrays
 from collectiverl.types import UserError
@@ -121,7 +121,11 @@ def checkpoint(work: Path) -> Iterator[Path]:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a checkpoint; None: it is as it was written."""
+    """What is wrong with a checkpoint; None: it is as it was written.
+
+    Raises:
+        NotRead: a file cannot be read, and may be whole.
+    """
     try:
         record = read_object(folder / FILES)
         listed = check_list(record.get("files"))
@@ -129,6 +133,8 @@ def damage(folder: Path) -> str | None:
             raise Damaged(f"{folder / min(odd)} is no part of it")
         for name, hashed in listed.items():
             check_file(folder, name, hashed)
+    except NotRead:
+        raise
     except (Damaged, UserError) as error:
         return str(error)
     return None

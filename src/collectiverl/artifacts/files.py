@@ -4,9 +4,12 @@ A file may be damaged, or made by somebody else. Whatever it holds, reading it e
 one message: its size and its nesting have limits, a name may occur once, and nothing but plain values is made of it.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
+import resource
 import stat
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,14 @@ from collectiverl.types import UserError
 MOST_JSON, MOST_YAML = 1 << 22, 1 << 16  # bytes of a file, which are read in a moment
 MOST_NESTED = 40  # lists and mappings within each other
 MOST_NAME = 1024  # characters of a name or text in YAML
+MOST_OPEN = 1 << 16  # files that a process may hold open, where the system lets it
 AGAIN = "delete its folder and run the stage again"
+GONE = (None, errno.ENOENT, errno.ENOTDIR)  # None: what is there is no file, see `check_regular`
+TOO_MANY = "this process may open no more files: raise its limit with 'ulimit -n 65536'"
+
+
+class NotRead(UserError):
+    """The system did not let this process read a file, which may be whole: nothing is deleted because of it."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # in C where there is a library
@@ -67,7 +77,7 @@ def sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise unreadable(path, error, f"cannot be read: {error.strerror or error}") from error
 
 
 def check_regular(path: Path) -> int:
@@ -105,7 +115,33 @@ def read_json(path: Path) -> Any:
     try:
         return parse_json(read_limited(path, MOST_JSON))
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} is not readable JSON ({error}): {AGAIN}") from error
+        raise unreadable(path, error, f"is not readable JSON ({error}): {AGAIN}") from error
+
+
+def unreadable(path: Path, error: Exception, damaged: str) -> UserError:
+    """What to say of a file that was not read.
+
+    Args:
+        damaged: what is said if the file is damaged or missing. Any other error of the system, such as a lack of
+            rights, may pass, and deleting the file would lose what it holds.
+    """
+    if not isinstance(error, OSError) or error.errno in GONE:
+        return UserError(f"{path} {damaged}")
+    if error.errno == errno.EMFILE:
+        return NotRead(f"{path} cannot be read: {TOO_MANY}")
+    return NotRead(
+        f"{path} cannot be read: {error.strerror or error}; the file itself may be whole, so look at its access "
+        "rights and its disk first"
+    )
+
+
+def allow_many_open() -> None:
+    """Lets this process open as many files as it may: the usual limit of 1024 is less than the shards of large runs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_OPEN if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # where even this is not allowed, the limit stays
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def parse_json(data: bytes) -> Any:

@@ -12,10 +12,9 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
 from tensorboardX.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 
-from collectiverl.artifacts.files import parse_json, read_limited, write_atomically
+from collectiverl.artifacts.files import parse_json, read_limited, unreadable, write_atomically
 from collectiverl.artifacts.paths import METRICS
 from collectiverl.artifacts.wandb_log import wandb_logs
-from collectiverl.types import UserError
 
 MOST_LOGGED = 1 << 27  # bytes of a log
 BOARD = "tensorboard"  # folder
@@ -114,9 +113,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     try:
         return [_line(line) for line in read_limited(path, MOST_LOGGED).splitlines(keepends=True)]
     except (ValueError, OSError) as error:
-        raise UserError(
-            f"{path} is missing or damaged ({error}): delete {folder} and run its stage again"
-        ) from error
+        damaged = f"is missing or damaged ({error}): delete {folder} and run its stage again"
+        raise unreadable(path, error, damaged) from error
 
 
 def _line(line: bytes) -> dict[str, Any]:

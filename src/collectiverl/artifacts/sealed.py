@@ -17,7 +17,7 @@ from typing import Any
 from collectiverl.artifacts import notices, provenance, tensors
 from collectiverl.artifacts.checkpoints import CHECKPOINT
 from collectiverl.artifacts.contents import Damaged, check_file, files_in, hashes
-from collectiverl.artifacts.files import read_json, write_json
+from collectiverl.artifacts.files import NotRead, read_json, write_json
 from collectiverl.artifacts.locks import LOCK, lock
 from collectiverl.artifacts.manifests import (
     again,
@@ -292,6 +292,8 @@ def finish(out: Path, *, config: Any, inputs: Mapping[str, str], format: int = F
             record = manifest(work)
             _check_files(work, record, {})
             check_fits(work, record, config, inputs, format)
+        except NotRead:
+            raise
         except UserError:
             return False
         _put_in_place(work, out)

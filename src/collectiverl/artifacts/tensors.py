@@ -9,7 +9,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from collectiverl.artifacts.files import MOST_JSON, check_regular, parse_json, write_atomically
+from collectiverl.artifacts.files import MOST_JSON, check_regular, parse_json, unreadable, write_atomically
 from collectiverl.types import UserError
 
 DTYPES = {
@@ -63,9 +63,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         _check_header(path)
         return safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is missing or corrupt ({error}): delete {path.parent} and run its stage again"
-        ) from error
+        damaged = f"is missing or corrupt ({error}): delete {path.parent} and run its stage again"
+        raise unreadable(path, error, damaged) from error
 
 
 def _check_header(path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from collectiverl.artifacts.files import allow_many_open
 from collectiverl.artifacts.sealed import listed
 from collectiverl.data.shards import ABOUT, PER_STEP, UNIT, Shard, paths, write_shard
 from collectiverl.types import Episode, Labels, UserError, ValueUnit, Window
@@ -52,6 +53,7 @@ class EpisodeTable:
         files = [path for folder in folders for path in listed(folder, paths(folder))]
         if not files:
             raise UserError(f"no episodes in {', '.join(map(str, folders))}: run the stage that records them")
+        allow_many_open()  # each shard holds its file open
         shards = [Shard.open(path) for path in files]
         widths = [tuple(shard.columns[name].shape[1] for name in ("obs", "action")) for shard in shards]
         for path, width in zip(files, widths, strict=True):

@@ -5,6 +5,7 @@ A shard holds its episodes one behind the other: `obs` has T+1 rows an episode, 
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ import h5py
 import numpy as np
 from jaxtyping import Int
 
-from collectiverl.artifacts.files import parse_json, write_atomically
+from collectiverl.artifacts.files import parse_json, unreadable, write_atomically
 from collectiverl.data import hdf5
-from collectiverl.types import PHASES, Episode, UserError, ValueUnit
+from collectiverl.types import PHASES, Episode, ValueUnit
 
 PER_STEP = ("action", "reward", "success")
 LABELS = ("mean", "log_std", "q")
@@ -62,7 +63,7 @@ def paths(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Shard:
-    """The episodes of one file, its columns as memory maps; or episodes in memory."""
+    """The episodes of one file, its columns as views of one memory map; or episodes in memory."""
 
     columns: dict[str, np.ndarray]
     length: Int[np.ndarray, "episodes"]
@@ -79,18 +80,18 @@ class Shard:
         """The episodes of a file.
 
         Raises:
-            UserError: it is damaged, or holds something else than episodes.
+            UserError: it cannot be read, is damaged, or holds something else than episodes.
         """
         try:
             places, attributes = hdf5.read(path)
-            columns = {name: _map(path, place) for name, place in places.items()}
+            content = np.memmap(path, np.uint8, "r")  # one for all columns: each map holds a file open
+            columns = {name: _column(content, place) for name, place in places.items()}
             length = columns.pop("length", np.zeros(0))
             about = parse_json(attributes.get("episodes", "").encode())
             _check(columns, length, about)
         except (ValueError, OSError) as error:
-            raise UserError(
-                f"{path} is missing or corrupt ({error}): delete {path.parent} and run its stage again"
-            ) from error
+            damaged = f"is missing or corrupt ({error}): delete {path.parent} and run its stage again"
+            raise unreadable(path, error, damaged) from error
         return cls(columns, np.asarray(length), about)
 
 
@@ -125,7 +126,8 @@ def _is_about(row: Any) -> bool:
     return known and row["phase"] in PHASES and all(type(row[name]) is kind for name, kind in kinds.items())
 
 
-def _map(path: Path, place: hdf5.Place) -> np.ndarray:
+def _column(content: np.ndarray, place: hdf5.Place) -> np.ndarray:
+    """A view of what a file holds."""
     if place.offset is None:
         return np.zeros(place.shape, place.dtype)
-    return np.memmap(path, place.dtype, "r", place.offset, place.shape)
+    return np.frombuffer(content, place.dtype, math.prod(place.shape), place.offset).reshape(place.shape)
