@@ -120,11 +120,34 @@ def test_the_example_plays_metaworld_with_onnxruntime_and_without_jax(tmp_path):
     assert "success" in done.stdout
 
 
-def test_a_file_that_acts_differently_is_not_written(tmp_path, monkeypatch):
-    wrong = portable.Maker(portable.FORMATS["onnx"].make, lambda data: lambda o, r, c: (np.ones((3, 4)), c))
-    monkeypatch.setitem(portable.FORMATS, "onnx", wrong)
+@pytest.mark.parametrize("value", [1.0, np.nan, np.inf])
+def test_a_file_that_acts_differently_is_not_written(tmp_path, monkeypatch, value):
+    wrong = lambda data: lambda o, r, c: (np.full((3, 4), value), c)  # noqa: E731
+    monkeypatch.setitem(portable.FORMATS, "onnx", portable.FORMATS["onnx"]._replace(open=wrong))
     with pytest.raises(StageFailed, match="differs from the original"):
         portable.export({"": "mt10/push"}, tmp_path / "out", "onnx")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_nan_among_many_actions_is_a_difference():
+    policy = load_policy("mt10/push")
+    step, (make, open_) = step_of(policy), portable.FORMATS["onnx"]
+    play, number = open_(make(step, {})), iter(range(portable.CHECKED))
+
+    def once_nan(*inputs):
+        action, context = play(*inputs)
+        if next(number) == portable.CHECKED // 2:
+            action[0, 0] = np.nan
+        return action, context
+
+    assert np.isnan(portable.largest_difference(policy, step, once_nan))
+
+
+def test_if_one_of_many_acts_differently_none_is_written(tmp_path, monkeypatch):
+    found = iter([0.0, 1.0])
+    monkeypatch.setattr(portable, "largest_difference", lambda *_: next(found))
+    with pytest.raises(StageFailed, match=r"mt10/reach.*nothing is written"):
+        portable.export({"push": "mt10/push", "reach": "mt10/reach"}, tmp_path / "out", "onnx")
     assert not (tmp_path / "out").exists()
 
 

@@ -47,25 +47,24 @@ def export(policies: Mapping[str, str | Path], out: Path, format: Portable) -> l
     """
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another folder with --out")
-    return [_export(source, out / name, format) for name, source in policies.items()]
+    made = {name: _made(source, format) for name, source in policies.items()}  # all, before one is written
+    return [_write(out / name, data, about) for name, (data, about) in made.items()]
 
 
-def _export(source: str | Path, out: Path, format: Portable) -> dict[str, Any]:
+def _made(source: str | Path, format: Portable) -> tuple[bytes, dict[str, Any]]:
+    """The file of a policy, which was compared with the original, and what `policy.json` says of it."""
     policy = load_policy(source)
     step, (make, open_) = step_of(policy), FORMATS[format]
     tasks = told_tasks(source)
     data = make(step, {"tasks": json.dumps(tasks)})
     difference = largest_difference(policy, step, open_(data))
-    if difference > TOLERANCE:
+    if not difference <= TOLERANCE:  # nan is neither
         raise StageFailed(
             f"{source}: the exported policy differs from the original by {difference:.1e}, nothing is written"
         )
-    locks.make_writable(out)
-    path = out / f"policy.{format}"
-    write_atomically(path, data)
-    about = {
+    return data, {
         "format": format,
-        "file": path.name,
+        "file": f"policy.{format}",
         "inputs": {name: [BATCH, *shape] for name, shape in _shapes(step).items()},
         "outputs": dict(zip(OUTPUTS, ([BATCH, step.action_dim], [BATCH, step.context_dim]), strict=True)),
         "tasks": tasks,
@@ -76,6 +75,11 @@ def _export(source: str | Path, out: Path, format: Portable) -> dict[str, Any]:
         "versions": provenance.versions(),
         "made": sealed.now(),
     }
+
+
+def _write(out: Path, data: bytes, about: dict[str, Any]) -> dict[str, Any]:
+    locks.make_writable(out)
+    write_atomically(out / about["file"], data)
     write_atomically(out / PORTABLE, json.dumps(about, indent=1).encode())
     (out / CARD).write_text(portable_card(about))
     return {**about, "folder": str(out)}
@@ -134,7 +138,7 @@ FORMATS: dict[str, Maker] = {"onnx": Maker(_make_onnx, _open_onnx), "jax": Maker
 
 
 def largest_difference(policy: Policy, step: Step, play: Play, *, seed: int = 0) -> float:
-    """By how much an action of the exported policy differs from the original's, at most.
+    """By how much an action of the exported policy differs from the original's, at most; nan if one is nan.
 
     Both play the same observations and rewards, drawn as the policy's own statistics have them. Some rewards are
     unknown, and one environment begins a new episode on the way.
@@ -154,7 +158,7 @@ def largest_difference(policy: Policy, step: Step, play: Play, *, seed: int = 0)
         policy.observe(reward)
         expected = policy.eval_action(observation)
         action, context = (np.array(x) for x in play(observation, reward, context))
-        worst = max(worst, float(np.abs(action - expected).max()))
+        worst = float(np.maximum(worst, np.abs(action - expected).max()))  # max() would drop nan
         reward = np.where(rng.random(ENVS) < 0.2, np.nan, rng.uniform(0, 10, ENVS)).astype(np.float32)
     return worst
 
