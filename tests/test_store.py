@@ -103,14 +103,58 @@ def test_half_an_upload_is_written_anew(store, tmp_path):
     assert files(tmp_path / "b") == files(there)
 
 
-def test_a_file_that_was_damaged_in_the_store_is_refused(store, tmp_path):
+def damage(store, there: Path) -> None:
+    """Another content of the same size."""
+    store._fs.pipe_file(agent(store, there), b"weighty")
+
+
+def remove(store, there: Path) -> None:
+    store._fs.rm_file(agent(store, there))
+
+
+def agent(store, there: Path) -> str:
+    """Where the store has a file of this result."""
+    return store._object(json.loads((there / "manifest.json").read_text())["files"]["deep/agent"])
+
+
+@pytest.mark.parametrize("harm", [damage, remove])
+def test_a_file_that_was_damaged_in_the_store_is_refused_and_the_same_command_mends_it(store, tmp_path, harm):
     there = made(tmp_path / "a")
     store.put(there, "model")
-    checksum = json.loads((there / "manifest.json").read_text())["files"]["deep/agent"]
-    store._fs.pipe_file(store._object(checksum), b"weighty")
-    with pytest.raises(UserError, match="is corrupt"):
+    harm(store, there)
+    with pytest.raises(UserError, match=r"was damaged or missing.*the same command makes it again"):
         store.get("model", tmp_path / "b")
     assert not (tmp_path / "b").exists()
+    assert not store.has("model")  # so that its stage is done again
+    assert store.put(made(tmp_path / "again"), "model")
+    store.get("model", tmp_path / "b")
+    assert files(tmp_path / "b") == files(tmp_path / "again")
+
+
+def test_a_damaged_file_that_no_result_names_yet_is_replaced(store, tmp_path):
+    there = made(tmp_path / "a")
+    store.put(there, "model")
+    damage(store, there)
+    store.drop("model")  # --overwrite, which makes the same again
+    store.put(there, "model")
+    store.get("model", tmp_path / "b")
+    assert files(tmp_path / "b") == files(there)
+
+
+def test_on_a_disk_a_file_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    store = Store(f"file://{tmp_path / 'store'}")
+    there, seen = made(tmp_path / "a"), []
+
+    def killed(source, target):
+        Path(target).write_bytes(Path(source).read_bytes()[:3])
+        seen.append(Path(target))
+        raise OSError("no space left")
+
+    monkeypatch.setattr("collectiverl.artifacts.store.shutil.copyfile", killed)
+    with pytest.raises(UserError, match="no space left"):
+        store.put(there, "model")
+    assert seen
+    assert not any(path.is_file() for path in (tmp_path / "store").rglob("*"))
 
 
 def test_a_stage_goes_on_from_the_newest_whole_checkpoint(store, tmp_path):

@@ -4,10 +4,12 @@
     results/<out>/manifest.json                written last: from here on the result is there
     checkpoints/<out>/<number>-<attempt>/…     of a stage at work; its list of files, written last, makes it whole
 
-Objects never change and the first manifest wins. Two attempts at a stage therefore cost time, and never mix.
+Objects never change and the first manifest wins. Two attempts at a stage therefore cost time, and never mix. An object
+that turns out to be damaged is removed, and so is the manifest that led to it: the stage is then made again.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -23,6 +25,7 @@ from collectiverl.types import UserError
 
 FILES = "checkpoint.json"  # names and checksums of a checkpoint's files
 KEPT = 2  # whole checkpoints of a stage; one more than the newest, for whoever is reading it
+TRIES = 2  # downloads of a file, which may be damaged on its way, too
 INSTALL = "pip install 'collectiverl[ray]'"
 READABLE = 200  # characters of an error that a message shows
 
@@ -65,11 +68,15 @@ class Store:
             if first is not None:
                 return first == data
             for name, checksum in _files(data, self._manifest(out)).items():
-                self._upload(folder / name, self._object(checksum))
+                self._upload(folder / name, self._object(checksum), checksum)
             return self._create(self._manifest(out), data)
 
     def get(self, out: str, folder: Path) -> None:
-        """Downloads a result, checks it, and puts it in the place of what is at `folder`."""
+        """Downloads a result, checks it, and puts it in the place of what is at `folder`.
+
+        Raises:
+            UserError: there is none; or one of its objects is damaged, and the store has forgotten the result.
+        """
         new = folder.with_name(f"{folder.name}.fetched-{uuid.uuid4().hex[:8]}")
         try:
             with self._reachable():
@@ -77,7 +84,7 @@ class Store:
                 if data is None:
                     raise UserError(f"{self.url} has no result of {out}: run its stage again")
                 for name, checksum in _files(data, self._manifest(out)).items():
-                    self._download(self._object(checksum), new / name, checksum)
+                    self._get_object(checksum, new / name, out)
             new.mkdir(parents=True, exist_ok=True)
             write_atomically(new / MANIFEST, data)
             shutil.rmtree(folder, ignore_errors=True)
@@ -88,8 +95,7 @@ class Store:
     def drop(self, out: str) -> None:
         """Forgets a stage's result and checkpoints, for --overwrite."""
         with self._reachable():
-            if self._read(self._manifest(out)) is not None:
-                self._fs.rm_file(self._manifest(out))
+            self._remove_file(self._manifest(out))
         self.drop_checkpoints(out)
 
     # -- checkpoints ---------------------------------------------------------------------------------------
@@ -104,7 +110,7 @@ class Store:
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
                 name = path.relative_to(folder).as_posix()
                 files[name] = sha256(path)
-                self._upload(path, f"{target}/{name}")
+                self._upload(path, f"{target}/{name}", files[name])
             self._create(f"{target}/{FILES}", json.dumps({"files": files}).encode())
             whole = [name for name in found if self._read(self._at("checkpoints", out, name, FILES))]
             for name in found:
@@ -159,23 +165,55 @@ class Store:
             return self._fs.cat_file(path)
         return None
 
-    def _upload(self, source: Path, target: str) -> None:
-        """Nothing where the whole file is there. One that a killed worker left is shorter, and written anew."""
+    def _upload(self, source: Path, target: str, checksum: str) -> None:
+        """Nothing where the whole file is there. One that is damaged, or that a killed worker left, is replaced.
+
+        A file is there before its result is only if an attempt died, or another result has the same: reading it to
+        compare costs little.
+        """
+        if self._hash(target) == checksum:
+            return
+        if not self._local:  # an object store shows whole files only
+            self._fs.put_file(str(source), target)
+            return
+        self._fs.makedirs(os.path.dirname(target), exist_ok=True)
+        temporary = f"{target}.{uuid.uuid4().hex[:8]}"
+        try:
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, target)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+    def _hash(self, path: str) -> str | None:
+        """None: it is not there."""
         self._fs.invalidate_cache()
-        with contextlib.suppress(FileNotFoundError):
-            if self._fs.info(target)["size"] == source.stat().st_size:
-                return
-        if self._local:
-            self._fs.makedirs(os.path.dirname(target), exist_ok=True)
-        self._fs.put_file(str(source), target)
+        with contextlib.suppress(FileNotFoundError), self._fs.open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        return None
+
+    def _get_object(self, checksum: str, target: Path, out: str) -> None:
+        """Downloads an object of the result of `out`; one that is damaged or missing is forgotten with the result.
+
+        The same command then makes the result again, or uploads it from where it is whole. With its manifest there,
+        it would be taken for finished.
+        """
+        source = self._object(checksum)
+        for _ in range(TRIES):
+            with contextlib.suppress(_Damaged, FileNotFoundError):
+                return self._download(source, target, checksum)
+        self._remove_file(source)
+        self._remove_file(self._manifest(out))
+        raise _Damaged(
+            f"{source} in the store {self.url} was damaged or missing, and the result {out} was removed from there: "
+            "the same command makes it again"
+        )
 
     def _download(self, source: str, target: Path, checksum: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         self._fs.get_file(source, str(target))
         if sha256(target) != checksum:
-            raise _Damaged(
-                f"{source} is corrupt (its sha256 does not fit): remove it, and run its stage again"
-            )
+            raise _Damaged(f"{source} is corrupt (its sha256 does not fit)")
 
     def _create(self, path: str, data: bytes) -> bool:
         """Writes a file that is not there yet; False if it is.
@@ -199,6 +237,11 @@ class Store:
         except FileExistsError:
             return False
         return self._fs.cat_file(path) == data
+
+    def _remove_file(self, path: str) -> None:
+        self._fs.invalidate_cache()
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(path)
 
     def _remove(self, folder: str) -> None:
         self._fs.invalidate_cache()
