@@ -21,7 +21,7 @@ from pathlib import Path
 
 from attacks import Row, kills, lives
 from attacks.hostile import EPISODES, HOSTILE, harmed_episodes
-from collectiverl.artifacts import checkpoints, configs, sealed
+from collectiverl.artifacts import attempts, checkpoints, configs, sealed
 from collectiverl.artifacts.paths import CONFIG, MANIFEST, SUMMARY
 from collectiverl.data.episodes import EpisodeTable
 from collectiverl.pipeline import plan
@@ -141,8 +141,8 @@ def by_user(run: Run, path: Path) -> None:
 def by_stage(path: Path) -> None:
     """As the stage that goes on: a damaged checkpoint is said, and the one before is taken; both are damaged here."""
     work = next(folder for folder in path.parents if folder.name.endswith(".partial"))
-    if path.name == sealed.INTENT:
-        sealed.spent(work)
+    if path.name == attempts.INTENT:
+        attempts.spent(work)
         return
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", Notice)

@@ -9,7 +9,7 @@ import jax
 import pytest
 import threadpoolctl
 
-from collectiverl.artifacts import manifests, provenance, sealed
+from collectiverl.artifacts import attempts, manifests, provenance, sealed
 from collectiverl.artifacts.files import read_json
 from collectiverl.artifacts.manifests import with_seal
 from collectiverl.cli import main
@@ -154,7 +154,7 @@ def test_a_stage_keeps_the_operands_that_it_began_with(tmp_path, monkeypatch, be
     intent.write_text(json.dumps(with_seal(said)))
     for fastest in ("float32", "bfloat16"):
         monkeypatch.setattr(provenance, "_fastest", lambda fastest=fastest: fastest)
-        runtime = provenance.runtime(sealed.begun(tmp_path / "first")["runtime"])
+        runtime = provenance.runtime(attempts.begun(tmp_path / "first")["runtime"])
         seen += [provenance.operands(), runtime["operands"]]
     assert set(seen) == {began or "float32"}
 

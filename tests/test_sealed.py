@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from collectiverl.artifacts import contents, locks, manifests, sealed, tensors
+from collectiverl.artifacts import attempts, contents, locks, manifests, sealed, tensors
 from collectiverl.artifacts.checkpoints import checkpoint, latest_checkpoint
 from collectiverl.artifacts.files import read_json, sha256, write_atomically
 from collectiverl.types import Notice, UserError
@@ -226,6 +226,38 @@ def test_a_list_of_files_that_leads_elsewhere_is_refused(finished, files, messag
             read(finished)
 
 
+@pytest.mark.parametrize("name", sorted(manifests.NEEDED))
+def test_a_manifest_says_all_that_is_read_of_it(finished, name):
+    record = {key: value for key, value in sealed.manifest(finished).items() if key != "seal"}
+    harms = [{key: value for key, value in record.items() if key != name}, record | {name: None}]
+    for harmed in harms:
+        (finished / "manifest.json").write_text(json.dumps(harmed))
+        with pytest.raises(UserError, match=r"manifest\.json is no manifest \(.*run its stage again"):
+            sealed.manifest(finished)
+
+
+def test_a_manifest_of_another_program_is_no_result_and_nothing_is_to_be_deleted(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"manifest_version": 3, "name": "an extension of a browser"}')
+    inside = tmp_path / "runs" / "demo" / "episodes"
+    inside.mkdir(parents=True)
+    found = [inside / "episodes-00000.h5"]
+    assert sealed.listed(inside, found) == found
+    with pytest.raises(UserError, match="is no manifest of this package: name another folder") as refused:
+        sealed.manifest(tmp_path)
+    assert "delete" not in str(refused.value)
+
+
+@pytest.mark.parametrize("stop", ["run.partial/", "run/config.yaml"])
+def test_the_search_for_a_result_ends_at_the_folder_of_a_stage_or_a_run(finished, stop):
+    run = finished / stop.partition("/")[0]
+    inside = run / "rounds" / "push-v3"
+    inside.mkdir(parents=True)
+    assert sealed.listed(inside, [inside / "episodes-00000.h5"]) == [] or run.name.endswith(".partial")
+    if stop.endswith(".yaml"):
+        (finished / stop).write_text("")
+    assert sealed.listed(inside, [inside / "episodes-00000.h5"]) == [inside / "episodes-00000.h5"]
+
+
 @pytest.mark.parametrize("name", ["weights", "deep"])
 def test_links_in_a_sealed_folder_are_refused_whatever_they_lead_to(finished, name):
     (finished / name).rename(finished.parent / name)
@@ -394,7 +426,7 @@ def test_the_seconds_of_a_stage_are_those_of_all_its_attempts(out):
         with pytest.raises(ZeroDivisionError):
             attempt(out, 0.2)
     with stage(out) as folder:
-        assert 0.4 <= sealed.spent(folder) < 2
+        assert 0.4 <= attempts.spent(folder) < 2
         (folder / "weights").write_text("")
     assert 0.4 <= sealed.manifest(out)["seconds"] < 4
 
@@ -405,7 +437,7 @@ def test_the_time_of_a_killed_attempt_lasts_to_the_last_file_that_it_wrote(out, 
         attempt(out, 0.2)
     time.sleep(2)  # nobody works
     with stage(out) as folder:
-        assert 0.2 <= sealed.spent(folder) < 2
+        assert 0.2 <= attempts.spent(folder) < 2
 
 
 def test_what_a_stage_computed_is_no_more_than_its_time_and_unknown_if_it_was_interrupted(out):
@@ -432,16 +464,32 @@ def test_to_overwrite_is_to_begin_anew_in_time_as_well(out):
     with pytest.raises(ZeroDivisionError):
         attempt(out, 0.1)
     with stage(out, overwrite=True) as folder:
-        assert sealed.spent(folder) == 0
+        assert attempts.spent(folder) == 0
+
+
+def test_to_wait_in_a_store_is_no_time_of_a_stage(out, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere" / "seed_0"
+    manifests.partial(elsewhere).mkdir(parents=True)
+    with stage(out) as folder:
+        time.sleep(0.2)
+        attempts.write_paused(folder, manifests.partial(elsewhere))
+        (folder / "weights").write_text("")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 1000)  # it waits for a machine
+    (manifests.partial(elsewhere) / "metrics.jsonl").write_text("")  # which fetches what was logged
+    with stage(elsewhere) as folder:
+        assert 0.2 <= attempts.spent(folder) < 2
+        (folder / "weights").write_text("")
+    assert sealed.manifest(elsewhere)["seconds"] < 2
 
 
 def test_what_an_interrupted_stage_said_is_read_only_if_it_is_whole(out):
     with pytest.raises(ZeroDivisionError):
         interrupt(out)
-    path = sealed.partial(out) / sealed.INTENT
+    path = sealed.partial(out) / attempts.INTENT
     path.write_text(path.read_text().replace('"threads": 1', '"threads": 3'))
     with pytest.raises(UserError, match=r"intent\.json is damaged: pass --overwrite"):
-        sealed.begun(out)
+        attempts.begun(out)
     with pytest.raises(UserError, match="intent"), stage(out):
         pass
     path.unlink()

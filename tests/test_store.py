@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import attempts, checkpoints, sealed
 from collectiverl.artifacts.store import FILES, Store
 from collectiverl.artifacts.uploads import Uploads, snapshot, uploading
 from collectiverl.types import UserError
@@ -195,17 +195,18 @@ def test_dropping_a_stage_forgets_its_result(store, tmp_path):
 def test_a_snapshot_is_what_a_kill_would_leave(tmp_path):
     work = checkpoint(tmp_path / "work", 1)
     (work / "metrics.jsonl").write_text("1\n")
-    (work / ".intent.json").write_text("{}")
+    attempts.begin(work, {"stage": "train"}, 3.0)
     (work / ".lock").touch()
     (work / "agent.safetensors").touch()  # half a result, which the next attempt removes
     snapshot(work, tmp_path / "copy")
     with (work / "metrics.jsonl").open("a") as log:
         log.write("2\n")
-    assert files(tmp_path / "copy") == {
-        "checkpoint/state": b"step 1",
-        "metrics.jsonl": b"1\n",
-        ".intent.json": b"{}",
-    }
+    copied = files(tmp_path / "copy")
+    assert copied.keys() == {"checkpoint/state", "metrics.jsonl", attempts.INTENT}
+    assert copied["checkpoint/state"] == b"step 1"
+    assert copied["metrics.jsonl"] == b"1\n"
+    assert attempts.said(tmp_path / "copy")["stage"] == "train"
+    assert 3 <= attempts.spent_until_now(tmp_path / "copy") < 13  # whatever is copied to it later
     assert os.stat(work / "checkpoint/state").st_ino == os.stat(tmp_path / "copy/checkpoint/state").st_ino
 
 

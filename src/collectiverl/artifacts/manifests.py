@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from collectiverl.artifacts.contents import Damaged, check_list, times
-from collectiverl.artifacts.files import read_json, write_json
-from collectiverl.artifacts.paths import MANIFEST, METRICS, SUMMARY
+from collectiverl.artifacts.files import MOST_JSON, parse_json, read_json, read_limited, write_json
+from collectiverl.artifacts.paths import CONFIG, MANIFEST, METRICS, SUMMARY
 from collectiverl.types import UserError
 
 SEAL = "seal"  # a hash of all else in a manifest
@@ -17,20 +19,62 @@ TIMES = (  # in summaries; memory and load differ as times do
     *("seconds", "core_seconds", "wall_seconds"),
     *("stage_seconds", "stage_core_seconds", "stage_load", "stage_memory"),
 )
-KEYS = {
-    *("stage", "format", "config", "inputs", "seed", "runtime", "versions", "commit", "seconds", "created"),
-    *("core_seconds", "load", "peak_memory"),
-    *("files", "times", SEAL),
+_NUMBER = (int, float)
+NEEDED: Mapping[str, tuple[type, ...]] = {  # what each manifest says, and of which type
+    "stage": (str,),
+    "config": (dict,),
+    "inputs": (dict,),
+    "seed": (int,),
+    "versions": (dict,),
+    "seconds": _NUMBER,
+    "created": (str,),  # the time in UTC
+    "files": (dict, list),  # see `check_list`, which says what is wrong with it
 }
+KINDS = NEEDED | {  # those of earlier versions lack the rest; what was not measured is None
+    "format": (int,),
+    "runtime": (dict,),
+    "commit": (str, NoneType),
+    "core_seconds": (*_NUMBER, NoneType),
+    "load": (list, NoneType),
+    "peak_memory": (*_NUMBER, NoneType),
+    "times": (dict,),
+    SEAL: (str,),
+}
+PARTIAL = ".partial"  # ends the name of the folder of a stage at work
 
 
 def partial(out: Path) -> Path:
     """The working folder of the stage that will be sealed as `out`."""
-    return out.parent / f"{out.name}.partial"
+    return out.parent / f"{out.name}{PARTIAL}"
 
 
 def is_sealed(out: Path) -> bool:
     return (out / MANIFEST).is_file()
+
+
+def sealed_around(folder: Path) -> Path | None:
+    """The finished result that a folder is, or lies in; None: it lies in none.
+
+    The search ends at the folder of a stage at work, or of a run. A manifest of another program is passed over: a run
+    may lie in any folder.
+    """
+    for parent in (folder, *folder.parents):
+        if parent.name.endswith(PARTIAL):
+            return None
+        if is_sealed(parent) and not _is_foreign(parent / MANIFEST):
+            return parent
+        if (parent / CONFIG).is_file():
+            return None
+    return None
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file named as a manifest has nothing of one; one that cannot be read may be a damaged one."""
+    try:
+        found = parse_json(read_limited(path, MOST_JSON))
+    except (ValueError, OSError):
+        return False
+    return not isinstance(found, dict) or not NEEDED.keys() & found.keys()
 
 
 def manifest(out: Path) -> dict[str, Any]:
@@ -44,18 +88,35 @@ def manifest(out: Path) -> dict[str, Any]:
         hint = f" ({partial(out).name} is there: the stage was interrupted)" if partial(out).exists() else ""
         raise UserError(f"{out} is not a finished result{hint}")
     record = read_json(path)
-    needed = {"config", "inputs", "files"}
-    if not isinstance(record, dict) or not needed <= record.keys() <= KEYS:
-        raise UserError(f"{path} is no manifest: {again(out)}")
-    if not all(isinstance(record[name], dict) for name in ("config", "inputs")):
-        raise UserError(f"{path} is no manifest: {again(out)}")
-    if SEAL in record and not is_whole(record):  # manifests of earlier versions have none
-        raise UserError(f"{path} is damaged (its own checksum does not fit): {again(out)}")
+    if not isinstance(record, dict) or not NEEDED.keys() & record.keys():
+        raise UserError(f"{path} is no manifest of this package: name another folder")
     try:
+        _check_fields(record)
         check_list(record["files"])
     except Damaged as error:
         raise UserError(f"{path} is no manifest ({error}): {again(out)}") from error
+    if SEAL in record and not is_whole(record):  # manifests of earlier versions have none
+        raise UserError(f"{path} is damaged (its own checksum does not fit): {again(out)}")
     return record
+
+
+def _check_fields(record: Mapping[str, Any]) -> None:
+    """Whatever is read of a manifest is there, and of its kind.
+
+    Raises:
+        Damaged: something is not.
+    """
+    if missing := NEEDED.keys() - record.keys():
+        raise Damaged(f"it has no {min(missing)}")
+    if unknown := record.keys() - KINDS.keys():
+        raise Damaged(f"it has a field {min(unknown)!r:.60}")
+    for name, value in record.items():
+        if not isinstance(value, KINDS[name]) or isinstance(value, bool):
+            raise Damaged(f"its {name} is {value!r:.60}")
+    try:
+        datetime.fromisoformat(record["created"])
+    except ValueError:
+        raise Damaged("it does not say when it was made") from None
 
 
 def again(out: Path) -> str:

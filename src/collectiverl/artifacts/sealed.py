@@ -14,18 +14,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from collectiverl.artifacts import notices, provenance, tensors
+from collectiverl.artifacts import attempts, notices, provenance, tensors
+from collectiverl.artifacts.attempts import INTENT
 from collectiverl.artifacts.checkpoints import CHECKPOINT
 from collectiverl.artifacts.contents import Damaged, check_file, files_in, hashes
-from collectiverl.artifacts.files import NotRead, read_json, write_json
+from collectiverl.artifacts.files import NotRead
 from collectiverl.artifacts.locks import LOCK, lock
 from collectiverl.artifacts.manifests import (
     again,
     is_sealed,
-    is_whole,
     manifest,
     partial,
-    with_seal,
+    sealed_around,
     write_manifest,
 )
 from collectiverl.artifacts.paths import (
@@ -38,7 +38,6 @@ from collectiverl.artifacts.paths import (
 )
 from collectiverl.types import UserError
 
-INTENT = ".intent.json"  # what a stage said when it began
 RESUMABLE = (
     *(CHECKPOINT, f"{CHECKPOINT}.old", METRICS, "tensorboard", DISTILLATION),
     *(LOCK, INTENT),
@@ -101,7 +100,7 @@ def holds(out: Path, name: str) -> bool:
 
 def listed(folder: Path, found: Iterable[Path]) -> list[Path]:
     """Those of the files below `folder` that may be read: in a sealed folder, those that its manifest lists."""
-    out = next((parent for parent in (folder, *folder.parents) if is_sealed(parent)), None)
+    out = sealed_around(folder)
     if out is None:
         return list(found)
     names = manifest(out)["files"]
@@ -148,40 +147,6 @@ def now() -> str:
 # -- stages ------------------------------------------------------------------------------------------------
 
 
-def begun(out: Path) -> dict[str, Any]:
-    """What a sealed or interrupted stage said when it began; empty if there is none."""
-    return manifest(out) if is_sealed(out) else _intent(partial(out))
-
-
-def _intent(work: Path) -> dict[str, Any]:
-    """What the stage that works in this folder said when it began; empty if it said nothing.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    path = work / INTENT
-    if not path.is_file():
-        return {}
-    record = read_json(path)
-    if not isinstance(record, dict) or not is_whole(record):
-        raise UserError(f"{path} is damaged: pass --overwrite to begin this stage anew")
-    return record
-
-
-def spent(work: Path) -> float:
-    """Seconds of all attempts before this one at the stage that works in this folder."""
-    return _intent(work).get("seconds", 0.0)
-
-
-def _spent_until_now(work: Path) -> float:
-    """The same, with the last attempt, which ended no earlier than the last change of a file."""
-    before = _intent(work)
-    if not before:
-        return 0.0
-    ended = max((work / name).lstat().st_mtime for name in files_in(work))
-    return before["seconds"] + max(0.0, ended - before["began"])
-
-
 @contextlib.contextmanager
 def stage(
     out: Path,
@@ -197,25 +162,25 @@ def stage(
 
     An interrupted stage's folder of the same configuration is handed out again, checkpoints and all.
     """
-    work, began, computed, load = partial(out), time.time(), time.process_time(), provenance.load()
+    work, computed, load = partial(out), time.process_time(), provenance.load()
     with lock(work), _ending(work):
         if overwrite:
             shutil.rmtree(out, ignore_errors=True)
         if overwrite or not (work / INTENT).is_file():  # whose checkpoints these are, nobody knows
             _clear(work, but=(LOCK,))
-        if said := _intent(work):
+        if said := attempts.said(work):
             check_fits(work, said, config, inputs, format)
-        before = _spent_until_now(work)
+        before = attempts.spent_until_now(work)
         record = {
             "stage": name,
             "format": format,
             "config": to_jsonable(config),
             "inputs": dict(inputs),
             "seed": seed,
-            "runtime": provenance.runtime({} if overwrite else begun(out).get("runtime")),
+            "runtime": provenance.runtime({} if overwrite else attempts.begun(out).get("runtime")),
         }
         _clear(work, but=RESUMABLE)
-        write_json(work / INTENT, with_seal(record | {"began": began, "seconds": before}))
+        began = attempts.begin(work, record, before)
         provenance.forget_peak_memory()
         yield work
         seconds = before + time.time() - began

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from collectiverl.artifacts import checkpoints, sealed
+from collectiverl.artifacts import attempts, checkpoints, sealed
 from collectiverl.artifacts.locks import LOCK
 from collectiverl.artifacts.store import Store
 from collectiverl.types import UserError
@@ -63,6 +63,9 @@ def snapshot(work: Path, copy: Path) -> None:
                 continue
             target = copy / relative
             target.parent.mkdir(parents=True, exist_ok=True)
+            if relative == Path(attempts.INTENT):
+                attempts.write_paused(work, copy)
+                continue
             place = os.link if checkpoints.CHECKPOINT in relative.parts else shutil.copyfile
             place(path, target)
 

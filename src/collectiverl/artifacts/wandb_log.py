@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from collectiverl.artifacts.attempts import INTENT
 from collectiverl.artifacts.extras import extra
-from collectiverl.artifacts.sealed import INTENT, read_json
+from collectiverl.artifacts.files import read_json
 from collectiverl.types import UserError
 
 PROJECT = "COLLECTIVERL_WANDB"  # variable of the environment, since the processes of a run inherit it

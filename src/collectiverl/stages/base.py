@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from jax.errors import JaxRuntimeError
 
-from collectiverl.artifacts import manifests, sealed, validation
+from collectiverl.artifacts import attempts, manifests, sealed, validation
 from collectiverl.artifacts.files import read_object, write_json
 from collectiverl.artifacts.metrics import Report, silent
 from collectiverl.artifacts.paths import SUMMARY
@@ -110,7 +110,7 @@ def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool
                     config=stage.config,
                     inputs=tuple(stage.inputs),
                     seed=stage.seed,
-                    spent=sealed.spent(folder),
+                    spent=attempts.spent(folder),
                     report=report,
                 )
             )
@@ -151,7 +151,7 @@ def explained(what: str) -> Iterator[None]:
 
 def threads_of(run: Path, stage: Stage, *, otherwise: int = 1) -> int:
     """Threads of linear algebra: those that an interrupted stage began with, since they change roundings."""
-    return sealed.begun(run / stage.out).get("runtime", {}).get("threads", otherwise)
+    return attempts.begun(run / stage.out).get("runtime", {}).get("threads", otherwise)
 
 
 def summary(out: Path) -> dict[str, Any]:

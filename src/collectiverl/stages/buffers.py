@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from collectiverl.artifacts import paths
+from collectiverl.artifacts.manifests import sealed_around
 from collectiverl.artifacts.paths import DISTILL_BUFFER, EPISODES, ONLINE_BUFFER, BufferKind
-from collectiverl.artifacts.sealed import is_sealed, verify
+from collectiverl.artifacts.sealed import verify
 from collectiverl.artifacts.validation import fraction
 from collectiverl.data.episodes import EpisodeTable, write
 from collectiverl.data.split import split
@@ -59,7 +60,9 @@ def split_online_buffer_stage(
 def split_episodes(work: Work[Split]) -> dict[str, Any]:
     config = work.config
     source = work.run / config.source
-    verify(next(folder for folder in source.parents if is_sealed(folder)))
+    if (made := sealed_around(source)) is None:
+        raise UserError(f"{source} is no part of a finished stage: run the stage that records it")
+    verify(made)
     table = EpisodeTable.open(source)
     train, validation = split(table.about, fraction=config.fraction, seed=work.seed)
     if not train or not validation:

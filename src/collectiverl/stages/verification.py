@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from collectiverl.artifacts import checkpoints, sealed, tensors
+from collectiverl.artifacts import attempts, checkpoints, sealed, tensors
 from collectiverl.artifacts.contents import Damaged, check_file
 from collectiverl.artifacts.files import MOST_YAML, read_yaml
 from collectiverl.artifacts.metrics import Report, silent
@@ -83,14 +83,21 @@ def _interrupted(folder: Path) -> Verified:
     """A stage that goes on from a checkpoint, which must be whole."""
     wrong: list[str] = []
     try:
-        sealed.spent(folder)  # reads what the stage said when it began
+        attempts.spent(folder)  # reads what the stage said when it began
     except UserError as error:
         wrong.append(str(error))
     found = sorted(path for path in folder.rglob(f"{checkpoints.CHECKPOINT}*") if path.is_dir())
-    whole = {path: checkpoints.damage(path) for path in found if not path.name.endswith(".new")}
+    whole = {path: _damage(path) for path in found if not path.name.endswith(".new")}
     wrong += [f"{path} is damaged: {damage}" for path, damage in whole.items() if damage]
     files = [path for checkpoint in found for path in checkpoint.rglob("*") if path.is_file()]
     return Verified(folder, "interrupted", len(files), sum(p.stat().st_size for p in files), tuple(wrong))
+
+
+def _damage(checkpoint: Path) -> str | None:
+    try:
+        return checkpoints.damage(checkpoint)
+    except UserError as error:  # it cannot be read
+        return str(error)
 
 
 def _settings(path: Path) -> Verified:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from collectiverl.artifacts import sealed
+from collectiverl.artifacts.attempts import INTENT
 from collectiverl.artifacts.files import parse_json, read_yaml
 from collectiverl.artifacts.paths import CONFIG, LOGS, MANIFEST, METRICS, SUMMARY
 from collectiverl.envs.tasks import label
@@ -98,7 +99,7 @@ class RunFolder:
     @property
     def interrupted(self) -> list[str]:
         """Stages that were begun and are not sealed."""
-        folders = (p for p in self.path.rglob(f"*{PARTIAL}") if p.is_dir() and (p / sealed.INTENT).is_file())
+        folders = (p for p in self.path.rglob(f"*{PARTIAL}") if p.is_dir() and (p / INTENT).is_file())
         return sorted(str(p.relative_to(self.path)).removesuffix(PARTIAL) for p in folders)
 
     @property
