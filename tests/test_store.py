@@ -210,6 +210,36 @@ def test_a_snapshot_is_what_a_kill_would_leave(tmp_path):
     assert os.stat(work / "checkpoint/state").st_ino == os.stat(tmp_path / "copy/checkpoint/state").st_ino
 
 
+def refuse(*args, **kwargs):
+    raise PermissionError(1, "Operation not permitted")
+
+
+def test_without_second_names_a_snapshot_is_a_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr("collectiverl.artifacts.uploads.os.link", refuse)
+    snapshot(checkpoint(tmp_path / "work", 1), tmp_path / "copy")
+    assert files(tmp_path / "copy") == {"checkpoint/state": b"step 1"}
+
+
+def test_without_second_names_the_first_manifest_wins_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("collectiverl.artifacts.store.os.link", refuse)
+    store = Store(f"file://{tmp_path / 'store'}")
+    assert store.put(made(tmp_path / "a", "first"), "model")
+    assert not store.put(made(tmp_path / "b", "second"), "model")
+    store.get("model", tmp_path / "b")
+    assert files(tmp_path / "b") == files(tmp_path / "a")
+
+
+def test_a_snapshot_that_fails_does_not_stop_the_stage(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("collectiverl.artifacts.uploads.os.link", refuse)
+    monkeypatch.setattr("collectiverl.artifacts.uploads.shutil.copyfile", refuse)  # a disk that is full, say
+    work = checkpoint(tmp_path / "model.partial", 1)
+    uploads = Uploads(store, "model", work, 0.0)
+    uploads.written(work)
+    uploads.wait()
+    assert "a checkpoint of model was not uploaded" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir() if path != tmp_path / "store"] == ["model.partial"]
+
+
 def test_checkpoints_are_uploaded_as_they_are_written_but_not_too_often(store, tmp_path):
     work = tmp_path / "model.partial"
     work.mkdir()

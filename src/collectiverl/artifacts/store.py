@@ -182,8 +182,7 @@ class Store:
             shutil.copyfile(source, temporary)
             os.replace(temporary, target)
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+            _unlink(temporary)
 
     def _hash(self, path: str) -> str | None:
         """None: it is not there."""
@@ -229,8 +228,12 @@ class Store:
                 os.link(temporary, path)
             except FileExistsError:
                 return False
+            except OSError:  # this disk has no second names
+                if os.path.exists(path):
+                    return False
+                os.replace(temporary, path)
             finally:
-                os.unlink(temporary)
+                _unlink(temporary)
             return True
         try:
             self._fs.pipe_file(path, data, mode="create")
@@ -278,6 +281,11 @@ def _files(data: bytes, where: str) -> Mapping[str, str]:
         return check_list(found.get("files") if isinstance(found, dict) else None)
     except (ValueError, Damaged) as error:
         raise _Damaged(f"{where} is damaged ({error}): pass --overwrite to make it anew") from error
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _number(checkpoint: str) -> int:

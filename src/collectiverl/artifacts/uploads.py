@@ -3,9 +3,9 @@
 import contextlib
 import os
 import shutil
-import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,19 +29,29 @@ class Uploads:
         """A checkpoint was written in `folder`, which is the working folder or a part of it."""
         if self._thread.is_alive() or time.monotonic() - self._ended < self.every:
             return
-        copy = Path(tempfile.mkdtemp(prefix=".upload-", dir=self.work.parent))
-        snapshot(self.work, copy)
+        copy = self.work.parent / f".upload-{uuid.uuid4().hex[:8]}"
+        try:
+            snapshot(self.work, copy)
+        except (UserError, OSError) as error:
+            self._end(copy, error)
+            return
         self._thread = threading.Thread(target=self._upload, args=(copy,), name="upload", daemon=True)
         self._thread.start()
 
     def _upload(self, copy: Path) -> None:
         try:
             self.store.put_checkpoint(copy, self.out)
-        except (UserError, OSError) as error:  # the stage needs none to end: the next one may succeed
+        except (UserError, OSError) as error:
+            self._end(copy, error)
+        else:
+            self._end(copy)
+
+    def _end(self, copy: Path, error: Exception | None = None) -> None:
+        """The stage needs no upload to end: the next one may succeed."""
+        if error:
             print(f"a checkpoint of {self.out} was not uploaded: {error}", flush=True)
-        finally:
-            shutil.rmtree(copy, ignore_errors=True)
-            self._ended = time.monotonic()
+        shutil.rmtree(copy, ignore_errors=True)
+        self._ended = time.monotonic()
 
     def wait(self) -> None:
         """Until the upload at work has ended."""
@@ -66,8 +76,16 @@ def snapshot(work: Path, copy: Path) -> None:
             if relative == Path(attempts.INTENT):
                 attempts.write_paused(work, copy)
                 continue
-            place = os.link if checkpoints.CHECKPOINT in relative.parts else shutil.copyfile
+            place = _linked if checkpoints.CHECKPOINT in relative.parts else shutil.copyfile
             place(path, target)
+
+
+def _linked(path: Path, target: Path) -> None:
+    """A second name of a file; a copy on a file system that has no second names."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
 
 
 @contextlib.contextmanager
