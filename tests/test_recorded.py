@@ -1,15 +1,18 @@
 """Recorded episodes as a dataset of Minari, read back by Minari."""
 
 import importlib
+import shutil
 import sys
 
 import minari
 import numpy as np
 import pytest
+from minari.dataset.minari_dataset import parse_dataset_id
 
 from collectiverl.artifacts.extras import extra
 from collectiverl.cli import main
 from collectiverl.data.episodes import EpisodeTable
+from collectiverl.exchange.recorded import dataset_id, player
 from collectiverl.types import UserError
 
 NAME = "collectiverl/toy-reach/mixed-seed0-v0"
@@ -53,11 +56,29 @@ def test_minari_reads_what_was_recorded(recording, tmp_path, capsys):
         assert dataset.observation_space.contains(one.observations[0])
 
 
-def test_a_dataset_is_not_replaced_unasked(recording, capsys):
+def test_a_dataset_is_not_replaced_unasked_which_is_said_before_the_work(recording, tmp_path, capsys):
     assert recording("--to", "minari") == 0
+    assert minari.load_dataset(NAME).storage.metadata["algorithm_name"] == "mixed"
+    shutil.rmtree(tmp_path / "r")
     assert recording("--to", "minari") == 2
     assert "--overwrite" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
     assert recording("--to", "minari", "--overwrite") == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "policy", "teacher", "name"),
+    [
+        ("pkg.my_tasks:Door", "scripted", "scripted", "collectiverl/pkg_my_tasks_Door/scripted-seed0-v0"),
+        ("push-v3", "scripted", "mt10/push", "collectiverl/push-v3/mt10_push-seed0-v0"),
+        ("push-v3", "mixed-skill", "mt10/push", "collectiverl/push-v3/mixed-skill-mt10_push-seed0-v0"),
+        ("push-v3", "scripted", "./experts/{task}.zip", "collectiverl/push-v3/experts_task_zip-seed0-v0"),
+        ("push-v3", "random", "mt10/push", "collectiverl/push-v3/random-seed0-v0"),
+    ],
+)
+def test_minari_takes_the_names_of_all_tasks_and_teachers(task, policy, teacher, name):
+    assert dataset_id(task, player(policy, teacher), 0) == name
+    assert parse_dataset_id(name)[2] == 0
 
 
 def test_without_the_flag_nothing_is_written_there(recording, tmp_path):

@@ -37,13 +37,13 @@ def publish_folder(settings: Publish) -> Found:
 
 def record(settings: Record) -> Found:
     """The stage, and its episodes as a dataset of another library if that is wanted."""
-    if settings.to:
-        recorded.minari()  # raises before the work if it is not installed
-    found = run_stage(settings)
     if not settings.to:
-        return found
+        return run_stage(settings)
     config, options = settings.config, settings.options  # type: ignore[attr-defined]
-    name = recorded.dataset_id(config.task, config.policy, settings.seed)
+    player = recorded.player(config.policy, config.teacher)
+    name = recorded.dataset_id(config.task, player, settings.seed)
+    recorded.check_free(name, overwrite=options.overwrite)  # before the work
+    found = run_stage(settings)
     episodes = list(EpisodeTable.open(options.folder / found["out"] / EPISODES))
-    folder = recorded.write_minari(name, episodes, overwrite=options.overwrite)
+    folder = recorded.write_minari(name, episodes, played_by=player, overwrite=options.overwrite)
     return {**found, "dataset": {"name": name, "folder": folder}}

@@ -1,5 +1,6 @@
 """`record --to minari`: episodes as a dataset of Minari, which `minari.load_dataset` reads."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -23,12 +24,32 @@ def minari() -> Any:
     return extra("minari", "minari")
 
 
-def dataset_id(task: str, policy: str, seed: int) -> str:
+def player(policy: str, teacher: str) -> str:
+    """Who plays, in a dataset's name: the teacher, random actions, or both."""
+    if policy == "random" or teacher == "scripted":
+        return policy
+    return _plain(teacher) if policy == "scripted" else f"{policy}-{_plain(teacher)}"
+
+
+def dataset_id(task: str, played_by: str, seed: int) -> str:
     """The name of a dataset, such as `collectiverl/reach-v3/scripted-seed0-v0`; `minari list local` shows it."""
-    return f"collectiverl/{task}/{policy}-seed{seed}-v0"
+    return f"collectiverl/{_plain(task)}/{played_by}-seed{seed}-v0"
 
 
-def write_minari(name: str, episodes: Sequence[Episode], *, overwrite: bool) -> str:
+def _plain(name: str) -> str:
+    """A task or a teacher as Minari allows it in a name: without dots, colons and slashes."""
+    return re.sub(r"[^-\w]+", "_", name).strip("_")
+
+
+def check_free(name: str, *, overwrite: bool) -> None:
+    """Raises UserError if there is a dataset of this name, which shall not be replaced, or Minari is not installed."""
+    if name in minari().list_local_datasets() and not overwrite:
+        raise UserError(
+            f"there is a Minari dataset {name} already: 'minari delete {name}' deletes it, --overwrite replaces it"
+        )
+
+
+def write_minari(name: str, episodes: Sequence[Episode], *, played_by: str, overwrite: bool) -> str:
     """Writes episodes of one task below `MINARI_DATASETS_PATH`, by default `~/.minari/datasets`; returns the folder.
 
     Observations are whole, rewards those of the environment, actions in [-1, 1]. Labels are not written: Minari has
@@ -38,11 +59,8 @@ def write_minari(name: str, episodes: Sequence[Episode], *, overwrite: bool) -> 
         UserError: Minari is not installed, or there is a dataset of this name.
     """
     package = minari()
+    check_free(name, overwrite=overwrite)
     if name in package.list_local_datasets():
-        if not overwrite:
-            raise UserError(
-                f"there is a Minari dataset {name} already: 'minari delete {name}' deletes it, --overwrite replaces it"
-            )
         package.delete_dataset(name)
     shapes = spec(episodes[0].task)
     with warnings.catch_warnings():
@@ -52,7 +70,7 @@ def write_minari(name: str, episodes: Sequence[Episode], *, overwrite: bool) -> 
         created = package.create_dataset_from_buffers(
             name,
             [_buffer(package, number, episode) for number, episode in enumerate(episodes)],
-            algorithm_name=name.rpartition("/")[2].partition("-")[0],
+            algorithm_name=played_by,
             **_spaces(shapes),
             description=f"Episodes of {shapes.task}, recorded by collectiverl.",
         )
