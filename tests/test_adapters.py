@@ -268,6 +268,9 @@ def test_what_an_object_says_of_a_step_is_its_label():
     assert np.array_equal(labels.q, q)
     assert labels.unit == (1.0, 0.9)
     assert ObjectPolicy(Teacher(mean, None), "mine", TOY).label(OBS, ACTIONS).q is None
+    for one in (-1.0, [-1.0, -1.0]):
+        labels = ObjectPolicy(Teacher(mean, one), "mine", TOY).label(OBS, ACTIONS)
+        assert np.array_equal(labels.log_std, spread)
 
 
 def failing(obs):
@@ -287,6 +290,23 @@ def failing(obs):
         (failing, r"mine failed when it was to act: ZeroDivisionError: oh \(.*test_adapters.py, line \d+\)"),
         (Teacher(np.zeros((20, 2)), None, np.zeros(20)), "values without their unit"),
         (Teacher(), "give a tuple"),
+        (Teacher(np.zeros((20, 2)), np.zeros(20)), r"log_std of shape \(20,\).*\(20, 2\)"),
+        (Teacher(np.zeros((20, 2)), np.zeros((20, 3))), r"log_std of shape \(20, 3\)"),
+        (Teacher(np.zeros((20, 2)), "wide"), "no array as log_std, but str 'wide'"),
+        (Teacher(np.zeros((20, 2)), np.full(2, np.nan)), "log_std with entries that are not finite"),
+        *(
+            (Teacher(np.zeros((20, 2)), None, np.zeros(20), unit), "as the unit of its values: give")
+            for unit in (
+                0.99,
+                (1.0,),
+                ("a", "b"),
+                (1.0, 0.9, 3),
+                (1.0, np.nan),
+                (-1.0, 0.9),
+                (0, 0.9),
+                (1.0, 2.0),
+            )
+        ),
     ],
 )
 def test_what_an_object_does_wrong_is_said(acting, why):

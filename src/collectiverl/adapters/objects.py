@@ -9,6 +9,7 @@ If it has `label(observations, actions)`, that gives its mean action, log-deviat
 act on the latest observation alone, since the steps of an episode are labelled side by side.
 """
 
+import contextlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -80,9 +81,7 @@ class ObjectPolicy(CheckedPolicy):
             )
         mean, log_std, q, unit = (*found, *(None,) * (4 - len(found)))
         mean = np.clip(self._checked(mean, "mean", steps), -1, 1)
-        log_std = np.log(SIGMA) if log_std is None else log_std
-        spread = np.broadcast_to(np.asarray(log_std, np.float32), mean.shape)
-        spread = np.clip(self._checked(spread, "log_std", steps), LEAST_LOG_STD, LARGEST_LOG_STD)
+        spread = self._spread(np.log(SIGMA) if log_std is None else log_std, mean)
         if q is None:
             return Labels(mean, spread, None)
         if unit is None:
@@ -90,7 +89,25 @@ class ObjectPolicy(CheckedPolicy):
                 f"label of {self.name} gave values without their unit: give (mean, log_std, q, (reward_scale, gamma)), "
                 "with (1.0, 0.99) for the environment's own rewards and a discount of 0.99"
             )
-        return Labels(mean, spread, self._checked(q, "q", steps), ValueUnit(*map(float, unit)))
+        return Labels(mean, spread, self._checked(q, "q", steps), self._unit(unit))
+
+    def _spread(self, found: Any, mean: np.ndarray) -> np.ndarray:
+        """The log-deviations of all steps, also from one for each entry of the actions, or one for all."""
+        with contextlib.suppress(TypeError, ValueError):  # what fits nothing is named by the check
+            found = np.broadcast_to(np.asarray(found, np.float32), mean.shape)
+        return np.clip(self._checked(found, "log_std", len(mean)), LEAST_LOG_STD, LARGEST_LOG_STD)
+
+    def _unit(self, found: Any) -> ValueUnit:
+        try:
+            reward_scale, gamma = map(float, found)
+        except (TypeError, ValueError):
+            reward_scale, gamma = np.nan, np.nan
+        if not (0 < reward_scale < np.inf and 0 <= gamma <= 1):
+            raise UserError(
+                f"label of {self.name} gave {_shown(found)} as the unit of its values: give (reward_scale, gamma), a "
+                "number above 0 and one from 0 to 1, with (1.0, 0.99) for the environment's own rewards"
+            )
+        return ValueUnit(reward_scale, gamma)
 
     def _checked(self, found: Any, what: str, count: int) -> np.ndarray:
         """What the object gave for each of `count` observations, as finite floats of the right shape."""
