@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import os
 import pickle
 import zipfile
@@ -105,7 +106,8 @@ def rewritten(path: Path, source: str, parts=None, **changes) -> Path:
         old = {name: archive.read(name) for name in archive.namelist()}
     data = json.loads(old["data"])
     for name, value in changes.items():
-        data[name] = data[name] | value if isinstance(value, dict) else value
+        old_value = data.get(name)
+        data[name] = old_value | value if isinstance(value, dict) and isinstance(old_value, dict) else value
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in (old | {"data": json.dumps(data).encode()} | (parts or {})).items():
             archive.writestr(name, content)
@@ -124,6 +126,15 @@ def rewritten(path: Path, source: str, parts=None, **changes) -> Path:
         ("td3", {"observation_space": {":type:": "<class 'gymnasium.spaces.dict.Dict'>"}}, "dictionaries"),
         ("ppo", {"action_space": {"low": "[-2. -2.]"}}, "its actions are not in"),
         ("sbx_td3", {"policy": "nothing"}, "it has no policy"),
+        *(
+            (source, {name: value}, f"its {name} is")
+            for source in ("td3", "sbx_td3")
+            for name, values in {
+                "gamma": (None, [1], "0.99", math.nan, -0.1, 1.5, True),
+                "num_timesteps": (None, {":type:": "x"}, math.inf, -5),
+            }.items()
+            for value in values
+        ),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_what_else_can_be_done(tmp_path, source, changes, why):
@@ -206,6 +217,49 @@ def test_a_tensor_is_seen_through_its_strides():
     assert pickles._tensor(np.arange(6.0), 0, (3, 2), (1, 3)).tolist() == [[0, 3], [1, 4], [2, 5]]
     assert pickles._tensor(np.arange(6.0), 2, (2, 2), (2, 1)).tolist() == [[2, 3], [4, 5]]
     assert pickles._tensor(np.arange(6.0), 0, (0, 4), (4, 1)).shape == (0, 4)
+
+
+class Storage:
+    """What a pickle names as `torch.FloatStorage`."""
+
+
+class Shared:
+    """A tensor of all numbers of the one storage."""
+
+    def __reduce__(self):
+        return rebuilt, (Storage, 0, (1000,), (1,))
+
+
+def rebuilt(*_):
+    """What a pickle names as the function that makes a tensor."""
+
+
+class TensorPickler(pickle._Pickler):
+    """Writes as `torch.save` does."""
+
+    def persistent_id(self, obj):
+        return ("storage", "FloatStorage", "0", "cpu", 1000) if obj is Storage else None
+
+    def save_global(self, obj, name=None):
+        self.write(b"ctorch._utils\n_rebuild_tensor_v2\n" if obj is rebuilt else b"")
+
+    dispatch = pickle._Pickler.dispatch | {type(rebuilt): save_global}
+
+
+@pytest.mark.parametrize(("most", "count", "fits"), [(8000, 2, True), (8000, 3, False), (3999, 1, False)])
+def test_tensors_that_share_their_numbers_take_no_more_memory_than_a_limit(monkeypatch, most, count, fits):
+    described, file = io.BytesIO(), io.BytesIO()
+    TensorPickler(described, 2).dump({f"w{i}": Shared() for i in range(count)})
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", described.getvalue())
+        archive.writestr("archive/data/0", bytes(4000))
+    monkeypatch.setattr(pickles, "MOST_BYTES", most)
+    if fits:
+        one, other = pickles.state_dict(file.getvalue()).values()
+        assert np.shares_memory(one, other)
+        return
+    with pytest.raises(pickles.NotData, match="bytes"):
+        pickles.state_dict(file.getvalue())
 
 
 @pytest.mark.parametrize("protocol", [4, 5])

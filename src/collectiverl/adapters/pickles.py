@@ -53,6 +53,18 @@ def member(archive: zipfile.ZipFile, name: str) -> bytes:
         raise NotData(f"its {name} cannot be unpacked ({error})") from error
 
 
+def setting(about: Mapping[str, Any], name: str, default: float, most: float) -> float:
+    """A number among the settings of a file, from 0 to `most`; the default if it is not there.
+
+    Raises:
+        NotData: it is something else.
+    """
+    found = about.get(name, default)
+    if type(found) not in (int, float) or not 0 <= found <= most:
+        raise NotData(f"its {name} is {found!r:.60}, and a number from 0 to {most} is read")
+    return found
+
+
 # -- PyTorch -----------------------------------------------------------------------------------------------
 
 
@@ -77,6 +89,8 @@ def state_dict(data: bytes) -> dict[str, np.ndarray]:
         raise NotData(f"it holds no state_dict ({type(error).__name__}: {error})") from error
     if not isinstance(found, dict) or not all(isinstance(array, np.ndarray) for array in found.values()):
         raise NotData("it holds no state_dict, but something else")
+    if sum(array.nbytes for array in found.values()) > MOST_BYTES:  # many may be views of the same numbers
+        raise NotData(f"its arrays have more than {MOST_BYTES:,} bytes")
     return {str(name): array for name, array in found.items()}
 
 
@@ -93,6 +107,7 @@ class _TensorReader(_Unpickler):
     def __init__(self, archive: zipfile.ZipFile, root: str, data: bytes):
         super().__init__(io.BytesIO(data))
         self.archive, self.root = archive, root
+        self.storages: dict[tuple[str, str], np.ndarray] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -107,7 +122,12 @@ class _TensorReader(_Unpickler):
         kind, name, key, _, count = pid
         if kind != "storage" or name not in STORAGES:
             raise NotData("it has a tensor without numbers")
-        raw = np.frombuffer(member(self.archive, f"{self.root}data/{key}"), STORAGES[name])
+        if (name, key) not in self.storages:  # several tensors may share it
+            raw = np.frombuffer(member(self.archive, f"{self.root}data/{key}"), STORAGES[name])
+            if raw.nbytes + sum(other.nbytes for other in self.storages.values()) > MOST_BYTES:
+                raise NotData(f"its numbers have more than {MOST_BYTES:,} bytes")
+            self.storages[name, key] = raw
+        raw = self.storages[name, key]
         if len(raw) != count:
             raise NotData(f"a tensor has {len(raw)} numbers and says that they are {count}")
         return raw
@@ -125,7 +145,7 @@ class _Rebuild:
 def _tensor(
     storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
 ) -> np.ndarray:
-    """The tensor of this shape in a storage; strides and offset count numbers, as in PyTorch."""
+    """The tensor of this shape as a view of a storage; strides and offset count numbers, as in PyTorch."""
     if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
         raise NotData("a tensor has an impossible shape")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
@@ -134,7 +154,7 @@ def _tensor(
     if last >= len(storage) or np.prod(size, dtype=object) > max(len(storage), 1):
         raise NotData("a tensor is larger than its numbers")
     steps = [step * storage.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False).copy()
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
 
 
 # -- any pickle --------------------------------------------------------------------------------------------

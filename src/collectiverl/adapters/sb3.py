@@ -16,7 +16,7 @@ import numpy as np
 
 from collectiverl.adapters import sbx
 from collectiverl.adapters.networks import ACTIVATIONS, Layer, Network, arrays_of
-from collectiverl.adapters.pickles import NotData, member, state_dict
+from collectiverl.adapters.pickles import NotData, member, setting, state_dict
 from collectiverl.artifacts.files import parse_json
 from collectiverl.artifacts.tensors import check_finite
 from collectiverl.imports import calling
@@ -116,8 +116,8 @@ def _network(about: Mapping[str, Any], algorithm: str, arrays: Mapping[str, np.n
         mean=mean,
         log_std=log_std,
         critics=critics,
-        unit=ValueUnit(1.0, float(about.get("gamma", 0.99))),
-        env_steps=int(about.get("num_timesteps", 0)),
+        unit=ValueUnit(1.0, setting(about, "gamma", 0.99, most=1)),
+        env_steps=int(setting(about, "num_timesteps", 0, most=2**63)),
     )
 
 

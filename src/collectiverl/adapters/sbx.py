@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from collectiverl.adapters.networks import ACTIVATIONS, Layer, Network
-from collectiverl.adapters.pickles import NotData, array_of, fields_of, recorded
+from collectiverl.adapters.pickles import NotData, array_of, fields_of, recorded, setting
 from collectiverl.types import ValueUnit
 
 GAUSSIAN, DETERMINISTIC = ("sac", "tqc"), ("td3", "ddpg")
@@ -41,8 +41,8 @@ def network(about: Mapping[str, Any], algorithm: str) -> Network:
         mean=mean,
         log_std=actor[-1] if gaussian else None,
         critics=_critics(policy) if algorithm != "tqc" else (),
-        unit=ValueUnit(1.0, float(about.get("gamma", 0.99))),
-        env_steps=int(about.get("num_timesteps", 0)),
+        unit=ValueUnit(1.0, setting(about, "gamma", 0.99, most=1)),
+        env_steps=int(setting(about, "num_timesteps", 0, most=2**63)),
     )
 
 
