@@ -158,6 +158,17 @@ def test_what_has_no_translation_is_named():
         step_of(load_policy("scripted:push"))
 
 
+@pytest.mark.parametrize(
+    "flags", [("--what", "experts"), ("--format", "onnx"), ("--what", "collective", "--format", "onnx")]
+)
+def test_seeds_that_change_nothing_are_refused(flags, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert (
+        main.dispatch(["export", *flags, "--seeds", "other", "--root", str(tmp_path), "--out", str(out)]) == 2
+    )
+    assert "--seeds: is for --what collective" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_folder_needs_a_run(tmp_path, capsys):
     assert main.dispatch(["export", "mt10", "--out", str(tmp_path / "out")]) == 2
     assert "--format" in capsys.readouterr().err

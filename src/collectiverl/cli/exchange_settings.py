@@ -47,6 +47,8 @@ class Export(RunSettings):
             )
         if self.more and (self.format, self.what) != ("folder", "experts"):
             raise ConfigError("more", "is for experts in the format folder: leave it out")
+        if self.seeds and (self.format, self.what) != ("folder", "collective"):
+            raise ConfigError("seeds", "is for --what collective in the format folder: leave it out")
         if self.half and self.format != "folder":
             raise ConfigError("half", f"is for the format folder: leave it out with {self.format}")
 
