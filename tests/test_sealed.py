@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -334,6 +335,17 @@ def test_manifests_of_earlier_versions_are_read(finished, read):
     (finished / "weights").write_bytes(b"1235")
     with pytest.raises(UserError, match="weights is corrupt"):
         sealed.check(finished)
+
+
+def test_the_disk_has_all_files_before_the_manifest_names_them(out, monkeypatch):
+    synchronised = []
+    told = lambda number: synchronised.append(Path(os.readlink(f"/proc/self/fd/{number}")).name)  # noqa: E731
+    monkeypatch.setattr(os, "fsync", told)
+    with stage(out) as folder:
+        (folder / "metrics.jsonl").write_text("")
+        (folder / "film.mp4").write_text("")
+    assert {"metrics.jsonl", "film.mp4"} <= set(synchronised[:-1])
+    assert synchronised[-1].startswith(".manifest.json")
 
 
 # -- killed while it is sealed -----------------------------------------------------------------------------------

@@ -35,6 +35,13 @@ def hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: sha256(folder / name) for name in names}
 
 
+def synchronise(folder: Path, names: Iterable[str]) -> None:
+    """Waits until the disk has these files: logs, films and cards are not written by `write_atomically`."""
+    for name in names:
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+
+
 def times(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
     """Size, and time of the last change in nanoseconds, of each of these files."""
     return {name: _time(folder / name) for name in names}

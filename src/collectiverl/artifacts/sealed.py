@@ -17,7 +17,7 @@ from typing import Any
 from collectiverl.artifacts import attempts, notices, provenance, tensors
 from collectiverl.artifacts.attempts import INTENT
 from collectiverl.artifacts.checkpoints import CHECKPOINT
-from collectiverl.artifacts.contents import Damaged, check_file, files_in, hashes
+from collectiverl.artifacts.contents import Damaged, check_file, files_in, hashes, synchronise
 from collectiverl.artifacts.files import NotRead
 from collectiverl.artifacts.locks import LOCK, lock
 from collectiverl.artifacts.manifests import (
@@ -220,6 +220,7 @@ def _seal(work: Path, out: Path, record: dict[str, Any]) -> None:
     for name in names:
         if Path(name).suffix == tensors.SUFFIX:
             tensors.check_finite(tensors.load_arrays(work / name), work / name)
+    synchronise(work, names)
     write_manifest(work, record, hashes(work, names))
     _put_in_place(work, out)
 
