@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from collectiverl.artifacts import configs, sealed
+from collectiverl.artifacts.files import read_json
 from collectiverl.artifacts.paths import COLLECTIVE, CONFIG, EXPERTS, SUMMARY
 from collectiverl.pipeline import plan
 from collectiverl.pipeline.config import RunConfig
@@ -58,7 +59,7 @@ def _if_there(stage: Stage, folder: Path) -> Iterator[Sample]:
 def ledger() -> Iterator[Sample]:
     """The stages of the ledger's runs. Experts that were copied took no time and say nothing."""
     for name, preset in LEDGER.items():
-        found = sealed.read_json(RESULTS / name)
+        found = read_json(RESULTS / name)
         steps = {(row["policy"], row["task"]): row["env_steps"] for row in found["policies"]}
         for stage in plan.stages(PRESETS[preset]().resolved(), "end"):
             seconds = found["stage_seconds"].get(stage.out)
@@ -72,7 +73,7 @@ def ledger() -> Iterator[Sample]:
 
 
 def sample(stage: Stage, folder: Path) -> Sample:
-    record, about = sealed.manifest(folder), sealed.read_json(folder / SUMMARY)
+    record, about = sealed.manifest(folder), read_json(folder / SUMMARY)
     steps = about.get("env_steps") if stage.kind in ("train-task", "train-student") else None
     return Sample(stage, float(record["seconds"]), record.get("peak_memory"), steps)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from benchmarks.results import RESULTS, Table
-from collectiverl.artifacts.sealed import read_json
+from collectiverl.artifacts.files import read_json
 from collectiverl.cli import exits
 from collectiverl.types import UserError
 

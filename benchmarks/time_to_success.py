@@ -27,8 +27,8 @@ from benchmarks.arrivals import (
 from benchmarks.criterion import Criterion
 from benchmarks.measure import ChildFailed, available_cores, console, in_child, progress_bar
 from benchmarks.results import Options, Outcome, Table, command, facts
-from collectiverl.artifacts.files import write_json
-from collectiverl.artifacts.sealed import read_json, to_jsonable
+from collectiverl.artifacts.files import read_json, write_json
+from collectiverl.artifacts.sealed import to_jsonable
 from collectiverl.envs.tasks import label, resolve
 from collectiverl.types import UserError
 

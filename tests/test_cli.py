@@ -343,7 +343,7 @@ def test_a_full_disk_is_the_users_to_mend_and_nothing_is_lost(recorded, capsys, 
         raise OSError(28, "No space left on device")
 
     root, args = recorded
-    monkeypatch.setattr("collectiverl.artifacts.sealed.write_json", full)
+    monkeypatch.setattr("collectiverl.artifacts.attempts.write_json", full)
     message = refused(capsys, *args, "--seed", "1")
     assert "No space left on device" in message
     assert "goes on" in message
