@@ -13,12 +13,14 @@ from collectiverl.reporting.curves import _at, draw_curves
 from collectiverl.reporting.ratios import area, forward_transfer, median_ratio, ratio
 from collectiverl.reporting.students import comparison_table
 from collectiverl.sac.settings import TrainConfig
+from collectiverl.stages.base import Stage
 from collectiverl.stages.students import TrainStudent
 from collectiverl.student.finetune import FinetuningConfig
 from collectiverl.student.strategies import DEFAULT, StrategyConfig
 from collectiverl.studies.cells import compared, row_of
 from collectiverl.studies.comparison import ComparisonConfig, cells, stages
-from collectiverl.types import ConfigError
+from collectiverl.studies.transfer import TransferConfig
+from collectiverl.types import ConfigError, UserError
 
 CONFIG = PRESETS["smoke"]()
 
@@ -220,6 +222,31 @@ def test_a_collective_may_be_another_one_for_each_task(tmp_path):
         ("prior-data", 1),
         ("prior-data", 2),
     ]
+
+
+@pytest.mark.parametrize("study", [ComparisonConfig, TransferConfig])
+def test_a_study_is_named_after_the_folder_that_is_meant(study, tmp_path, monkeypatch):
+    (tmp_path / "demo" / "model_col").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "demo" / "model_col")
+    named = {
+        text: study(collective=text).name for text in ("mt10", "hf:owner/name", ".", "..", "../model_col")
+    }
+    assert named == {
+        "mt10": "mt10",
+        "hf:owner/name": "name",
+        ".": "demo",
+        "..": "demo",
+        "../model_col": "demo",
+    }
+    for nameless in ("/", "/model_col", "{}", "{..}"):
+        with pytest.raises(ConfigError, match="no name"):
+            study(collective=nameless)
+
+
+def test_a_stage_writes_within_its_run(tmp_path):
+    for out in ("", "..", "collective/..", "collective/../../others"):
+        with pytest.raises(UserError, match="no folder within the run's"):
+            Stage(kind="test", subject="", out=out, function=lambda work: {}, config={})
 
 
 @pytest.mark.parametrize("use", ["finetune", "prior-data"])

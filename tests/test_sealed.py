@@ -57,6 +57,13 @@ def test_nothing_unsealed_is_read(out):
         sealed.verify(out)
 
 
+@pytest.mark.parametrize("name", ["..", "model/.."])
+def test_no_stage_takes_the_place_of_the_folders_around_it(name, finished, tmp_path):
+    with pytest.raises(UserError, match="folder of its own"), stage(tmp_path / name):
+        raise AssertionError("a stage began that would have removed the others")
+    assert sealed.verify(finished)
+
+
 def interrupt(out):
     with stage(out) as folder:
         (folder / "checkpoint").mkdir()

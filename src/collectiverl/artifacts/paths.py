@@ -1,6 +1,10 @@
 """The names of all files and folders of a run, once. Paths of stages are relative to the run's folder."""
 
+import os
+from pathlib import Path
 from typing import Literal
+
+from collectiverl.types import ConfigError
 
 # -- files ---------------------------------------------------------------------------------------------------
 
@@ -94,6 +98,20 @@ def told_nothing(seed: int) -> str:
 
 def ablation(group: str, variant: str, seed: int) -> str:
     return f"{ABLATION}/{group}/{variant}/seed_{seed}"
+
+
+def named_after(collective: str) -> str:
+    """What the folder of a study of this collective is called: like the folder of the collective's run.
+
+    Raises:
+        ConfigError: the folder of the run has no name that a folder within another one could have.
+    """
+    path = Path(os.path.abspath(collective))  # `.` and `..` have names, too; links keep theirs
+    name = (path.parent if path.name == COLLECTIVE else path).name
+    name = name.replace("{", "").replace("}", "")
+    if name in ("", ".", ".."):
+        raise ConfigError("collective", f"{collective!r} has no name for the folder of its results")
+    return name
 
 
 def compared_collective(name: str) -> str:

@@ -160,8 +160,10 @@ def stage(
 ) -> Iterator[Path]:
     """The folder in which a stage works; sealed as `out` when the block ends without an exception.
 
-    An interrupted stage's folder of the same configuration is handed out again, checkpoints and all.
+    An interrupted stage's folder of the same configuration is handed out again with its checkpoints. `out` is replaced.
     """
+    if out.name in ("", ".."):
+        raise UserError(f"{out} cannot become the folder of a stage: name a folder of its own")
     work, computed, load = partial(out), time.process_time(), provenance.load()
     with lock(work), _ending(work):
         if overwrite:

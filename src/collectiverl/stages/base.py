@@ -50,6 +50,8 @@ class Stage(Generic[C]):
     format: int = sealed.FORMAT  # one more where a change of the code makes earlier results unfit
 
     def __post_init__(self) -> None:
+        if not self.out or ".." in Path(self.out).parts:
+            raise UserError(f"{self.label} cannot write {self.out!r}: it is no folder within the run's")
         validation.seed(self)
         validation.all_finite(self.config)
 

@@ -12,7 +12,7 @@ from typing import Any, cast, get_args
 
 from collectiverl.artifacts import paths, sealed
 from collectiverl.artifacts.files import read_json
-from collectiverl.artifacts.paths import COLLECTIVE, COMPARISON
+from collectiverl.artifacts.paths import COMPARISON
 from collectiverl.artifacts.validation import (
     MOST_ENVS,
     MOST_EPISODES,
@@ -73,6 +73,7 @@ class ComparisonConfig:
     plain_updates_per_step: int = STUDENT_UPDATES  # of none, plain SAC
 
     def __post_init__(self) -> None:
+        paths.named_after(self.collective)
         at_least(self, 1, "seeds", "steps", "eval_every", "eval_episodes", "eval_first")
         at_least(self, 1, "eval_horizon", "updates_per_step", "plain_updates_per_step")
         at_most(self, MOST_STEPS, "eval_horizon")
@@ -98,9 +99,7 @@ class ComparisonConfig:
     @property
     def name(self) -> str:
         """The folder of the comparison is named after the collective."""
-        path = Path(self.collective)
-        path = path.parent if path.name == COLLECTIVE else path
-        return path.name.replace("{", "").replace("}", "")
+        return paths.named_after(self.collective)
 
     def of(self, task: str) -> str:
         """The collective that helps in a task: `push` and `push-v3` both stand for it."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from collectiverl.artifacts import paths, sealed
-from collectiverl.artifacts.paths import COLLECTIVE, TRANSFER
+from collectiverl.artifacts.paths import TRANSFER
 from collectiverl.collective.policy import Collective
 from collectiverl.envs.registry import suite_of
 from collectiverl.evaluation.evaluate import EvaluateConfig
@@ -40,11 +40,13 @@ class TransferConfig:
     tasks: tuple[str, ...] = ()  # tasks or benchmarks; none: all of its suite that it was not trained for
     evaluate: Flat[EvaluateConfig] = field(default_factory=EvaluateConfig)
 
+    def __post_init__(self) -> None:
+        paths.named_after(self.collective)
+
     @property
     def name(self) -> str:
         """The folder of the map is named after the collective."""
-        path = Path(self.collective)
-        return (path.parent if path.name == COLLECTIVE else path).name
+        return paths.named_after(self.collective)
 
 
 @cache
