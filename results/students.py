@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, median
 from typing import Any
 
-from collectiverl.reporting.ratios import PLAIN, SIGNS, median_ratio
+from collectiverl.reporting.ratios import PLAIN, SIGNS, median_ratio, shown_interval
 from collectiverl.student.strategies import DEFAULT
 from collectiverl.studies.cells import ZERO_SHOT, compared, named, row_of
 from collectiverl.studies.comparison import ComparisonConfig
@@ -168,7 +168,7 @@ def _gains(row: dict[str, Any]) -> tuple[str, str]:
     if not (ratio := row.get("ratio")):
         return HOLE, HOLE
     sign = SIGNS.get(ratio["bound"])
-    low_high = " ({:.2f} to {:.2f})".format(*ratio["interval"]) if "interval" in ratio else ""
+    low_high = f" ({shown_interval(ratio['interval'])})" if "interval" in ratio else ""
     fewer = "neither solves it" if sign is None else f"{sign}{ratio['value']:.2f}{low_high}"
     gain = row["forward_transfer"]
     return fewer, HOLE if gain is None else f"{gain:+.2f}"

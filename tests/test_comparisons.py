@@ -10,7 +10,7 @@ import pytest
 from collectiverl.cli import main
 from collectiverl.pipeline.presets import PRESETS
 from collectiverl.reporting.curves import _at, draw_curves
-from collectiverl.reporting.ratios import area, forward_transfer, median_ratio, ratio
+from collectiverl.reporting.ratios import area, forward_transfer, median_ratio, ratio, shown_interval
 from collectiverl.reporting.students import comparison_table
 from collectiverl.sac.settings import TrainConfig
 from collectiverl.stages.base import Stage
@@ -40,7 +40,30 @@ def test_a_ratio_is_of_medians_and_says_when_it_is_a_bound(plain, own, value, bo
     assert found["value"] == pytest.approx(value)
     assert found["bound"] == bound
     low, high = found["interval"]
-    assert low <= found["value"] <= high
+    assert low <= found["value"] <= (high or np.inf)
+
+
+def of_seeds(steps):
+    return {"seeds": list(range(len(steps))), "steps": steps}
+
+
+def test_an_interval_has_no_end_where_unsolved_seeds_may_move_it():
+    solved, unsolved = of_seeds([20_000, 22_000, 30_000]), of_seeds([None, None, None])
+    assert ratio(unsolved, solved, 60_000)["interval"] == [2.0, None]  # 60,000 / 30,000 at least
+    assert ratio(solved, unsolved, 60_000)["interval"] == [0.0, 0.5]
+    assert ratio(unsolved, unsolved, 60_000)["interval"] == [0.0, None]
+    assert shown_interval([1.5, None]) == "1.50 to ∞"
+
+
+@pytest.mark.parametrize(("seeds", "share"), [(3, 0.90), (5, 0.97)])
+def test_how_often_the_interval_holds_the_true_ratio(seeds, share):
+    """Steps are log-normal with a deviation of 0.3, and twice as many without help."""
+    rng, held = np.random.default_rng(1), 0
+    for _ in range(400):
+        plain, own = (usual * np.exp(0.3 * rng.standard_normal(seeds)) for usual in (40_000, 20_000))
+        low, high = ratio(of_seeds(plain.tolist()), of_seeds(own.tolist()), 10**6)["interval"]
+        held += low <= 2 <= high
+    assert held / 400 == pytest.approx(share, abs=0.02)
 
 
 def test_a_ratio_is_over_the_seeds_that_both_have():
@@ -86,7 +109,7 @@ def test_medians_leave_out_what_nobody_knows_and_count_bounds_and_holes():
     made.append({"strategy": "prior-data", "task": "d", "holes": 1})
     found = median_ratio(made, "prior-data")
     assert (found["value"], found["tasks"], found["bounds"], found["holes"]) == (4.0, 2, 1, 1)
-    assert found["forward_transfer"] == pytest.approx(0.2)
+    assert found["forward_transfer"] == pytest.approx(0.3)  # of b and c, as the median
     assert found["bound"] == "at least"
     assert median_ratio(made[:1], "prior-data") is None
     assert median_ratio([{**made[2], "strategy": "none"}], "none") is None
