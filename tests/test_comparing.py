@@ -14,6 +14,7 @@ from collectiverl.cli import main
 from collectiverl.evaluation.comparing import Side, compare, improvement, iqm
 from collectiverl.reporting import formats
 from collectiverl.reporting.evaluations import by_seeds, read
+from collectiverl.reporting.evaluations import side as side_of
 from collectiverl.types import UserError
 
 RLIABLE = json.loads((Path(__file__).parent / "fixtures" / "rliable.json").read_text())
@@ -154,6 +155,43 @@ def test_seeds_of_one_name_are_one_column(files):
     assert lines[-1]["task"] == "toy-turn"
     assert float(lines[-1]["success_any"]) == pytest.approx(0.98)
     assert lines[-1]["seeds"] == "3"
+
+
+def changed(path: Path, **changes) -> Path:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return path
+
+
+HIDDEN = {"protocol": {"goals_hidden": True, "num_envs": 10}}
+ONE_TASK = {"policies": [{"policy": "p", "task": TASKS[0], "success_any": 1.0, "episodes": 50}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"incomplete": True}, "has not come to its end"),
+        (HIDDEN, "no other seed of .* they differ in protocol.goals_hidden"),
+        (ONE_TASK, f"no other seed of .* they differ in goals of {TASKS[1]}"),
+    ],
+)
+def test_what_is_no_seed_of_one_thing_is_not_pooled(files, changes, why):
+    changed(files / "good_seed_0.json", protocol={"goals_hidden": False, "num_envs": 10})
+    changed(files / "good_seed_1.json", protocol={"goals_hidden": False, "num_envs": 5})
+    one, two = (changed(files / f"good_seed_{seed}.json") for seed in (0, 1))
+    assert len(next(by_seeds([read(one), read(two)])).rows) == 2
+    changed(two, **({"protocol": json.loads(one.read_text())["protocol"]} | changes))
+    with pytest.raises(UserError, match=why):
+        list(by_seeds([read(one), read(two)]))
+    with pytest.raises(UserError, match=why):
+        side_of(str(files / "good_seed_[01].json"))
+
+
+def test_a_seed_counts_once(files):
+    one, copy = files / "good_seed_0.json", files / "good_seed_7.json"
+    copy.write_bytes(one.read_bytes())
+    for same in (one, copy):
+        with pytest.raises(UserError, match="name each training seed once"):
+            list(by_seeds([read(one), read(same)]))
 
 
 def test_a_measure_that_is_missing_leaves_a_hole(tmp_path):

@@ -52,7 +52,7 @@ class Table(Runs):
     """Print a table of several runs as text: the success of every policy on every task.
 
     RUN is a run's folder, or a file of `evaluate --json`. Runs whose names differ only in the seed, such as mt10_seed_0
-    and mt10_seed_1, are averaged as training seeds of one run.
+    and mt10_seed_1, are averaged as training seeds of one run, and refused if they differ in more.
     """
 
     # md: Markdown; csv: a line for each policy and task; latex: for the package booktabs
