@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from collectiverl.cli import main
 from collectiverl.evaluation.comparing import Side, compare, improvement, iqm
+from collectiverl.evaluation.statistics import success_interval
 from collectiverl.reporting import formats
 from collectiverl.reporting.evaluations import by_seeds, read
 from collectiverl.reporting.evaluations import side as side_of
@@ -155,6 +156,19 @@ def test_seeds_of_one_name_are_one_column(files):
     assert lines[-1]["task"] == "toy-turn"
     assert float(lines[-1]["success_any"]) == pytest.approx(0.98)
     assert lines[-1]["seeds"] == "3"
+
+
+def test_intervals_are_as_wide_as_the_trials_are_few(tmp_path):
+    """In `evaluate-meta`, several episodes have one goal."""
+    rows = [{"policy": "p", "task": "toy-reach", "success_any": 0.7, "episodes": 30, "trials": 10}]
+    path = tmp_path / "meta.json"
+    path.write_text(json.dumps({"policies": rows}))
+    [found] = by_seeds([read(path)])
+    assert found.interval == success_interval(7, 10)
+    assert found.episodes == 30
+    few, many = (Side("a", ({"toy-reach": rows[0] | {"trials": n}},)) for n in (10, 30))
+    wide, narrow = (np.ptp(about["mean"]["interval"]) for about in compare([few, many])["sides"])
+    assert wide > 1.4 * narrow
 
 
 def changed(path: Path, **changes) -> Path:

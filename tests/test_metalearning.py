@@ -262,6 +262,7 @@ def test_what_was_found_is_told_task_by_task():
         (alone, 2),
     ):  # one environment of a task plays one goal a round, three times
         low, high = scipy.stats.binomtest(goals, goals).proportion_ci(method="wilson")
+        assert rows["policies"][1]["trials"] == goals
         assert rows["policies"][1]["interval"] == pytest.approx([low, high], abs=1e-4)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from collectiverl.evaluation.statistics import CONFIDENCE, Interval, interval_over
+from collectiverl.evaluation.statistics import CONFIDENCE, Interval, interval_over, trials
 from collectiverl.types import UserError
 
 TRIMMED = 0.25  # share of the scores that the IQM leaves out at each end
@@ -35,9 +35,9 @@ class Side:
     def rates(self, tasks: Sequence[str]) -> Float[np.ndarray, "seeds tasks"]:
         return np.array([[rows[task]["success_any"] for task in tasks] for rows in self.seeds], float)
 
-    def episodes(self, tasks: Sequence[str]) -> Float[np.ndarray, "tasks"]:
-        """Of all seeds together."""
-        return np.array([sum(rows[task]["episodes"] for rows in self.seeds) for task in tasks], float)
+    def trials(self, tasks: Sequence[str]) -> Float[np.ndarray, "seeds tasks"]:
+        """Episodes that say something of their own."""
+        return np.array([[trials(rows[task]) for task in tasks] for rows in self.seeds], float)
 
 
 def iqm(scores: Float[np.ndarray, "*batch runs tasks"]) -> Float[np.ndarray, "*batch"]:
@@ -103,14 +103,13 @@ def _drawn(
     if over == "seeds":
         runs = rng.integers(0, len(rates), (DRAWS, *rates.shape))
         return np.take_along_axis(rates[None], runs, axis=1)
-    count = side.episodes(tasks)
+    count = side.trials(tasks).sum(0)
     return rng.binomial(count.astype(int), _pooled(side, tasks), (DRAWS, len(tasks)))[:, None] / count
 
 
 def _pooled(side: Side, tasks: Sequence[str]) -> Float[np.ndarray, "tasks"]:
     """The success rate of each task over the episodes of all seeds."""
-    weight = np.array([[rows[task]["episodes"] for task in tasks] for rows in side.seeds], float)
-    return np.average(side.rates(tasks), axis=0, weights=weight)
+    return np.average(side.rates(tasks), axis=0, weights=side.trials(tasks))
 
 
 def _about(side: Side, tasks: Sequence[str], drawn: np.ndarray) -> dict[str, Any]:
@@ -118,7 +117,7 @@ def _about(side: Side, tasks: Sequence[str], drawn: np.ndarray) -> dict[str, Any
     return {
         "name": side.name,
         "seeds": len(side.seeds),
-        "episodes": int(side.episodes(tasks).sum()),
+        "episodes": sum(rows[task]["episodes"] for rows in side.seeds for task in tasks),
         "by_task": dict(zip(tasks, scores.mean(0).tolist(), strict=True)),
         "mean": _estimate(float(scores.mean()), drawn.mean((1, 2))),
         "iqm": _estimate(float(iqm(scores)), iqm(drawn)),

@@ -145,9 +145,11 @@ def meta_report(policy: str, config: MetaConfig, found: Sequence[MetaEvaluation]
     """
     episodes = config.rounds * config.evaluation_episodes
 
-    def interval(one: MetaEvaluation, rate: float) -> list[float]:
-        goals = config.rounds * min(one.num_envs // len(one.success), config.evaluation_episodes)
-        return [round(bound, 4) for bound in success_interval(round(rate * goals), goals)]
+    def goals(one: MetaEvaluation) -> int:
+        return config.rounds * min(one.num_envs // len(one.success), config.evaluation_episodes)
+
+    def interval(rate: float, trials: int) -> list[float]:
+        return [round(bound, 4) for bound in success_interval(round(rate * trials), trials)]
 
     rows = [
         {
@@ -156,8 +158,9 @@ def meta_report(policy: str, config: MetaConfig, found: Sequence[MetaEvaluation]
             "split": one.split,
             "success_any": rate,
             "success_last": None,  # an episode ends at its first success
-            "interval": interval(one, rate),
+            "interval": interval(rate, goals(one)),
             "episodes": episodes,
+            "trials": goals(one),
             "goals": "hidden",
         }
         for one in found

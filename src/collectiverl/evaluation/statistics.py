@@ -1,7 +1,7 @@
 """95 % confidence intervals of success rates and means."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,11 @@ ENOUGH_SEEDS = 3  # with two, the t interval is too wide to be useful (12.7 stan
 class Interval(NamedTuple):
     low: float
     high: float
+
+
+def trials(row: Mapping[str, Any]) -> int:
+    """How many of a row's episodes say something of their own: all, if the row does not tell."""
+    return row.get("trials", row["episodes"])
 
 
 def success_interval(successes: int, episodes: int) -> Interval:

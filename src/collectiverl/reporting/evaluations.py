@@ -11,7 +11,7 @@ from collectiverl.artifacts import files, paths, sealed
 from collectiverl.artifacts.files import read_json
 from collectiverl.artifacts.paths import CONFIG, SUMMARY
 from collectiverl.evaluation.comparing import Side
-from collectiverl.evaluation.statistics import Interval, seeds_interval
+from collectiverl.evaluation.statistics import Interval, seeds_interval, trials
 from collectiverl.types import UserError
 
 SEED = re.compile(r"_(seed_|s)?\d+$")  # at the end of a name: which training seed it is of
@@ -63,8 +63,9 @@ class Seeds:
     @property
     def interval(self) -> Interval:
         """Of the success at any step."""
-        counts = [round(row["success_any"] * row["episodes"]) for row in self.rows]
-        return seeds_interval(counts, [row["episodes"] for row in self.rows])
+        counts = [trials(row) for row in self.rows]
+        successes = [round(row["success_any"] * n) for row, n in zip(self.rows, counts, strict=True)]
+        return seeds_interval(successes, counts)
 
 
 def read(path: Path) -> Evaluated:
