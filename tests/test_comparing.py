@@ -73,6 +73,19 @@ def test_of_few_seeds_the_episodes_count_and_more_of_them_say_more():
     assert widths[0] > 5 * widths[1] > 0
 
 
+def test_fifty_of_fifty_is_not_certain():
+    """One task: nearly Jeffreys' interval, whose end is the rate itself where all or none succeed."""
+    found = compare([side("a", [1.0]), side("b", [0.0])])
+    [pair] = found["pairs"]
+    (low, high), (least, most) = (about["mean"]["interval"] for about in found["sides"])
+    assert (low, high) == (pytest.approx(0.951, abs=0.005), 1.0)  # scipy.stats.beta(50.5, 0.5).ppf(0.025)
+    assert (least, most) == (0.0, pytest.approx(0.049, abs=0.005))
+    for name in ("difference", "probability_of_improvement"):
+        low, high = pair[name]["interval"]
+        assert low < 0.99
+        assert high == pair[name]["value"] == 1.0
+
+
 def test_only_tasks_that_all_have_are_compared():
     short = Side("b", ({"task-1": {"success_any": 0.5, "episodes": 50}},))
     found = compare([side("a", [1.0, 0.7]), short])

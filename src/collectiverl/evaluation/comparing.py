@@ -6,8 +6,8 @@
 - Intervals are percentiles of a bootstrap that draws the runs of each task anew (stratified).
 
 A run is a training seed, and its score the success rate, if each side has three seeds or more. With fewer, the spread
-of trainings is unknown. Then a run is an episode, and the intervals describe these very policies and not their
-training; the IQM is that of the tasks' rates.
+of trainings is unknown. Then the success rate of each task is drawn, from what its episodes tell of it, and the
+intervals describe these very policies and not their training; the IQM is that of the tasks' rates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -98,13 +98,18 @@ def _common(sides: Sequence[Side]) -> tuple[str, ...]:
 def _drawn(
     side: Side, tasks: Sequence[str], over: str, rng: np.random.Generator
 ) -> Float[np.ndarray, "draws runs tasks"]:
-    """Scores of as many runs, drawn anew for each task; of episodes, the tasks' rates."""
+    """Scores of as many runs, drawn anew for each task; of episodes, the tasks' rates.
+
+    The rates are drawn from what is known of them after these episodes (Jeffreys' prior; Brown, Cai, DasGupta 2001).
+    Episodes that are drawn anew would always succeed at a rate of 1, as if that were certain.
+    """
     rates = side.rates(tasks)
     if over == "seeds":
         runs = rng.integers(0, len(rates), (DRAWS, *rates.shape))
         return np.take_along_axis(rates[None], runs, axis=1)
     count = side.trials(tasks).sum(0)
-    return rng.binomial(count.astype(int), _pooled(side, tasks), (DRAWS, len(tasks)))[:, None] / count
+    solved = _pooled(side, tasks) * count
+    return rng.beta(solved + 0.5, count - solved + 0.5, (DRAWS, len(tasks)))[:, None]
 
 
 def _pooled(side: Side, tasks: Sequence[str]) -> Float[np.ndarray, "tasks"]:
@@ -145,6 +150,7 @@ def _pair(
 
 
 def _estimate(value: float, drawn: Float[np.ndarray, "draws"]) -> dict[str, Any]:
+    """The interval is widened to contain the value, which at rates of 0 and 1 lies at the edge of all draws."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn, (tail, 1 - tail))
-    return {"value": value, "interval": list(Interval(float(low), float(high)))}
+    return {"value": value, "interval": list(Interval(min(float(low), value), max(float(high), value)))}
