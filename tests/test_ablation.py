@@ -12,9 +12,11 @@ from collectiverl.collective.conditioning import ConditioningName
 from collectiverl.collective.policy import load_collective, save_collective
 from collectiverl.data.episodes import write
 from collectiverl.envs.tasks import resolve
+from collectiverl.pipeline import plan
+from collectiverl.pipeline.plan import unfinished
 from collectiverl.pipeline.presets import smoke
 from collectiverl.stages.ablation import Ablation, ablation_stage, judged, play
-from collectiverl.stages.base import execute
+from collectiverl.stages.base import execute, input_hashes
 from collectiverl.stages.collective import DistillCollective, distill_collective_stage
 from collectiverl.studies.ablation import GROUPS, AblationConfig, chosen, rows, stages
 from collectiverl.types import ConfigError, UserError
@@ -74,6 +76,32 @@ def test_the_transformer_that_rows_read_is_made_first_and_is_as_large_as_the_col
     [transformer] = [stage for stage in every if stage.kind == "train-transformer"]
     assert transformer.config.transformer.encoder == CONFIG.collective.encoder
     assert {stage.kind for stage in stages(tmp_path, CONFIG, AblationConfig(rows=("zeros",)))} == {"ablate"}
+
+
+READING = AblationConfig(rows=("tuned",))
+
+
+def sealed_as(run, every):
+    """Leaves folders in a run as if these stages had been done."""
+    for stage in every:
+        made = {"config": stage.settings, "inputs": input_hashes(run, stage), "format": stage.format}
+        with sealed.stage(run / stage.out, name=stage.kind, **made) as folder:
+            (folder / "made").write_text(stage.label)
+
+
+@pytest.mark.parametrize("who", ["run", "ablate", "train-transformer"])
+def test_a_transformer_that_is_there_goes_on_to_fit(who, tmp_path):
+    config = CONFIG if who != "run" else replace(CONFIG, collective=replace(COLLECTIVE, conditioning="tuned"))
+    before = [s for s in stages(tmp_path, config, READING) if s.kind != "ablate"]
+    sealed_as(tmp_path, before if who == "ablate" else plan.trajectory_transformer(config))
+    assert {s.kind for s in unfinished(tmp_path, stages(tmp_path, config, READING))} == {"ablate"}
+
+
+def test_a_transformer_that_does_not_fit_is_refused(tmp_path):
+    larger = replace(CONFIG, collective=replace(COLLECTIVE, encoder=replace(COLLECTIVE.encoder, z_dim=3)))
+    sealed_as(tmp_path, [s for s in stages(tmp_path, larger, READING) if s.kind != "ablate"])
+    with pytest.raises(UserError, match=r"trajectory_transformer was made with other settings"):
+        unfinished(tmp_path, stages(tmp_path, CONFIG, READING))
 
 
 def test_cloning_has_as_many_episodes_and_updates_as_the_run():

@@ -129,15 +129,22 @@ def chosen(config: RunConfig, ablation: AblationConfig) -> list[Ablation]:
 
 
 def stages(run: Path, config: RunConfig, ablation: AblationConfig) -> list[Stage]:
-    """One stage per chosen row and seed; before them the trajectory transformer, if a row needs it.
-
-    A run whose own collective does not read it has none. It is trained then with as large an encoder as the
-    collective's own, so that rows differ in how their encoders were trained and not in their sizes.
-    """
+    """One stage per chosen row and seed; before them the trajectory transformer, if a row reads it."""
     every = chosen(config, ablation)
-    missing = any(row.collective.reads for row in every) and not sealed.is_sealed(run / TRANSFORMER)
-    before = plan.trajectory_transformer(_of_equal_size(config)) if missing else []
+    before = _transformer(run, config) if any(row.collective.reads for row in every) else []
     return [*before, *(ablation_stage(row, config.seed) for row in every)]
+
+
+def _transformer(run: Path, config: RunConfig) -> list[Stage]:
+    """The stages of the trajectory transformer, also if it is there: it must fit the experts and the settings.
+
+    A run whose own collective does not read it has none, unless `train-transformer` made one by the run's settings. It
+    is trained here with as large an encoder as the collective's own, so that rows differ in how their encoders were
+    trained and not in their sizes.
+    """
+    own, of_equal_size = (plan.trajectory_transformer(c) for c in (config, _of_equal_size(config)))
+    made = sealed.begun(run / TRANSFORMER).get("config")
+    return own if made and not sealed.differences(own[-1].settings, made) else of_equal_size
 
 
 def _of_equal_size(config: RunConfig) -> RunConfig:
