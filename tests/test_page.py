@@ -4,16 +4,18 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from collectiverl.artifacts.paths import REPORT
 from collectiverl.cli import main
 from collectiverl.pipeline.described import described
-from collectiverl.reporting.page import figures
+from collectiverl.reporting.page import figures, studies
 from collectiverl.reporting.page.blocks import Plot
 from collectiverl.reporting.page.page import page, parts
-from run_folders import MIRROR, finished_run
+from collectiverl.reporting.page.reading import RunFolder
+from run_folders import MIRROR, REACH, finished_run, seal
 
 VOID = {"meta", "link", "img", "br", "input"}
 
@@ -186,6 +188,22 @@ def test_a_run_with_odd_settings_has_a_page(tmp_path, content):
     run = finished_run(tmp_path / "odd")
     (run / "config.yaml").write_text(content)
     assert "Success" in titles(page([described(run)]))
+
+
+def test_students_of_two_collectives_are_no_seeds_of_one_strategy(tmp_path):
+    for collective, steps in (("mt10/", 6_000), ("mt50/", 30_000), ("", 50_000)):
+        strategy = "finetune@8" if collective else "none"
+        out = f"comparison/{collective}{strategy}/{REACH}/seed_1"
+        log = [{"step": steps, "eval/success": 1.0}]
+        about = {"task": REACH, "success": 1.0, "env_steps": steps}
+        stage = SimpleNamespace(out=out, kind="train-student", settings={}, inputs=())
+        seal(tmp_path, stage, about, metrics__jsonl=log)
+    [plot] = studies.section(RunFolder(tmp_path)).blocks
+    assert plot.table.rows == [
+        ["plain SAC", "1.00", "50,000", "1"],
+        ["finetune of mt10, 8 updates a step", "1.00", "6,000", "1"],
+        ["finetune of mt50, 8 updates a step", "1.00", "30,000", "1"],
+    ]
 
 
 def test_names_from_outside_are_text(tmp_path):

@@ -74,7 +74,7 @@ def _interval(rows: Sequence[Found]) -> tuple[float, float]:
 class Student(NamedTuple):
     """One training of a comparison."""
 
-    strategy: str
+    strategy: str  # with the collective that helped, where the run has students of several
     task: str
     steps: tuple[int, ...]
     success: tuple[float, ...]
@@ -121,20 +121,32 @@ def _comparison(run: RunFolder) -> Iterator[Block]:
 
 def _shown(strategy: str) -> str:
     """`none@8` is plain SAC with an unusual number of updates."""
-    name, _, updates = strategy.partition("@")
-    shown = "plain SAC" if name == PLAIN else name.replace("+", " + ")
+    row, of, collective = strategy.partition(" of ")
+    name, _, updates = row.partition("@")
+    shown = ("plain SAC" if name == PLAIN else name.replace("+", " + ")) + of + collective
     return f"{shown}, {updates} updates a step" if updates else shown
 
 
 def _students(run: RunFolder) -> Iterator[Student]:
-    for stage, about in run.of_kind("train-student", "clone-student", "evaluate"):
-        parts = stage.name.split("/")
-        if parts[0] != COMPARISON:
-            continue
+    found = [
+        (stage, about, stage.name.split("/")[1:])
+        for stage, about in run.of_kind("train-student", "clone-student", "evaluate")
+        if stage.name.startswith(f"{COMPARISON}/")
+    ]
+    collectives = {_collective(parts) for *_, parts in found} - {""}
+    for stage, about, parts in found:
         log = [line for line in run.metrics(stage) if "eval/success" in line]
         before = int(about.get("played_before", 0))
         steps = tuple(int(line["step"]) + before for line in log)
-        yield Student(parts[-3], parts[-2], steps, tuple(line["eval/success"] for line in log), about)
+        *_, strategy, task, _ = parts
+        helper = f" of {_collective(parts)}" if len(collectives) > 1 and _collective(parts) else ""
+        success = tuple(line["eval/success"] for line in log)
+        yield Student(f"{strategy}{helper}", task, steps, success, about)
+
+
+def _collective(parts: Sequence[str]) -> str:
+    """Whose help a student had, by its folder; "" of plain SAC."""
+    return "/".join(parts[:-3])
 
 
 # -- added tasks -------------------------------------------------------------------------------------------
