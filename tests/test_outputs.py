@@ -14,6 +14,11 @@ from collectiverl.cli import actions, main
 from collectiverl.envs.goals import goal_split
 from collectiverl.envs.make import goals
 from collectiverl.envs.toy import ToyScene
+from collectiverl.evaluation.evaluate import EvaluateConfig
+from collectiverl.pipeline.plan import unfinished
+from collectiverl.stages import films
+from collectiverl.stages.base import execute
+from collectiverl.stages.evaluation import Evaluate, evaluate_stage
 from collectiverl.types import UserError
 
 LINE = ("evaluate", "scripted:toy-reach", "toy-reach", "--goals", "0", "1")
@@ -153,6 +158,28 @@ def test_a_film_is_of_an_episode_that_was_evaluated_and_says_its_goal(capsys, mo
     [row] = json.loads(Path("figures.json").read_text())["policies"]
     assert row["film"] == {"file": name, "goals": [number], "success": [False]}
     assert f"toy-reach, goal {number}, failed" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_film_that_could_not_be_drawn_is_tried_again_elsewhere(tmp_path, monkeypatch):
+    goal = EvaluateConfig(goals=(0,))
+    played = Evaluate(kind="scripted", policy="scripted:toy-reach", task="toy-reach", evaluate=goal)
+    evaluation = evaluate_stage(played, 0)
+    execute(tmp_path, evaluation)
+    stage, draw = films.film_stage(evaluation, 0), films._film
+
+    def cannot(*_):
+        raise UserError("this machine cannot draw")
+
+    monkeypatch.setattr(films, "_film", cannot)
+    assert execute(tmp_path, stage)["why"] == "this machine cannot draw"
+    assert unfinished(tmp_path, [stage]) == []  # nothing has changed: it would fail again
+    monkeypatch.setattr(films, "_film", draw)
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    assert unfinished(tmp_path, [stage]) == [stage]
+    found = execute(tmp_path, stage)
+    assert (len(found["films"]), found["why"]) == (1, "")
+    monkeypatch.delenv("MUJOCO_GL")
+    assert unfinished(tmp_path, [stage]) == []
 
 
 def test_a_film_that_fails_costs_no_figures(capsys, monkeypatch):

@@ -48,6 +48,9 @@ class Stage(Generic[C]):
     inputs: Mapping[str, str] = field(default_factory=dict)  # folder -> the command that makes it, or ""
     seed: int = 0
     format: int = sealed.FORMAT  # one more where a change of the code makes earlier results unfit
+    again: Callable[[Mapping[str, Any]], bool] | None = (
+        None  # whether this summary asks for a try on this machine
+    )
 
     def __post_init__(self) -> None:
         if not self.out or ".." in Path(self.out).parts:
@@ -92,7 +95,9 @@ def is_done(run: Path, stage: Stage) -> bool:
     if not sealed.is_sealed(out):
         return False
     sealed.check(out)
-    return sealed.fits(out, stage.settings, input_hashes(run, stage), stage.format)
+    if not sealed.fits(out, stage.settings, input_hashes(run, stage), stage.format):
+        return False
+    return not (stage.again and stage.again(summary(out)))
 
 
 def execute(run: Path, stage: Stage, *, report: Report = silent, overwrite: bool = False) -> dict[str, Any]:

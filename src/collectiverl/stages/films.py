@@ -1,7 +1,10 @@
 """The films of a run's report: for each task a goal that the policy reaches, and one that it does not."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +49,20 @@ def film_stage(evaluation: Stage[Evaluate], seed: int) -> Stage[Film]:
         config=Film(evaluation=evaluation.out, evaluated=evaluation.config),
         inputs={evaluation.out: "", **evaluation.inputs},
         seed=seed,
+        again=_draws_elsewhere,
     )
+
+
+def _draws_elsewhere(found: Mapping[str, Any]) -> bool:
+    """Whether films failed on a machine that draws with other means than this one, which may succeed."""
+    return bool(found["why"]) and found.get("tried_on") != _means()
+
+
+def _means() -> dict[str, Any]:
+    """What it depends on whether this machine can draw."""
+    variables = {name: os.environ.get(name, "") for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY")}
+    libraries = {name: find_library(name) or "" for name in ("EGL", "OSMesa", "GL")}
+    return {"machine": platform.node(), **variables, **libraries}
 
 
 def film(work: Work[Film]) -> dict[str, Any]:
@@ -61,7 +77,8 @@ def film(work: Work[Film]) -> dict[str, Any]:
             work.report(i + 1, len(chosen), f"goal {goal}")
     except UserError as error:
         why = str(error)
-    return {"task": config.task, "policy": config.kind, "films": films, "why": why}
+    tried = {"tried_on": _means()} if why else {}
+    return {"task": config.task, "policy": config.kind, "films": films, "why": why, **tried}
 
 
 def _goals(outcomes: Sequence[dict[str, Any]]) -> list[int]:
