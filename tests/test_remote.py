@@ -13,6 +13,7 @@ from collectiverl.artifacts.checkpoints import Checkpoints
 from collectiverl.artifacts.store import Store
 from collectiverl.cli import actions, main, settings
 from collectiverl.cli.parser import parse
+from collectiverl.pipeline import estimates
 from collectiverl.pipeline.executors import remote, worker
 from collectiverl.pipeline.executors.base import run_stages
 from collectiverl.pipeline.executors.choice import CLUSTERS
@@ -187,6 +188,39 @@ def test_a_worker_that_dies_again_and_again_is_given_up(tmp_path, store, at_work
     ):
         run(tmp_path / "run", store, cluster, CHAIN[:1])
     assert cluster.attempts == RETRIES + 1
+
+
+FOLDERS = {  # of a run, with the kind of the stage that fills them
+    **{"model": "train-task", "online_distill": "online-distill", "online_buffer": "split-online-buffer"},
+    **{
+        "model_col": "distill-collective",
+        "evaluation": "evaluate",
+        "cross_play": "cross-play",
+        "films": "film",
+    },
+    **{
+        "buffer_distill": "split-buffer",
+        "trajectory_transformer": "train-transformer",
+        "student": "train-student",
+    },
+    **{"sac": "train-student", "told_nothing": "told-nothing", "recorded": "record", "summary": "summary"},
+}
+
+
+def measured():
+    """Kinds of stages, with bytes that one of them had in memory."""
+    for kind, suites in estimates.measured()["stages"].items():
+        yield from ((kind.split()[0], found["memory"]) for found in suites.values())
+    for path in sorted((Path(__file__).parents[1] / "results").rglob("*.json")):
+        for folder, peak in json.loads(path.read_text()).get("stage_memory", {}).items():
+            first, second, *_ = f"{folder}/".split("/")
+            yield "probe" if second == "probe" else FOLDERS[first], peak or 0
+
+
+def test_a_stage_declares_at_least_the_memory_that_was_measured():
+    declared = {kind: remote.MORE_MEMORY.get(kind, remote.MEMORY) for kind, _ in measured()}
+    assert {(kind, peak) for kind, peak in measured() if peak > declared[kind]} == set()
+    assert min(remote.MORE_MEMORY[kind] for kind in ("ablate", "told-nothing")) >= declared["online-distill"]
 
 
 def test_what_runs_out_of_memory_gets_twice_as_much_once(tmp_path, store, at_work):

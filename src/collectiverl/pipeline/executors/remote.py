@@ -19,9 +19,13 @@ RETRIES = 3  # of a stage whose worker or machine died
 MOST_AT_ONCE = 10_000  # stages that a cluster is given; it has a queue of its own
 GB = 10**9
 MEMORY = 1.25 * GB  # that a stage asks for; docs/scale.md has the measured peaks
-MORE_MEMORY = {  # kinds of stages that hold many episodes or many simulators
-    **dict.fromkeys(("evaluate", "probe"), 2.0 * GB),
+MORE_MEMORY = {  # kinds that hold many episodes or simulators; a test compares with what was measured
+    **dict.fromkeys(("split-buffer", "split-online-buffer", "film", "train-student", "summary"), 2.0 * GB),
+    **dict.fromkeys(("evaluate", "probe"), 2.5 * GB),
     **dict.fromkeys(("online-distill", "distill-collective", "extend-collective"), 3.0 * GB),
+    **dict.fromkeys(
+        ("ablate", "told-nothing", "cross-play"), 3.0 * GB
+    ),  # as online distillation: they play all tasks
     **dict.fromkeys(("train-together", "train-transformer", "clone-student"), 4.0 * GB),
 }
 
