@@ -18,7 +18,7 @@ from collectiverl.stages.students import TrainStudent
 from collectiverl.student.finetune import FinetuningConfig
 from collectiverl.student.strategies import DEFAULT, StrategyConfig
 from collectiverl.studies.cells import compared, row_of
-from collectiverl.studies.comparison import ComparisonConfig, cells, stages
+from collectiverl.studies.comparison import ComparisonConfig, cells, stages, summarize
 from collectiverl.studies.transfer import TransferConfig
 from collectiverl.types import ConfigError, UserError
 
@@ -206,6 +206,15 @@ def test_rows_of_several_replay_ratios_have_folders_of_their_own():
         "finetune": "finetune@4",
         "none@16": "none",  # as version 0.3 had it, which said no ratio
     }
+
+
+def test_a_row_by_another_name_keeps_the_rows_of_earlier_calls(tmp_path):
+    first = ComparisonConfig(tasks=("toy-reach",), strategies=("none", "none@8"), seeds=2)
+    summarize(tmp_path, CONFIG, first)
+    again = replace(first, tasks=("toy-swap",), strategies=("none@32",), seeds=1)
+    found = summarize(tmp_path, CONFIG, again)["settings"]
+    assert found["strategies"] == ["none@32", "none@8"]
+    assert (found["tasks"], found["seeds"]) == (["toy-swap", "toy-reach"], 2)
 
 
 def test_a_ratio_may_be_set_for_a_row_or_for_its_side():

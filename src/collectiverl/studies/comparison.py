@@ -87,7 +87,7 @@ class ComparisonConfig:
         bases = {row: parsed(row)[0] for row in self.strategies}
         unknown = [row for row, of in bases.items() if of not in alone and not set(of.split("+")) <= combined]
         unknown += [row for row, of in bases.items() if of in UNTRAINED and row != of]
-        trained = {(of, self.updates(row)) for row, of in bases.items()}
+        trained = {self.trained(row) for row in self.strategies}
         if unknown or not self.strategies or len(trained) < len(self.strategies):
             raise ConfigError(
                 "strategies",
@@ -109,6 +109,10 @@ class ComparisonConfig:
         """Updates after each vector step: the row's own, or those of its side."""
         strategy, own = parsed(row)
         return own or (self.plain_updates_per_step if strategy == PLAIN else self.updates_per_step)
+
+    def trained(self, row: str) -> tuple[str, int]:
+        """The strategy and its updates: two rows that have the same ones are of the same students."""
+        return parsed(row)[0], self.updates(row)
 
     def train(self, base: TrainConfig, row: str) -> TrainConfig:
         first = min(self.eval_first, self.eval_episodes)
@@ -210,8 +214,9 @@ def stages(run: Path, config: RunConfig, comparison: ComparisonConfig) -> list[S
 def summarize(run: Path, config: RunConfig, comparison: ComparisonConfig) -> dict[str, Any]:
     """One row per strategy and task, with curves and the ratio to plain SAC; written as `comparison.json`.
 
-    Tasks, strategies and seeds of earlier calls stay in it, as long as all else is asked for as it was then. Cells
-    that are not done yet are holes.
+    Tasks, strategies and seeds of earlier calls stay in it, as long as all else is asked for as it was then. A row that
+    is asked for by another name, such as `none@32` for `none`, stays once, by its new name. Cells that are not done yet
+    are holes.
     """
     comparison = _with_earlier(run, config, comparison)
     wanted: dict[tuple[str, str], list[Cell]] = {}
@@ -230,22 +235,28 @@ def summarize(run: Path, config: RunConfig, comparison: ComparisonConfig) -> dic
 def _with_earlier(run: Path, config: RunConfig, comparison: ComparisonConfig) -> ComparisonConfig:
     """The same, with the tasks, strategies and seeds of earlier calls added."""
     comparison = replace(comparison, tasks=tasks(config, comparison))
-    path = result_path(run, comparison)
     mine = ("tasks", "strategies", "seeds")
     try:
-        before = read_json(path)["settings"]
+        before = read_json(result_path(run, comparison))["settings"]
         if any(
             before[name] != value
             for name, value in sealed.to_jsonable(comparison).items()
             if name not in mine
         ):
             return comparison
-        both = {name: tuple(dict.fromkeys((*getattr(comparison, name), *before[name]))) for name in mine[:2]}
-        wider = replace(comparison, **both, seeds=max(comparison.seeds, before["seeds"]))
-        stages(run, config, wider)
+        earlier = replace(comparison, **{name: _as_tuple(before[name]) for name in mine})
+        stages(run, config, earlier)
     except (UserError, KeyError, TypeError, ValueError):
         return comparison  # there is no earlier result, it is damaged, or its collective is gone
-    return wider
+    tasks_of_both = tuple(dict.fromkeys((*comparison.tasks, *earlier.tasks)))
+    here = {comparison.trained(row) for row in comparison.strategies}
+    others = (row for row in earlier.strategies if comparison.trained(row) not in here)
+    seeds = max(comparison.seeds, earlier.seeds)
+    return replace(comparison, tasks=tasks_of_both, strategies=(*comparison.strategies, *others), seeds=seeds)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def result_path(run: Path, comparison: ComparisonConfig) -> Path:
