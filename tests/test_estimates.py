@@ -10,6 +10,7 @@ from collectiverl.cli import main
 from collectiverl.pipeline import estimates, plan
 from collectiverl.pipeline.estimates import Cost, Sample, cost, fitted, forecast
 from collectiverl.pipeline.presets import PRESETS
+from collectiverl.reporting.forecasts import forecast_tables
 
 
 @pytest.fixture
@@ -34,11 +35,20 @@ def test_an_input_that_is_there_already_is_not_waited_for(costs):
     assert forecast([], 2).seconds == 0
 
 
+NEVER_MEASURED = {
+    "reference": {"split-buffer", "train-transformer"},
+    "mt50": {"cross-play"},
+    "mt50-experts": {"cross-play"},
+}
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_stage_of_every_preset_has_a_cost(preset):
     every = plan.stages(PRESETS[preset]().resolved())
     found = forecast(every, 2)
-    assert all(one.seconds > 0 for one in found.costs.values())
+    unknown = {stage.kind for stage in every if not found.costs[stage.out].measured}
+    assert unknown == NEVER_MEASURED.get(preset, set())
+    assert all(one.seconds > 0 for one in found.costs.values() if one.measured)
     assert max(one.seconds for one in found.costs.values()) <= found.seconds
     assert found.seconds <= sum(one.seconds for one in found.costs.values()) + 1e-6
 
@@ -51,6 +61,32 @@ def test_more_work_takes_longer_and_a_training_ends_when_its_task_is_solved():
     assert cost(longer["online-distill"]).seconds > 2 * cost(by_kind["online-distill"]).seconds
     endless = {s.kind: s for s in plan.stages(replace(config, expert=replace(config.expert, steps=10**6)))}
     assert cost(endless["train-task"]).seconds < 3 * cost(by_kind["train-task"]).seconds
+
+
+def test_experts_in_one_program_take_as_long_as_one_after_another():
+    alone, together = (
+        [
+            s
+            for s in plan.stages(replace(PRESETS["mt10"](), vectorize=v).resolved())
+            if s.kind.startswith("train-t")
+        ]
+        for v in (False, True)
+    )
+    seconds, summed = (sum(cost(s).seconds for s in every) for every in (alone, together))
+    assert "train-together" in {s.kind for s in together}
+    assert seconds == pytest.approx(summed, rel=1e-3)  # and the copies of the experts
+
+
+def test_a_forecast_names_what_was_never_measured():
+    stage = {"label": "cross-play", "kind": "cross-play", "seconds": 1.0, "memory": 0}
+    about = {"all": 1, "done": 0, "cores": 2, "runs": 1, "seconds": 1.0, "memory": 0, "processors": ["one"]}
+    for measured in (True, False):
+        said = [
+            part
+            for part in forecast_tables(about | {"stages": [stage | {"measured": measured}]})
+            if isinstance(part, str)
+        ]
+        assert any("not counted: cross-play" in line for line in said) is not measured
 
 
 def test_what_was_measured_is_what_is_expected(monkeypatch):

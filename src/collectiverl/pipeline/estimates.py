@@ -7,7 +7,7 @@ when their task is solved, so their steps are those that an expert of the task t
 import heapq
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from collectiverl.envs.make import spec
 from collectiverl.envs.registry import suite_of
 from collectiverl.stages.base import Stage
+from collectiverl.stages.together import TrainTogether, take_expert
 from collectiverl.types import UserError
 
 MEASURED = Path(__file__).parent / "measured.json"
@@ -28,6 +29,9 @@ class Cost(NamedTuple):
 
     seconds: float
     memory: int  # bytes at most
+    measured: bool = (
+        True  # False: nothing was measured of this kind of stage, so it counts as next to nothing
+    )
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,18 @@ def forecast(todo: Sequence[Stage], cores: int) -> Forecast:
 
 def cost(stage: Stage) -> Cost:
     """Of one stage on one core of the machine that was measured."""
+    if isinstance(stage.config, TrainTogether):
+        alone = [cost(replace(stage, kind="train-task", config=expert)) for expert in stage.config.experts]
+        return Cost(
+            sum(one.seconds for one in alone),
+            sum(one.memory for one in alone),
+            all(one.measured for one in alone),
+        )
+    if stage.function is take_expert:  # an expert that was trained together with others
+        stage = replace(stage, kind="take-expert")
     found, others = _like(stage), _measured_of(stage).values()
     if found is None:
-        return Cost(LEAST, 0)
+        return Cost(LEAST, 0, measured=False)
     memory = found["memory"] or max(
         one["memory"] for one in others
     )  # of another suite, where it is not known

@@ -23,6 +23,8 @@ def forecast_tables(found: Mapping[str, Any]) -> Iterator[Table | str]:
     cores = f"{found['cores']} core{'s' * (found['cores'] != 1)}"
     memory = gigabytes(found["memory"]) or "an unknown amount"
     yield f"{times}{left}: about {spent(found['seconds'])} on {cores}, with up to {memory} of memory."
+    if unknown := list(dict.fromkeys(stage["kind"] for stage in stages if not stage["measured"])):
+        yield f"Never measured, and not counted: {', '.join(unknown)}. The run takes longer than this."
     yield (
         f"Estimated from runs on {', '.join(found['processors'])}; trainings end when their task is solved. Nothing "
         "was done now: leave out --dry-run to begin."
