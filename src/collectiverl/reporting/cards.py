@@ -137,7 +137,7 @@ def collective_card(name: str, settings: Found, figures: Sequence[Found], *, hal
         "```python",
         f'policy = collectiverl.load_policy("{name}")',
         "policy.reset(numpy.ones(num_envs, bool))",
-        "action = policy.eval_action(observations)  # [N, 39] to [N, 4]",
+        f"action = policy.eval_action(observations)  # [N, {shapes.obs_dim}] to [N, {shapes.action_dim}]",
         "policy.observe(rewards)  # of the step just taken",
         "```",
         "",

@@ -114,7 +114,7 @@ def _by_round(
         f"On average over tasks {mean[0]:.2f} in the first round and {mean[-1]:.2f} in the last, of {len(mean)}.",
         {"": drawn},
         caption="In each round the learner plays all tasks and the teachers label what it did; then it learns from "
-        "all labels so far.",
+        "all labels so far. In a part of the episodes a teacher plays some steps, and their success counts, too.",
         table=Table(f"Success of the learner {when}, by round", header, [*cells, ["mean", *map(_two, mean)]]),
     )
 
