@@ -12,6 +12,7 @@ from collectiverl.artifacts.paths import REPORT
 from collectiverl.cli import main
 from collectiverl.pipeline.described import described
 from collectiverl.reporting.page import figures, studies
+from collectiverl.reporting.page.about import _facts
 from collectiverl.reporting.page.blocks import Plot
 from collectiverl.reporting.page.page import page, parts
 from collectiverl.reporting.page.reading import RunFolder
@@ -167,6 +168,12 @@ def test_an_unfinished_run_says_what_is_missing(tmp_path):
     assert f"begun: film collective {MIRROR}" in shown(text)
     assert "Success" not in titles(text)
     assert "Learning" in titles(text)
+
+
+@pytest.mark.parametrize(("until", "flag"), [("collective", " --until collective"), ("end", "")])
+def test_the_command_for_the_same_again_goes_as_far_as_the_run(tmp_path, until, flag):
+    run = finished_run(tmp_path / "far")
+    assert f"config.yaml{flag}\n" in "\n".join(dict(_facts(described(run, until))).values()) + "\n"
 
 
 def test_nothing_unsealed_and_nothing_damaged_is_shown(tmp_path):

@@ -29,9 +29,8 @@ class Cost(NamedTuple):
 
     seconds: float
     memory: int  # bytes at most
-    measured: bool = (
-        True  # False: nothing was measured of this kind of stage, so it counts as next to nothing
-    )
+    # False: nothing was measured of this kind of stage, so it counts as next to nothing
+    measured: bool = True
 
 
 @dataclass(frozen=True)

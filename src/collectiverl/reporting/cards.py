@@ -50,7 +50,7 @@ def experts_card(
         f"Observations are the environment's {shapes.obs_dim} entries with the goal visible, actions its "
         f"{shapes.action_dim} in [-1, 1].",
         f"Success was counted over {episodes} episodes of {shapes.horizon} steps, deterministic actions; the goals "
-        f"are Meta-World's, of {goal_seeds} seed{'s' * (goal_seeds > 1)} of goals, while training drew its own.",
+        f"are fixed, of {goal_seeds} seed{'s' * (goal_seeds > 1)} of goals, while training drew its own.",
         "One training seed: the intervals say how well these",
         "very agents do, not how well training does. `from` says what an agent learned from besides its own",
         "experience."
@@ -162,13 +162,13 @@ def collective_card(name: str, settings: Found, figures: Sequence[Found], *, hal
 
 
 def _teachers(settings: Found) -> str:
-    scripted, shipped = "Meta-World's scripted policies", "the SAC experts that come with the package"
+    scripted, shipped = "scripted policies", "the SAC experts that come with the package"
     if better := [f"`{task}`" for task in map(label, settings["tasks"]) if task in BETTER_SHIPPED]:
         scripted += f", and for {' and '.join(better)} the expert that comes with the package"
     return {
         "sac": "SAC experts, trained in the same run",
         "shipped": shipped,
-        "shipped-or-scripted": f"{shipped} and, where none does, Meta-World's scripts",
+        "shipped-or-scripted": f"{shipped} and, where none does, scripted policies",
         "scripted": scripted,
     }.get(settings["teacher"], f"the experts `{settings['teacher']}`")
 

@@ -48,9 +48,8 @@ class Stage(Generic[C]):
     inputs: Mapping[str, str] = field(default_factory=dict)  # folder -> the command that makes it, or ""
     seed: int = 0
     format: int = sealed.FORMAT  # one more where a change of the code makes earlier results unfit
-    again: Callable[[Mapping[str, Any]], bool] | None = (
-        None  # whether this summary asks for a try on this machine
-    )
+    # whether this summary of a finished stage asks for another try on this machine
+    again: Callable[[Mapping[str, Any]], bool] | None = None
 
     def __post_init__(self) -> None:
         if not self.out or ".." in Path(self.out).parts:

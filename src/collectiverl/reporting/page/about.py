@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from collectiverl.artifacts import paths
 from collectiverl.reporting.page.blocks import Block, Facts, Note, Section, Table
 from collectiverl.reporting.page.reading import RunFolder, short
 
@@ -49,7 +50,7 @@ def _warnings(run: RunFolder) -> Iterator[Note]:
 def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
     config, manifests = run.config, [stage.manifest for stage in run.stages]
     if config:
-        yield "the same again", f"collectiverl run --run again --config {run.path}/config.yaml"
+        yield "the same again", f"collectiverl run --run again --config {run.path}/config.yaml{_until(run)}"
         teacher = str(config.get("teacher", ""))
         yield "teachers", {"sac": "SAC experts, trained in this run"}.get(teacher, teacher)
         yield "goals", "hidden from the collective" if config.get("goals_hidden") else "visible"
@@ -61,6 +62,13 @@ def _facts(run: RunFolder) -> Iterator[tuple[str, str]]:
             created[-1].replace("T", " ").replace("Z", " UTC"),
         )
     yield from _machine(manifests)
+
+
+def _until(run: RunFolder) -> str:
+    """The flag of a run that was to go less far than its settings allow."""
+    before = paths.summary("")
+    ends = [stage.out.removeprefix(before) for stage in run.expected if stage.out.startswith(before)]
+    return f" --until {ends[-1]}" if ends and "end" not in ends else ""
 
 
 def _machine(manifests: Sequence[Any]) -> Iterator[tuple[str, str]]:
