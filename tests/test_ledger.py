@@ -54,7 +54,7 @@ def test_the_front_page_has_the_figures_of_the_pages_behind_it():
     assert with_z == [*front["one policy, goals hidden"][:10], *with_z[10:]]
 
 
-OF_MT50 = ("any step", "last step", "expert", "expert, last step")
+OF_MT50 = ("any step", "last step", "expert", "expert, last step", "told nothing")
 NUMBER = re.compile(r"\d+\.\d+(?![.\w])")
 
 
