@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from collectiverl.artifacts import sealed
+from collectiverl.artifacts import attempts, sealed
 from collectiverl.artifacts.paths import TRANSFORMER
 from collectiverl.artifacts.validation import MOST_EPISODES, MOST_TRAININGS, at_least, at_most
 from collectiverl.collective.conditioning import ConditioningName
@@ -143,7 +143,7 @@ def _transformer(run: Path, config: RunConfig) -> list[Stage]:
     trained and not in their sizes.
     """
     own, of_equal_size = (plan.trajectory_transformer(c) for c in (config, _of_equal_size(config)))
-    made = sealed.begun(run / TRANSFORMER).get("config")
+    made = attempts.begun(run / TRANSFORMER).get("config")
     return own if made and not sealed.differences(own[-1].settings, made) else of_equal_size
 
 
