@@ -47,7 +47,7 @@ def _lead(rows: Sequence[Found], means: Mapping[str, float]) -> str:
     if shown and "told-nothing" in means:
         shown += f", a policy that is told nothing and has as many episodes and updates {means['told-nothing']:.0%}"
     first = f"On average over tasks, {shown}. " if shown else ""
-    return f"{first}Each policy played each of these goals once, with deterministic actions, to the time limit."
+    return f"{first}Each policy played each of these goals once, deterministically, to the time limit."
 
 
 def _mean(rows: Sequence[Found], policy: str, measure: str = "success_any") -> float:
