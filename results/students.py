@@ -179,5 +179,5 @@ def _median(name: str, rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
         gain = found["forward_transfer"]
         value = f"{SIGNS.get(found['bound'], 'about ')}{found['value']:.2f}"
         figures = [f"**{value}**", HOLE if gain is None else f"{gain:+.2f}"]
-        tasks = "1 task" if found["tasks"] == 1 else f"{found['tasks']} tasks"
+        tasks = f"{found['tasks']} task{'s' * (found['tasks'] != 1)}"
         yield [f"{name}, {tasks}: median, mean", "", "", "", *figures, "", ""]

@@ -33,7 +33,8 @@ class Uploads:
         try:
             snapshot(self.work, copy)
         except (UserError, OSError) as error:
-            self._end(copy, error)
+            self._tell(error)
+            self._end(copy)
             return
         self._thread = threading.Thread(target=self._upload, args=(copy,), name="upload", daemon=True)
         self._thread.start()
@@ -42,14 +43,15 @@ class Uploads:
         try:
             self.store.put_checkpoint(copy, self.out)
         except (UserError, OSError) as error:
-            self._end(copy, error)
-        else:
+            self._tell(error)
+        finally:
             self._end(copy)
 
-    def _end(self, copy: Path, error: Exception | None = None) -> None:
+    def _tell(self, error: Exception) -> None:
         """The stage needs no upload to end: the next one may succeed."""
-        if error:
-            print(f"a checkpoint of {self.out} was not uploaded: {error}", flush=True)
+        print(f"a checkpoint of {self.out} was not uploaded: {error}", flush=True)
+
+    def _end(self, copy: Path) -> None:
         shutil.rmtree(copy, ignore_errors=True)
         self._ended = time.monotonic()
 

@@ -8,6 +8,7 @@ from typing import Any
 from collectiverl.artifacts.attempts import INTENT
 from collectiverl.artifacts.extras import extra
 from collectiverl.artifacts.files import read_json
+from collectiverl.artifacts.manifests import PARTIAL
 from collectiverl.types import UserError
 
 PROJECT = "COLLECTIVERL_WANDB"  # variable of the environment, since the processes of a run inherit it
@@ -43,7 +44,7 @@ class WandbLog:
 
     def __init__(self, project: str, folder: Path, lines: Iterable[Mapping[str, Any]]):
         wandb = extra("wandb", "wandb")
-        name = "/".join(folder.resolve().parts[-DEPTH:]).removesuffix(".partial")
+        name = "/".join(folder.resolve().parts[-DEPTH:]).removesuffix(PARTIAL)
         intent = folder / INTENT
         try:
             self._run = wandb.init(

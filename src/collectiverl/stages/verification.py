@@ -8,12 +8,11 @@ from pathlib import Path
 from collectiverl.artifacts import attempts, checkpoints, sealed, tensors
 from collectiverl.artifacts.contents import Damaged, check_file
 from collectiverl.artifacts.files import MOST_YAML, read_yaml
+from collectiverl.artifacts.manifests import PARTIAL
 from collectiverl.artifacts.metrics import Report, silent
 from collectiverl.artifacts.paths import CONFIG, MANIFEST
 from collectiverl.data.shards import Shard
 from collectiverl.types import UserError
-
-PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def _interrupted(folder: Path) -> Verified:
     """A stage that goes on from a checkpoint, which must be whole."""
     wrong: list[str] = []
     try:
-        attempts.spent(folder)  # reads what the stage said when it began
+        attempts.said(folder)
     except UserError as error:
         wrong.append(str(error))
     found = sorted(path for path in folder.rglob(f"{checkpoints.CHECKPOINT}*") if path.is_dir())

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from collectiverl.artifacts import sealed
 from collectiverl.artifacts.attempts import INTENT
 from collectiverl.artifacts.files import parse_json, read_yaml
+from collectiverl.artifacts.manifests import PARTIAL
 from collectiverl.artifacts.paths import CONFIG, LOGS, MANIFEST, METRICS, SUMMARY
 from collectiverl.envs.tasks import label
 from collectiverl.types import UserError
 
 Found = Mapping[str, Any]  # JSON
-PARTIAL = ".partial"
 
 
 class Expected(NamedTuple):
