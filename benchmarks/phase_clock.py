@@ -9,9 +9,9 @@ from unittest import mock
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from collectiverl.envs.core import StepResult, VectorEnv
+from collectiverl.envs.core import StepResult, VectorEnv, leave
 
 UPDATES, ACTING, TEACHERS, SIMULATION, RESETS, SAMPLING, STORING, EVALUATION, COMPILING, REST = PHASES = (
     *("updates", "acting", "the teachers' acting", "simulation", "making and resetting environments"),
@@ -148,6 +148,9 @@ class TimedEnvs:
         self.phases.rename(phase)
         self.phases.end(phase)
         return result
+
+    def leave(self, over: Bool[np.ndarray, "N"]) -> None:
+        leave(self.envs, over)
 
     def close(self) -> None:
         with self.phases.phase(RESETS):

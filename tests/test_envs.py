@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from collectiverl.envs.concat import Concatenated
-from collectiverl.envs.goals import FRESH, NUM_GOALS, goal_split
+from collectiverl.envs.goals import FRESH, NUM_GOALS, env_seeds, goal_split
 from collectiverl.envs.make import goals, make_envs, spec
 from collectiverl.envs.metaworld.sawyer import make_sawyer, sawyer_spec
 from collectiverl.envs.metaworld.suite import METAWORLD
@@ -201,6 +201,51 @@ def test_concatenated_vectors_play_as_they_would_alone():
     assert np.array_equal(envs.goals(), np.concatenate([member.goals() for member in members]))
     alone = members[1].step(played[0][1:3])
     assert alone.obs.shape == (2, 6)
+
+
+@pytest.mark.parametrize("backend", ["metaworld", "envpool"])
+def test_tasks_stepped_together_play_as_each_alone(backend):
+    tasks, seed = ("reach-v3", "drawer-close-v3"), 5
+    envs = Concatenated([make_envs(task, 2, backend=backend, goals="fresh") for task in tasks])
+    played = actions(envs, 12)
+    first, together = play(envs, seed, played)
+    envs.close()
+    for i, (task, own_seed) in enumerate(zip(tasks, env_seeds(seed, 2), strict=True)):
+        rows = slice(2 * i, 2 * i + 2)
+        alone = make_envs(task, 2, backend=backend, goals="fresh")
+        expected = play(alone, own_seed, played[:, rows])
+        alone.close()
+        mine = first[rows], [[column[rows] for column in result] for result in together]
+        assert same(mine, expected)
+
+
+@pytest.mark.parametrize("make", ["metaworld", "envpool"], indirect=True)
+def test_those_left_behind_rest_and_the_others_play_as_before(make):
+    envs, others = make(3, horizon=8), np.array([0, 2])
+    played = actions(envs, 14)  # beyond the end of an episode
+    _, expected = play(envs, 4, played)
+    envs.reset(4)
+    for t, action in enumerate(played):
+        result = envs.step(action)
+        if t >= 4:
+            assert np.array_equal(result.obs[1], expected[3].obs[1])
+            assert not any(column[1] for column in result[1:])  # no reward, no success, no end, no beginning
+        for mine, theirs in zip(result, expected[t], strict=True):
+            assert np.array_equal(mine[others], theirs[others])
+        if t >= 3:
+            envs.leave(np.array([False, True, False]))
+    assert same(play(envs, 4, played), play(make(3, horizon=8), 4, played))  # a reset calls it back
+
+
+@pytest.mark.parametrize("make", ["metaworld", "envpool"], indirect=True)
+def test_an_environment_that_ended_can_be_left_behind(make):
+    envs = make(2, horizon=3)
+    envs.reset(0)
+    *_, ended = [envs.step(action) for action in actions(envs, 3)]
+    envs.leave(np.array([True, False]))
+    after = envs.step(actions(envs, 1)[0])
+    assert np.array_equal(after.obs[0], ended.obs[0])
+    assert after.began.tolist() == [False, True]
 
 
 def test_vectors_of_different_shape_do_not_concatenate():

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from collectiverl.envs.core import StepResult, VectorEnv
+from collectiverl.envs.core import AsyncVectorEnv, StepResult, VectorEnv, leave
 from collectiverl.envs.goals import env_seeds
 from collectiverl.types import EnvSpec
 
@@ -22,7 +23,8 @@ class Concatenated:
         for other in others:
             if not same_shape(first, other):
                 raise ValueError(f"{other.task} and {first.task} differ in shape: {other} and {first}")
-        self._members = list(members)
+        self._members: list[Any] = list(members)
+        self._in_threads = [isinstance(member, AsyncVectorEnv) for member in members]
         self._bounds = np.cumsum([member.num_envs for member in members])[:-1]
         self.spec = replace(first, horizon=max(member.spec.horizon for member in members))
         self.num_envs = sum(member.num_envs for member in members)
@@ -36,9 +38,18 @@ class Concatenated:
         return np.concatenate([m.reset(s) for m, s in zip(self._members, seeds, strict=True)])
 
     def step(self, action: Float[np.ndarray, "N A"]) -> StepResult:
-        parts = np.split(action, self._bounds)
-        results = [member.step(part) for member, part in zip(self._members, parts, strict=True)]
+        """Members with threads of their own step at the same time."""
+        pairs = list(zip(self._members, np.split(action, self._bounds), self._in_threads, strict=True))
+        for member, part, in_threads in pairs:
+            if in_threads:
+                member.step_async(part)
+        results = [m.step_wait() if in_threads else m.step(part) for m, part, in_threads in pairs]
         return StepResult(*map(np.concatenate, zip(*results, strict=True)))
+
+    def leave(self, over: Bool[np.ndarray, "N"]) -> None:
+        """As `Leavable.leave`, in the members that can."""
+        for member, part in zip(self._members, np.split(over, self._bounds), strict=True):
+            leave(member, part)
 
     def close(self) -> None:
         for member in self._members:

@@ -56,3 +56,31 @@ class VectorEnv(Protocol):
     def step(self, action: Float[np.ndarray, "N A"]) -> StepResult: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Leavable(Protocol):
+    """Environments of which some can be left behind, whose episodes nobody needs."""
+
+    def leave(self, over: Bool[np.ndarray, "N"]) -> None:
+        """Those of the mask take no more steps until the next reset: their results repeat their last observation."""
+        ...
+
+
+def leave(envs: VectorEnv, over: Bool[np.ndarray, "N"]) -> None:
+    """Leaves those of the mask behind, if these environments can; else they play on."""
+    if isinstance(envs, Leavable):
+        envs.leave(over)
+
+
+@runtime_checkable
+class AsyncVectorEnv(VectorEnv, Leavable, Protocol):
+    """Environments that step in threads of their own: `step` is `step_async`, then `step_wait`, as in Gymnasium's."""
+
+    def step_async(self, action: Float[np.ndarray, "N A"]) -> None:
+        """Begins a step; others can begin theirs meanwhile."""
+        ...
+
+    def step_wait(self) -> StepResult:
+        """The result of the step that was begun."""
+        ...

@@ -1,9 +1,9 @@
 """Environments that do not show their goals: the goal's entries of every observation are zero."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from collectiverl.envs.core import StepResult, VectorEnv
+from collectiverl.envs.core import StepResult, VectorEnv, leave
 
 
 class HiddenGoals:
@@ -24,6 +24,9 @@ class HiddenGoals:
     def step(self, action: Float[np.ndarray, "N A"]) -> StepResult:
         result = self.envs.step(action)
         return result._replace(obs=self._without_goal(result.obs))
+
+    def leave(self, over: Bool[np.ndarray, "N"]) -> None:
+        leave(self.envs, over)
 
     def close(self) -> None:
         self.envs.close()

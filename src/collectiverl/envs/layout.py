@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from collectiverl.envs.core import StepResult, VectorEnv
+from collectiverl.envs.core import StepResult, VectorEnv, leave
 from collectiverl.types import ABSENT, EnvSpec, Labels, TeachingPolicy, UserError
 
 
@@ -92,6 +92,9 @@ class LaidOut:
     def step(self, action: Float[np.ndarray, "N A"]) -> StepResult:
         result = self._envs.step(action)
         return result._replace(obs=lay_out(result.obs, self._layout))
+
+    def leave(self, over: Bool[np.ndarray, "N"]) -> None:
+        leave(self._envs, over)
 
     def close(self) -> None:
         self._envs.close()

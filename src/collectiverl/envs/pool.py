@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from collectiverl.envs.core import StepResult
 from collectiverl.envs.goals import FRESH, env_seeds
@@ -32,7 +32,11 @@ class EnvpoolVectorEnv:
         self._name, self._success = name, success
         self._options = {"num_threads": num_threads, **options}
         self._pool = None
-        self._done = np.zeros(num_envs, bool)
+        self._restart()
+
+    def _restart(self) -> None:
+        self._done = np.zeros(self.num_envs, bool)
+        self._playing = np.arange(self.num_envs, dtype=np.int32)
 
     def read(self, obs: Any) -> Float[np.ndarray, "N O"]:
         """EnvPool's observations as the suite's."""
@@ -52,25 +56,46 @@ class EnvpoolVectorEnv:
             max_episode_steps=self.spec.horizon,
             **self._options,
         )
-        self._done = np.zeros(self.num_envs, bool)
+        self._restart()
         obs, _ = self._pool.reset()
-        return self.read(obs)
+        self._obs = self.read(obs)
+        return self._obs
 
     def step(self, action: Float[np.ndarray, "N A"]) -> StepResult:
+        self.step_async(action)
+        return self.step_wait()
+
+    def step_async(self, action: Float[np.ndarray, "N A"]) -> None:
         if self._pool is None:
             raise RuntimeError("step before reset")
-        began = self._done
-        clipped = np.clip(action, -1, 1).astype(np.float32)
-        obs, reward, terminated, truncated, info = self._pool.step(clipped)
-        self._done = terminated | truncated
-        return StepResult(
-            obs=self.read(obs),
-            reward=np.where(began, 0, reward).astype(np.float32),
-            terminated=terminated,
-            truncated=truncated,
-            success=(info[self._success] > 0) & ~began,
-            began=began,
+        if len(self._playing):
+            clipped = np.clip(action[self._playing], -1, 1).astype(np.float32)
+            self._pool.send(clipped, self._playing)
+
+    def step_wait(self) -> StepResult:
+        if self._pool is None:
+            raise RuntimeError("step before reset")
+        result = StepResult(
+            self._obs.copy(), np.zeros(self.num_envs, np.float32), *np.zeros((4, self.num_envs), bool)
         )
+        if len(self._playing):
+            self._fill(result, *self._pool.recv())
+        self._obs, self._done = result.obs, result.done
+        return result
+
+    def _fill(
+        self, result: StepResult, obs: Any, reward: Any, terminated: Any, truncated: Any, info: Any
+    ) -> None:
+        """Writes what EnvPool returned for those that play."""
+        rows, began = self._playing, self._done[self._playing]
+        result.obs[rows] = self.read(obs)
+        result.reward[rows] = np.where(began, 0, reward)
+        result.terminated[rows], result.truncated[rows] = terminated, truncated
+        result.success[rows] = (info[self._success] > 0) & ~began
+        result.began[rows] = began
+
+    def leave(self, over: Bool[np.ndarray, "N"]) -> None:
+        self._playing = self._playing[~over[self._playing]]
 
     def close(self) -> None:
         if self._pool is not None:

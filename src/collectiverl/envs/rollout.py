@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from collectiverl.envs.core import StepResult, VectorEnv
+from collectiverl.envs.core import StepResult, VectorEnv, leave
 from collectiverl.envs.policy import CheckedPolicy
 from collectiverl.types import Episode, Policy
 
@@ -119,6 +119,7 @@ def episodes(
                 yield episode
         if not left.any():
             return
+        leave(envs, left == 0)
 
 
 def first_success(
@@ -137,6 +138,7 @@ def first_success(
         over |= step.result.done | success
         if over.all():
             break
+        leave(envs, over)
     return success, returns
 
 
@@ -153,6 +155,7 @@ def last_success(
         over = over | step.result.done
         if over.all():
             break
+        leave(envs, over)
     return success, returns
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from collectiverl.artifacts.validation import positive
 from collectiverl.collective.policy import Collective
-from collectiverl.envs.core import StepResult, VectorEnv
+from collectiverl.envs.core import StepResult, VectorEnv, leave
 from collectiverl.representation.context import begin_windows, push
 from collectiverl.sac.agent import Agent
 from collectiverl.sac.help import MentorOutput, NoHelp, Weights
@@ -62,6 +62,9 @@ class EmbeddedEnvs:
         result = self._envs.step(action)
         self._running = self._running.acted(action).rewarded(result.reward).reset(result.began)
         return result._replace(obs=self._embed(result.obs))
+
+    def leave(self, over: Bool[np.ndarray, "N"]) -> None:
+        leave(self._envs, over)
 
     def close(self) -> None:
         self._envs.close()
