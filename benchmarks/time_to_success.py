@@ -28,7 +28,7 @@ from benchmarks.criterion import Criterion
 from benchmarks.measure import ChildFailed, available_cores, console, in_child, progress_bar
 from benchmarks.results import Options, Outcome, Table, command, facts
 from collectiverl.artifacts.files import read_json, write_json
-from collectiverl.artifacts.sealed import to_jsonable
+from collectiverl.artifacts.sealed import differences, to_jsonable
 from collectiverl.envs.tasks import label, resolve
 from collectiverl.types import UserError
 
@@ -147,7 +147,7 @@ def on_disk(config: TimeToSuccess) -> dict[Cell, Verdict]:
     found: dict[Cell, Verdict] = {}
     for cell in sorted(cells(config), key=lambda cell: cell.contender != "ours"):
         verdict = read_cell(cell, config)
-        if verdict is None or verdict["settings"] != settings(cell, config):
+        if verdict is None or differences(settings(cell, config), verdict["settings"]):
             continue
         most = config.limit_seconds
         if cell.contender != "ours":
@@ -162,7 +162,7 @@ def refuse_other_settings(wanted: Sequence[Cell], config: TimeToSuccess) -> None
     """Raises UserError if one of these was measured with other settings, and `--overwrite` was not given."""
     for cell in wanted:
         verdict = read_cell(cell, config)
-        if verdict and verdict["settings"] != settings(cell, config) and not config.overwrite:
+        if verdict and differences(settings(cell, config), verdict["settings"]) and not config.overwrite:
             raise UserError(
                 f"{_path(cell, config)} was measured with other settings: pass --overwrite, or another --out"
             )

@@ -106,6 +106,21 @@ def test_the_anchor_holds_while_the_critics_learn_and_then_they_decide(collectiv
     assert reference.weights(10**6, acting=True) == Weights(imitation=2.0)
 
 
+def test_while_it_is_held_the_collective_acts_in_every_second_environment(collective):
+    reference = ReferencePolicy(
+        collective.agent, ImitationConfig(weight=2.0), ValueUnit(1.0, SAC.gamma), hold=500
+    )
+    obs = np.asarray(drawn.normal(5, collective.agent.normalizer.feature_dim))
+    context, output = reference.predict(reference.begin(["toy-reach"] * 5), obs)
+    own = np.full_like(output.mean, 7.0)
+    held, free = (reference.act(own, output, context, steps) for steps in (499, 500))
+    assert np.array_equal(held[::2], output.mean[::2])
+    assert np.array_equal(held[1::2], own[1::2])
+    assert np.array_equal(free, own)
+    assert reference.weights(499, acting=True) == Weights(anchor=2.0)
+    assert reference.weights(500, acting=True) == Weights(imitation=2.0)
+
+
 @pytest.mark.parametrize("name", ["zeros", "cluster"])
 def test_only_a_windows_encoder_can_be_trained_so(name):
     message = f"conditioned on {name} has no encoder that can be trained so.*--strategy.finetune.encoder"

@@ -129,6 +129,20 @@ def test_targets_follow_the_critics_by_polyak():
     assert same(after.agent.actor, state.agent.actor)
 
 
+def test_the_critics_may_have_a_rate_of_their_own():
+    state = expert_of(fresh(), 0)
+    batch = jax.tree.map(lambda column: column[0, 0], batches(1))
+
+    def moved(**rates):
+        config = replace(SAC, learning_rate=1e-3, **rates)
+        after, _ = eqx.filter_jit(updates.update_critic)(state, batch, jax.random.key(0), config, batch.obs)
+        pairs = zip(*map(jax.tree.leaves, (after.agent.critic, state.agent.critic)), strict=True)
+        return np.concatenate([np.ravel(new - old) for new, old in pairs])
+
+    assert np.array_equal(moved(), moved(critic_learning_rate=1e-3))
+    np.testing.assert_allclose(moved(critic_learning_rate=4e-3), 4 * moved(), rtol=1e-2, atol=1e-6)
+
+
 def test_the_averaged_actor_follows_the_actor_and_is_what_plays():
     config = replace(SAC, actor_average=0.75)
     state = expert_of(fresh(config), 0)

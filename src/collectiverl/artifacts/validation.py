@@ -53,10 +53,10 @@ def check_seed(value: int, field: str = "seed") -> None:
 
 
 def positive(config: Any, *fields: str) -> None:
-    """Every field is above 0, and finite."""
+    """Every field is above 0, and finite; None passes."""
     for field in fields:
         value = getattr(config, field)
-        if not (value > 0 and _is_finite(value)):
+        if value is not None and not (value > 0 and _is_finite(value)):
             raise ConfigError(field, f"{value} must be positive")
 
 

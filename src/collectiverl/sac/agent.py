@@ -75,6 +75,7 @@ class SACConfig(AgentConfig):
     tau: float = 0.01  # Polyak rate of the target critics
     batch_size: int = 256  # transitions of an update
     learning_rate: float = 1e-3  # of Adam, for actor and critics
+    critic_learning_rate: float | None = None  # of Adam, for the critics; None: as for the actor
     temperature_learning_rate: float = 3e-4  # of Adam, for the temperature alpha
     initial_temperature: float = 0.03  # alpha at the start
     # target entropy for each entry of the action (Haarnoja et al. 2018b, appendix D)
@@ -88,7 +89,9 @@ class SACConfig(AgentConfig):
         super().__post_init__()
         at_least(self, 1, "n_step", "batch_size")
         at_most(self, MOST_ROWS, "n_step", "batch_size")
-        positive(self, "learning_rate", "temperature_learning_rate", "initial_temperature")
+        positive(
+            self, "learning_rate", "critic_learning_rate", "temperature_learning_rate", "initial_temperature"
+        )
         finite(self, "entropy_per_action")
         _rate(self, "tau")
         if self.actor_average is not None:

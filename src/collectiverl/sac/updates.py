@@ -57,7 +57,8 @@ def update_critic(
 
     parameters = critic_parameters(agent)
     (loss, q), grads = loss_fn(parameters)
-    (critic, preprocess), opt = _adam_step(parameters, grads, state.opt_critic, config.learning_rate)
+    rate = config.critic_learning_rate or config.learning_rate
+    (critic, preprocess), opt = _adam_step(parameters, grads, state.opt_critic, rate)
     agent = replace(agent, critic=critic, normalizer=agent.normalizer if preprocess is None else preprocess)
     state = replace(state, agent=agent, opt_critic=opt)
     return state, {"critic/loss": loss, "critic/q": q.mean(), "critic/target": target.mean()}

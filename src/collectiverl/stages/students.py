@@ -25,7 +25,10 @@ from collectiverl.student.trained_encoder import with_agent, with_trained_encode
 from collectiverl.types import ConfigError
 
 # of SAC's settings: the collective's, or those of fine-tuning, whatever the student's are
-DECIDED = (*(f.name for f in fields(AgentConfig)), "normalize_obs", "learning_rate")
+DECIDED = (
+    *(f.name for f in fields(AgentConfig)),
+    *("normalize_obs", "learning_rate", "critic_learning_rate"),
+)
 MAKES_COLLECTIVE = "distill-collective (or take-collective mt10)"
 
 
@@ -126,7 +129,7 @@ def finetuned(work: Work[TrainStudent], strategy: StrategyConfig) -> dict[str, A
         envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh", horizon=horizon)
         return EmbeddedEnvs(envs, collective, windows=tuning.encoder)
 
-    reference = ReferencePolicy(agent, strategy.imitation, networks.value_unit)
+    reference = ReferencePolicy(agent, strategy.imitation, networks.value_unit, hold=tuning.hold)
     began = time.perf_counter()
     with contextlib.closing(make(strategy.prior_data.episodes, learning.horizon)) as envs:
         played = play(envs, reference, strategy.prior_data, work.seed)
@@ -142,6 +145,10 @@ def _learning_settings(
     train: TrainConfig, networks: sac.AgentConfig, tuning: FinetuningConfig
 ) -> TrainConfig:
     """The learning rates of `tuning`, the networks of the collective; its normaliser is not updated."""
-    changes = {"normalize_obs": False, "learning_rate": tuning.learning_rate, **asdict(networks)}
+    rates = {
+        "learning_rate": tuning.learning_rate,
+        "critic_learning_rate": tuning.critic_learning_rate,
+    }
+    changes = {"normalize_obs": False, **rates, **asdict(networks)}
     tuned = replace(train.sac, **changes)
     return replace(train, warmup=1, sac=tuned)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from collectiverl.artifacts.validation import positive
+from collectiverl.artifacts.validation import at_least, positive
 from collectiverl.collective.policy import Collective
 from collectiverl.envs.core import StepResult, VectorEnv, leave
 from collectiverl.representation.context import begin_windows, push
@@ -27,11 +27,17 @@ class FinetuningConfig:
     """How SAC continues on the collective's networks."""
 
     encoder: bool = False  # train the encoder too
-    # of actor and critics: lower than an expert's, since the actor has a skill to lose
+    # of the actor: lower than an expert's, since it has a skill to lose
     learning_rate: float = 3e-4
+    # of the critics, which have a new task to value; None: the actor's
+    critic_learning_rate: float | None = 1e-3
+    # environment steps, those of the collective's first episodes counted, until which the student is held: it is kept
+    # near the collective everywhere, which itself acts in every second environment; 0: let go at once
+    hold: int = 6_000
 
     def __post_init__(self) -> None:
-        positive(self, "learning_rate")
+        positive(self, "learning_rate", "critic_learning_rate")
+        at_least(self, 0, "hold")
 
 
 class EmbeddedEnvs:
@@ -83,17 +89,32 @@ class EmbeddedEnvs:
 class ReferencePolicy(NoHelp):
     """The collective before fine-tuning, near which the actor is kept.
 
-    In all states while the critics learn the task from the collective's episodes; then, as in `student.imitation`,
-    where they prefer the collective's actions.
+    In all states while the critics learn the task, from the collective's episodes and then from the first of the
+    student's own; afterwards, as in `student.imitation`, where they prefer the collective's actions. Critics of other
+    tasks prefer the student's actions nearly everywhere, whatever these are worth: it would unlearn what it can do
+    before they are right.
     """
 
     agent: Agent
     imitation: ImitationConfig
     unit: ValueUnit  # of the agent's values
+    hold: int = 0  # environment steps until which the student is held
 
     def predict(self, context: int, obs: Float[np.ndarray, "N F"]) -> tuple[int, MentorOutput]:
         return context, output_of(self.agent, obs, self.unit)
 
+    def act(
+        self, own: Float[np.ndarray, "N A"], output: MentorOutput, context: int, env_steps: int
+    ) -> Float[np.ndarray, "N A"]:
+        """The collective itself in every second environment, while it holds the student.
+
+        So its actions are tried beside others in the same states, and its successes do not cease.
+        """
+        if env_steps >= self.hold:
+            return own
+        every_second = np.arange(len(own)) % 2 == 0
+        return np.where(every_second[:, None], output.mean, own)
+
     def weights(self, env_steps: int, *, acting: bool) -> Weights:
-        weight = self.imitation.weight
-        return Weights(imitation=weight) if acting else Weights(anchor=weight)
+        weight, held = self.imitation.weight, not acting or env_steps < self.hold
+        return Weights(anchor=weight) if held else Weights(imitation=weight)
