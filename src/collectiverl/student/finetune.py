@@ -112,7 +112,7 @@ class ReferencePolicy(NoHelp):
         """
         if env_steps >= self.hold:
             return own
-        every_second = np.arange(len(own)) % 2 == 0
+        every_second = np.arange(len(own)) % 2 == 1  # a single one is the student's
         return np.where(every_second[:, None], output.mean, own)
 
     def weights(self, env_steps: int, *, acting: bool) -> Weights:
