@@ -15,11 +15,15 @@ from collectiverl.sac.agent import SACConfig
 from collectiverl.sac.settings import TrainConfig
 
 NOT_TAKEN: dict[str, tuple[str, ...]] = {
-    # the temperature learns at the networks' rate; the last actor is evaluated; products are in float32
-    "sbx": ("sac.temperature_learning_rate", "sac.actor_average", "sac.precision"),
+    # all learn at the actor's rate; the last actor is evaluated; products are in float32
+    "sbx": (
+        *("sac.critic_learning_rate", "sac.temperature_learning_rate"),
+        *("sac.actor_average", "sac.precision"),
+    ),
     # its state-dependent noise is another distribution than ours; critics have no layer normalisation
     "sb3": (
-        *("sac.temperature_learning_rate", "sac.actor_average", "sac.precision", "noise_hold"),
+        *("sac.critic_learning_rate", "sac.temperature_learning_rate"),
+        *("sac.actor_average", "sac.precision", "noise_hold"),
         *("sac.layer_norm", "sac.log_std_min", "sac.log_std_max"),
     ),
 }

@@ -35,33 +35,21 @@ RATIO_TASKS = tuple(task for task in SETTING if task not in ("pick-place-wall-v3
 TRIED = (PLAIN, "prior-data+imitation", HELPED)
 SHAPING = (PLAIN, HELPED, "likelihood", "potential")  # the thesis's help is `likelihood`
 KNOWN = CLASSES[0]  # no ratio is claimed: the student copies
-BEFORE = 16  # updates of both sides, before the best were looked for
-FORMER = "students-former/"  # cells of students that were let go as soon as they acted
+FORMER = 16  # updates of both sides, before the best were looked for
 RATIOS = (4, 8, 16, 32)  # updates after each vector step, of which each side's own is chosen
 SIDES = {PLAIN: "plain SAC", HELPED: "with help"}
 
 
 def settings(collective: str) -> list[list[str]]:
-    """Steps of each seed on the tasks on which settings are chosen, and where former defaults were tried.
+    """Steps of each seed on the tasks on which settings are chosen, and where a former default was tried.
 
     With the replay ratio of that time.
     """
-    mine = _cells(collective, FORMER)
-    table = [["task", *(f"`{strategy}@{BEFORE}`" for strategy in TRIED)]]
+    mine = _cells(collective)
+    table = [["task", *(f"`{strategy}@{FORMER}`" for strategy in TRIED)]]
     for task in (*SETTING, *HALF_KNOWN):
-        rows = [_row(strategy, task, 1, mine, BEFORE) for strategy in TRIED]
+        rows = [_row(strategy, task, 1, mine, FORMER) for strategy in TRIED]
         if any(row["seeds"] for row in (rows[1:2] if task in HALF_KNOWN else rows)):
-            table.append([short(task), *(_steps(row) for row in rows)])
-    return table
-
-
-def held(collective: str) -> list[list[str]]:
-    """Steps of each seed on the tasks on which settings are chosen: plain SAC, students let go at once, and held."""
-    now, before = _cells(collective), _cells(collective, FORMER)
-    table = [["task", "plain SAC", "let go at once", "held"]]
-    for task in SETTING:
-        rows = [_row(PLAIN, task, 1, now), *(_row(HELPED, task, 1, cells) for cells in (before, now))]
-        if any(row["seeds"] for row in rows):
             table.append([short(task), *(_steps(row) for row in rows)])
     return table
 
@@ -81,7 +69,7 @@ def ratios(collective: str) -> list[list[str]]:
 
     The mean is over the tasks that have all ratios; a seed that did not solve its task counts with all its steps.
     """
-    mine = _cells(collective, FORMER)
+    mine = _cells(collective)
     table = [["task", "student", *(f"{updates} updates" for updates in RATIOS)]]
     for strategy, title in SIDES.items():
         by_task = {task: [_row(strategy, task, 1, mine, n) for n in RATIOS] for task in RATIO_TASKS}
@@ -97,19 +85,19 @@ def _geometric_mean(rows: Sequence[dict[str, Any]]) -> str:
     return f"{math.exp(fmean(map(math.log, medians))):,.0f}"
 
 
-def students(collective: str, helped: str = "students/") -> list[list[str]]:
+def students(collective: str, updates: int | None = None) -> list[list[str]]:
     """A row for each task: success without training, steps of each seed, and how many times fewer; then medians.
 
     Args:
-        helped: where the cells of helped students are.
+        updates: after each vector step, of both sides; None: those that are best for each.
     """
-    mine = _cells(collective, helped)
+    mine = _cells(collective)
     zero_shot = _zero_shot(collective, mine)
-    names = [_usual(side) for side in SIDES]
+    names = [named(side, updates) if updates else _usual(side) for side in SIDES]
     compared_cells = [cell for cell in mine if cell["strategy"] in names]
     others = {cell["task"] for cell in compared_cells} - {*HALF_KNOWN, *SETTING}
     tasks, seeds = (*HALF_KNOWN, *sorted(others)), len({cell["seed"] for cell in compared_cells})
-    rows = compared([_row(s, task, seeds, mine) for task in tasks for s in SIDES], LIMIT)
+    rows = compared([_row(s, task, seeds, mine, updates) for task in tasks for s in SIDES], LIMIT)
     by_task = {(row["task"], row["strategy"]): row for row in rows}
     classes = {task: class_of(success) for task, success in zero_shot.items()}
     table = [
@@ -130,11 +118,10 @@ def students(collective: str, helped: str = "students/") -> list[list[str]]:
     return table
 
 
-def _cells(collective: str, helped: str = "students/") -> list[dict[str, Any]]:
+def _cells(collective: str) -> list[dict[str, Any]]:
     """The collective's, and those of plain SAC; of students that were allowed as many steps as usual."""
-    plain = [cell for cell in ledger.read("students/") if not cell["collective"]]
-    others = [cell for cell in ledger.read(helped) if cell["collective"] == collective]
-    return [cell for cell in (*plain, *others) if cell.get("limit", LIMIT) == LIMIT]
+    found = [cell for cell in ledger.read("students/") if cell["collective"] in ("", collective)]
+    return [cell for cell in found if cell.get("limit", LIMIT) == LIMIT]
 
 
 def short(task: str) -> str:

@@ -291,16 +291,19 @@ def test_the_collective_must_leave_a_student_steps_to_learn_in(use):
 
 def test_a_row_names_the_strategies_and_the_run_their_settings():
     tuned = replace(CONFIG, strategy=StrategyConfig(finetune=FinetuningConfig(learning_rate=0.5)))
-    config = ComparisonConfig(
-        strategies=("finetune", "finetune-encoder", "prior-data+imitation"), tasks=("toy-reach",), seeds=1
-    )
+    rows = ("finetune", "finetune-encoder", "finetune-held", "prior-data+imitation")
+    config = ComparisonConfig(strategies=rows, tasks=("toy-reach",), seeds=1)
     made = {c.strategy: c.stage.config.strategy for c in cells(tuned, config)}
     assert {name: (one.use, one.finetune.encoder) for name, one in made.items()} == {
         "finetune": (("finetune",), False),
         "finetune-encoder": (("finetune",), True),
+        "finetune-held": (("finetune",), False),
         "prior-data+imitation": (("prior-data", "imitation"), False),
     }
     assert {one.finetune.learning_rate for one in made.values()} == {0.5}
+    assert {name for name, one in made.items() if one.finetune.hold} == {"finetune-held"}
+    longer = replace(CONFIG, strategy=StrategyConfig(finetune=FinetuningConfig(hold=9_000)))
+    assert {c.stage.config.strategy.finetune.hold for c in cells(longer, config)} == {9_000}
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_the_anchor_holds_while_the_critics_learn_and_then_they_decide(collectiv
 
 def test_while_it_is_held_the_collective_acts_in_every_second_environment(collective):
     reference = ReferencePolicy(
-        collective.agent, ImitationConfig(weight=2.0), ValueUnit(1.0, SAC.gamma), hold=500
+        collective.agent, ImitationConfig(weight=2.0), ValueUnit(1.0, SAC.gamma), held_until=500
     )
     obs = np.asarray(drawn.normal(5, collective.agent.normalizer.feature_dim))
     context, output = reference.predict(reference.begin(["toy-reach"] * 5), obs)

@@ -335,27 +335,13 @@ def test_of_a_task_that_the_collective_knows_no_ratio_is_claimed(monkeypatch):
 
 def test_tasks_on_which_settings_are_chosen_have_a_table_of_their_own(monkeypatch):
     chosen_on = {"task": "faucet-close-v3", "updates": 16}
-    cells = [student("none", 1, 900, **chosen_on), student("finetune", 1, 300)]
-    former = [student("prior-data+imitation", 1, None, **chosen_on)]
-    found = {"students/": cells, "students-former/": former, "transfer/mt10_seed_": []}
-    monkeypatch.setattr(ledger, "read", found.__getitem__)
+    cells = [student("none", 1, 900, **chosen_on), student("prior-data+imitation", 1, None, **chosen_on)]
+    cells.append(student("finetune", 1, 300))
+    monkeypatch.setattr(ledger, "read", {"students/": cells, "transfer/mt10_seed_": []}.__getitem__)
     assert TABLES["students-settings"]().splitlines()[2:] == ["| `faucet-close` | 900 | > 60,000 | ? |"]
     rows = TABLES["students"]().splitlines()[2:]
     assert not any("faucet-close" in row for row in rows)
     assert "| `soccer` | ? | ? | 300 | ? | ? | ? / 1.00 | 0/1 |" in rows
-
-
-def test_students_that_were_let_go_at_once_are_beside_those_that_are_held(monkeypatch):
-    task = {"task": "faucet-close-v3"}
-    found = {
-        "students/": [student("none", 1, 900, **task), student("finetune", 1, 300, **task)],
-        "students-former/": [
-            student("finetune", 1, 400, **task),
-            student("finetune", 1, 1, updates=8, **task),
-        ],
-    }
-    monkeypatch.setattr(ledger, "read", found.__getitem__)
-    assert TABLES["students-held"]().splitlines()[2:] == ["| `faucet-close` | 900 | 400 | 300 |"]
 
 
 def test_the_two_strategies_that_shape_rewards_have_a_table_of_their_own(monkeypatch):

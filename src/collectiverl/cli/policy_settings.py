@@ -16,8 +16,8 @@ from collectiverl.types import ConfigError
 
 C = TypeVar("C")  # the config of the stage
 NO_EFFECT = (
-    "changes nothing, since the student begins with {}: --strategy.finetune.learning-rate is its rate, and with "
-    "--strategy.use prior-data imitation it has networks of its own"
+    "changes nothing, since the student begins with {}: --strategy.finetune.learning-rate is its rate "
+    "(critic-learning-rate, of its critics), and with --strategy.use prior-data imitation it has networks of its own"
 )
 UNUSED_WARMUP = (
     "changes nothing, since the collective's episodes take its place (--strategy.prior-data.episodes)"

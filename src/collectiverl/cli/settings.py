@@ -136,7 +136,7 @@ class Ablate(StudySettings[AblationConfig]):
 class CompareStudents(StudySettings[ComparisonConfig]):
     """Compare students that a collective helps with plain SAC: strategies, tasks and seeds.
 
-    Strategies are none (plain SAC); finetune and finetune-encoder (SAC on the collective's own networks);
+    Strategies are none (plain SAC); finetune, finetune-encoder, finetune-held (SAC on the collective's own networks);
     likelihood, potential, jump-start, prior-data and imitation, several joined by +; random, a control: the default
     help of a collective with untrained networks; and two that are not trained by SAC, zero-shot and cloning. none@8 is
     none with 8 updates after each step of the environments. What is done already is not done again. If it is stopped,

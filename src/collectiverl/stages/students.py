@@ -43,22 +43,25 @@ class TrainStudent:
 
     def __post_init__(self) -> None:
         if self.strategy and self.strategy.played_first:
-            _check_steps(self.task, self.train, self.strategy.prior_data)
+            _check_steps(self.task, self.train, self.strategy)
 
     @property
     def kind(self) -> Literal["student", "sac"]:
         return "student" if self.strategy else "sac"
 
 
-def _check_steps(task: str, train: TrainConfig, prior: PriorDataConfig) -> None:
-    """Raises if the collective's episodes, which count as the student's steps, leave it none."""
+def _check_steps(task: str, train: TrainConfig, strategy: StrategyConfig) -> None:
+    """Raises if the collective's episodes, which count as the student's steps, and holding it leave it none."""
+    prior, held = strategy.prior_data, (strategy.finetune.hold or 0) if strategy.finetunes else 0
     own = spec(task).horizon
     played = prior.episodes * min(train.horizon or own, own)
-    if played >= train.steps:
+    if played + held >= train.steps:
+        and_held = f", and the student is held for {held}" if held else ""
+        lower = ", or of --strategy.finetune.hold" if held else ""
         raise ConfigError(
             "train.steps",
-            f"{train.steps} leave nothing to learn in: the collective plays {played} of them first; raise them, or "
-            "lower --strategy.prior-data.episodes",
+            f"{train.steps} leave nothing to learn in: the collective plays {played} of them first{and_held}; "
+            f"raise them, or lower --strategy.prior-data.episodes{lower}",
         )
 
 
@@ -129,11 +132,12 @@ def finetuned(work: Work[TrainStudent], strategy: StrategyConfig) -> dict[str, A
         envs = make_envs(config.task, num_envs, backend=config.backend, goals="fresh", horizon=horizon)
         return EmbeddedEnvs(envs, collective, windows=tuning.encoder)
 
-    reference = ReferencePolicy(agent, strategy.imitation, networks.value_unit, hold=tuning.hold)
+    reference = ReferencePolicy(agent, strategy.imitation, networks.value_unit)
     began = time.perf_counter()
     with contextlib.closing(make(strategy.prior_data.episodes, learning.horizon)) as envs:
         played = play(envs, reference, strategy.prior_data, work.seed)
-    help = reference if played.success else NoHelp()
+    held = replace(reference, held_until=played.prior.env_steps + (tuning.hold or 0))
+    help = held if played.success else NoHelp()
     seconds = time.perf_counter() - began
     [result] = learned(work, state, learning, make, help=help, prior=played.prior)
     save_collective(work.folder, with_agent(collective, result.agent), networks, encoder)

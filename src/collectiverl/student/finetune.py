@@ -27,13 +27,13 @@ class FinetuningConfig:
     """How SAC continues on the collective's networks."""
 
     encoder: bool = False  # train the encoder too
-    # of the actor: lower than an expert's, since it has a skill to lose
+    # of actor and critics: lower than an expert's, since the actor has a skill to lose
     learning_rate: float = 3e-4
-    # of the critics, which have a new task to value; None: the actor's
-    critic_learning_rate: float | None = 1e-3
-    # environment steps, those of the collective's first episodes counted, until which the student is held: it is kept
-    # near the collective everywhere, which itself acts in every second environment; 0: let go at once
-    hold: int = 6_000
+    # of the critics, and of the encoder if it is trained with them; None: the same
+    critic_learning_rate: float | None = None
+    # environment steps of its own for which the student is held: it is kept near the collective in all states, and in
+    # every second environment the collective acts; None: it is let go at once
+    hold: int | None = None
 
     def __post_init__(self) -> None:
         positive(self, "learning_rate", "critic_learning_rate")
@@ -89,16 +89,14 @@ class EmbeddedEnvs:
 class ReferencePolicy(NoHelp):
     """The collective before fine-tuning, near which the actor is kept.
 
-    In all states while the critics learn the task, from the collective's episodes and then from the first of the
-    student's own; afterwards, as in `student.imitation`, where they prefer the collective's actions. Critics of other
-    tasks prefer the student's actions nearly everywhere, whatever these are worth: it would unlearn what it can do
-    before they are right.
+    In all states while the critics learn the task, from the collective's episodes and, if the student is held, from its
+    own first steps; afterwards, as in `student.imitation`, where they prefer the collective's actions.
     """
 
     agent: Agent
     imitation: ImitationConfig
     unit: ValueUnit  # of the agent's values
-    hold: int = 0  # environment steps until which the student is held
+    held_until: int = 0  # environment steps of the training
 
     def predict(self, context: int, obs: Float[np.ndarray, "N F"]) -> tuple[int, MentorOutput]:
         return context, output_of(self.agent, obs, self.unit)
@@ -106,15 +104,15 @@ class ReferencePolicy(NoHelp):
     def act(
         self, own: Float[np.ndarray, "N A"], output: MentorOutput, context: int, env_steps: int
     ) -> Float[np.ndarray, "N A"]:
-        """The collective itself in every second environment, while it holds the student.
+        """While the student is held, the collective itself acts in every second environment, without noise.
 
-        So its actions are tried beside others in the same states, and its successes do not cease.
+        So the critics see what both ways of acting earn, and the collective's successes go on coming in.
         """
-        if env_steps >= self.hold:
+        if env_steps >= self.held_until or not self.imitation.weight:
             return own
         every_second = np.arange(len(own)) % 2 == 1  # a single one is the student's
         return np.where(every_second[:, None], output.mean, own)
 
     def weights(self, env_steps: int, *, acting: bool) -> Weights:
-        weight, held = self.imitation.weight, not acting or env_steps < self.hold
+        weight, held = self.imitation.weight, not acting or env_steps < self.held_until
         return Weights(anchor=weight) if held else Weights(imitation=weight)

@@ -49,7 +49,8 @@ from collectiverl.studies.table import write_table
 from collectiverl.types import ConfigError, UserError
 
 RESULT, PICTURE = "comparison.json", "curves.png"
-FINETUNE_ENCODER = "finetune-encoder"
+FINETUNE_ENCODER, FINETUNE_HELD = "finetune-encoder", "finetune-held"
+HOLD = 6_400  # steps for which a student of that row is held by default: an episode in each environment
 ROWS = (ZERO_SHOT, PLAIN, "+".join(DEFAULT))
 
 
@@ -83,7 +84,7 @@ class ComparisonConfig:
         if not 0 < self.success <= 1:
             raise ConfigError("success", f"{self.success} is not in (0, 1]")
         combined = set(get_args(Name)) - set(ALONE)
-        alone = {*ALONE, *UNTRAINED, FINETUNE_ENCODER, RANDOM}
+        alone = {*ALONE, *UNTRAINED, FINETUNE_ENCODER, FINETUNE_HELD, RANDOM}
         bases = {row: parsed(row)[0] for row in self.strategies}
         unknown = [row for row, of in bases.items() if of not in alone and not set(of.split("+")) <= combined]
         unknown += [row for row, of in bases.items() if of in UNTRAINED and row != of]
@@ -179,6 +180,9 @@ def _help(settings: StrategyConfig, row: str) -> StrategyConfig:
     """The run's settings of strategies, of which the row names those that are used."""
     if row == FINETUNE_ENCODER:
         return replace(settings, use=("finetune",), finetune=replace(settings.finetune, encoder=True))
+    if row == FINETUNE_HELD:
+        held = replace(settings.finetune, hold=settings.finetune.hold or HOLD)
+        return replace(settings, use=("finetune",), finetune=held)
     return replace(settings, use=DEFAULT if row == RANDOM else cast(tuple[Name, ...], tuple(row.split("+"))))
 
 
