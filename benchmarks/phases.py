@@ -90,7 +90,7 @@ def expert(task: str, config: TrainConfig) -> Metrics:
 def distillation(
     tasks: Sequence[str], teacher: str, config: OnlineConfig, learning: CollectiveConfig
 ) -> Metrics:
-    """The teachers' round and the learner's, as `online-distill` does them, but for playing and learning in turn."""
+    """The teachers' round and the learner's, as `online-distill` does them, but playing, tasks and learning in turn."""
     phases = Phases()
     teachers = {task: teaching(source_of(teacher, task), task) for task in tasks}
     layout = layout_of(tasks)

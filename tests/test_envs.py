@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from collectiverl.envs.concat import Concatenated
+from collectiverl.envs.core import leave
 from collectiverl.envs.goals import FRESH, NUM_GOALS, env_seeds, goal_split
+from collectiverl.envs.hidden import HiddenGoals
+from collectiverl.envs.layout import LaidOut
 from collectiverl.envs.make import goals, make_envs, spec
 from collectiverl.envs.metaworld.sawyer import make_sawyer, sawyer_spec
 from collectiverl.envs.metaworld.suite import METAWORLD
 from collectiverl.envs.metaworld.vector import MetaworldVectorEnv
-from collectiverl.envs.toy import TOY
+from collectiverl.envs.toy import TOY, ToyVectorEnv
 from collectiverl.types import UserError
 
 TASK = "drawer-close-v3"
@@ -235,6 +238,25 @@ def test_those_left_behind_rest_and_the_others_play_as_before(make):
         if t >= 3:
             envs.leave(np.array([False, True, False]))
     assert same(play(envs, 4, played), play(make(3, horizon=8), 4, played))  # a reset calls it back
+
+
+class Told(ToyVectorEnv):
+    """Notes which of its environments are left."""
+
+    def __init__(self, num_envs):
+        super().__init__("toy-turn", num_envs, "fresh")
+
+    def leave(self, over):
+        self.over = over.tolist()
+
+
+def test_whoever_wraps_environments_passes_on_which_are_left():
+    members = [Told(1), Told(3)]
+    leave(Concatenated(members), np.array([True, False, True, False]))
+    assert [member.over for member in members] == [[True], [False, True, False]]
+    for wrap in (HiddenGoals, lambda envs: LaidOut(envs, spec("toy-turn"))):
+        leave(wrap(envs := Told(2)), np.array([False, True]))
+        assert envs.over == [False, True]
 
 
 @pytest.mark.parametrize("make", ["metaworld", "envpool"], indirect=True)

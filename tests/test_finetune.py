@@ -60,20 +60,28 @@ def test_what_was_tuned_without_probing_does_not_probe():
 
 
 def trained(collective, windows, **imitation):
+    return with_agent(
+        collective, sac.expert_of(training_of(collective, windows, **imitation).learner.state.agent, 0)
+    )
+
+
+def training_of(collective, windows, held_until=0, **imitation):
     agent = with_trained_encoder(collective) if windows else collective.agent
     config = replace(TRAIN, steps=200, warmup=1, sac=replace(SAC, normalize_obs=False))
     envs, eval_envs = (
         EmbeddedEnvs(make_envs("toy-reach", n, goals="fresh"), collective, windows=windows)
         for n in (config.num_envs, config.eval_episodes)
     )
-    reference = ReferencePolicy(agent, ImitationConfig(**imitation), ValueUnit(1.0, SAC.gamma))
+    reference = ReferencePolicy(
+        agent, ImitationConfig(**imitation), ValueUnit(1.0, SAC.gamma), held_until=held_until
+    )
     played = EmbeddedEnvs(make_envs("toy-reach", 4, goals="fresh"), collective, windows=windows)
     prior = play(played, reference, PriorDataConfig(episodes=4, updates=100), seed=0).prior
     assert prior.env_steps == 100
     state = sac.batch_of_one(sac.init_state(agent, config.sac))
     trainer = Trainer(state, config, envs, eval_envs, seed=0, help=reference, prior=prior)
     trainer.run()
-    return with_agent(collective, sac.expert_of(trainer.learner.state.agent, 0))
+    return trainer
 
 
 @pytest.mark.parametrize("windows", [False, True])
@@ -119,6 +127,18 @@ def test_while_it_is_held_the_collective_acts_in_every_second_environment(collec
     assert np.array_equal(free, own)
     assert reference.weights(499, acting=True) == Weights(anchor=2.0)
     assert reference.weights(500, acting=True) == Weights(imitation=2.0)
+
+
+def test_a_training_takes_the_collectives_actions_where_it_acts_and_only_while_it_holds(collective):
+    """The prior's 100 steps count: of the student's own 100, in 4 environments, the first 15 vector steps are held."""
+    memory = training_of(collective, False, held_until=160).replay
+    count = memory.size - 1  # the last row is no transition
+    assert count == 25
+    action, advice = (column[:count, 0] for column in (memory.data.action, memory.data.advice))
+    followed = np.isclose(action, advice, atol=1e-6).all(-1)
+    assert followed[:15, 1::2].all()
+    assert not followed[:15, ::2].any()
+    assert not followed[15:].any()
 
 
 @pytest.mark.parametrize("name", ["zeros", "cluster"])

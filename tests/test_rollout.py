@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from collectiverl.envs import rollout
 from collectiverl.envs.concat import Concatenated
+from collectiverl.envs.core import leave
 from collectiverl.envs.make import goals, make_envs
 from collectiverl.envs.rollout import (
     EpisodeCollector,
@@ -69,6 +71,34 @@ def test_episodes_follow_from_the_seed():
     one, two, other = collected(seed=1), collected(seed=1), collected(seed=2)
     assert all(np.array_equal(a.obs, b.obs) for a, b in zip(one, two, strict=True))
     assert not np.array_equal(one[0].obs, other[0].obs)
+
+
+@pytest.mark.parametrize("backend", ["reference", "envpool"])
+def test_leaving_environments_behind_changes_no_episode(monkeypatch, backend):
+    policy, limits = ScriptedPolicy(("drawer-close-v3",) * 4), np.array([1, 500, 4, 500])
+
+    def played():
+        envs = Concatenated(
+            [make_envs("drawer-close-v3", 2, goals="fresh", backend=backend, horizon=80) for _ in "ab"]
+        )
+        found = list(episodes(envs, policy, per_env=1, phase="expert", seed=2, after_success=limits))
+        judged = [*first_success(envs, policy, 3), *last_success(envs, policy, 3)]
+        envs.close()
+        return found, judged
+
+    left = []
+    monkeypatch.setattr(rollout, "leave", lambda envs, over: (left.append(over.copy()), leave(envs, over)))
+    found, judged = played()
+    assert any(0 < over.sum() < 4 for over in left)
+    monkeypatch.setattr(rollout, "leave", lambda envs, over: None)
+    expected, expected_judged = played()
+    assert len({len(e) for e in found}) > 1
+    for one, two in zip(found, expected, strict=True):
+        assert np.array_equal(one.obs, two.obs)
+        assert np.array_equal(one.action, two.action)
+        assert np.array_equal(one.reward, two.reward)
+    for one, two in zip(judged, expected_judged, strict=True):
+        assert np.array_equal(one, two)
 
 
 def test_a_policy_is_told_of_each_reward_and_of_each_new_episode_before_it_acts_there():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from collectiverl.envs.core import AsyncVectorEnv, StepResult, VectorEnv, leave
+from collectiverl.envs.core import StepResult, ThreadedVectorEnv, VectorEnv, leave
 from collectiverl.envs.goals import env_seeds
 from collectiverl.types import EnvSpec
 
@@ -24,7 +24,7 @@ class Concatenated:
             if not same_shape(first, other):
                 raise ValueError(f"{other.task} and {first.task} differ in shape: {other} and {first}")
         self._members: list[Any] = list(members)
-        self._in_threads = [isinstance(member, AsyncVectorEnv) for member in members]
+        self._in_threads = [isinstance(member, ThreadedVectorEnv) for member in members]
         self._bounds = np.cumsum([member.num_envs for member in members])[:-1]
         self.spec = replace(first, horizon=max(member.spec.horizon for member in members))
         self.num_envs = sum(member.num_envs for member in members)

@@ -63,7 +63,10 @@ class Leavable(Protocol):
     """Environments of which some can be left behind, whose episodes nobody needs."""
 
     def leave(self, over: Bool[np.ndarray, "N"]) -> None:
-        """Those of the mask take no more steps until the next reset: their results repeat their last observation."""
+        """Those of the mask take no more steps until the next reset.
+
+        Their results repeat their last observation, with no reward, no success, no end and no beginning.
+        """
         ...
 
 
@@ -74,7 +77,7 @@ def leave(envs: VectorEnv, over: Bool[np.ndarray, "N"]) -> None:
 
 
 @runtime_checkable
-class AsyncVectorEnv(VectorEnv, Leavable, Protocol):
+class ThreadedVectorEnv(VectorEnv, Protocol):
     """Environments that step in threads of their own: `step` is `step_async`, then `step_wait`, as in Gymnasium's."""
 
     def step_async(self, action: Float[np.ndarray, "N A"]) -> None:

@@ -59,7 +59,7 @@ class EnvpoolVectorEnv:
         self._restart()
         obs, _ = self._pool.reset()
         self._obs = self.read(obs)
-        return self._obs
+        return self._obs.copy()
 
     def step(self, action: Float[np.ndarray, "N A"]) -> StepResult:
         self.step_async(action)
@@ -80,7 +80,7 @@ class EnvpoolVectorEnv:
         )
         if len(self._playing):
             self._fill(result, *self._pool.recv())
-        self._obs, self._done = result.obs, result.done
+        self._obs, self._done = result.obs.copy(), result.done
         return result
 
     def _fill(

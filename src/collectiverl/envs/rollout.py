@@ -56,6 +56,12 @@ class EpisodeCollector:
         self.running: list[list[tuple]] = [[] for _ in range(self.envs.num_envs)]
         self.succeeded: list[int | None] = [None] * self.envs.num_envs  # steps until the first success
         self.goals: np.ndarray | None = None
+        self.over = np.zeros(self.envs.num_envs, bool)  # environments that nobody needs any more
+
+    def leave(self, over: Bool[np.ndarray, "N"]) -> None:
+        """Environments of the mask are played and collected no more, until a restart."""
+        self.over = over
+        leave(self.envs, over)
 
     def add(self, step: Step) -> list[tuple[int, Episode]]:
         """The episodes that ended with this step, each with its environment's index."""
@@ -63,7 +69,7 @@ class EpisodeCollector:
         if self.goals is None or result.began.any():
             self.goals = self.envs.goals().copy()
         ended = []
-        for i in np.flatnonzero(~result.began):
+        for i in np.flatnonzero(~result.began & ~self.over):
             self.running[i].append((step.obs[i], step.action[i], result.reward[i], result.success[i]))
             if result.success[i] and self.succeeded[i] is None:
                 self.succeeded[i] = len(self.running[i])
@@ -114,12 +120,11 @@ def episodes(
         if watch:
             watch(step)
         for owner, episode in collector.add(step):
-            if left[owner]:
-                left[owner] -= 1
-                yield episode
+            left[owner] -= 1
+            yield episode
         if not left.any():
             return
-        leave(envs, left == 0)
+        collector.leave(left == 0)
 
 
 def first_success(
