@@ -200,6 +200,20 @@ def test_cells_that_are_done_are_not_measured_again(tmp_path, measured):
     assert len(measured) == 12
 
 
+def test_a_setting_that_came_later_and_is_unused_leaves_cells_as_they_are(tmp_path, measured):
+    flags = [*FLAGS, "--seeds", "1", "--out", str(tmp_path)]
+    assert time_to_success.main(flags) == 0
+    path = tmp_path / "time_to_success" / "ours_reach-v3_seed_0.json"
+    before = json.loads(path.read_text())
+    assert before["settings"]["train"]["sac"].pop("critic_learning_rate") is None
+    path.write_text(json.dumps(before))
+    assert time_to_success.main(flags) == 0
+    assert len(measured) == 6
+    before["settings"]["train"]["sac"]["critic_learning_rate"] = 0.1
+    path.write_text(json.dumps(before))
+    assert time_to_success.main(flags) == 2
+
+
 def test_cells_can_be_measured_one_by_one_and_the_table_has_holes_for_the_others(tmp_path, measured, capsys):
     flags = [*FLAGS, "--out", str(tmp_path), "--only"]
     assert time_to_success.main([*flags, "sb3-ours_reach"]) == 2
