@@ -35,7 +35,8 @@ RATIO_TASKS = tuple(task for task in SETTING if task not in ("pick-place-wall-v3
 TRIED = (PLAIN, "prior-data+imitation", HELPED)
 SHAPING = (PLAIN, HELPED, "likelihood", "potential")  # the thesis's help is `likelihood`
 KNOWN = CLASSES[0]  # no ratio is claimed: the student copies
-FORMER = 16  # updates of both sides, before the best were looked for
+BEFORE = 16  # updates of both sides, before the best were looked for
+SHORT = 16_000  # steps of the trainings that show whether students should be held
 RATIOS = (4, 8, 16, 32)  # updates after each vector step, of which each side's own is chosen
 SIDES = {PLAIN: "plain SAC", HELPED: "with help"}
 
@@ -46,11 +47,32 @@ def settings(collective: str) -> list[list[str]]:
     With the replay ratio of that time.
     """
     mine = _cells(collective)
-    table = [["task", *(f"`{strategy}@{FORMER}`" for strategy in TRIED)]]
+    table = [["task", *(f"`{strategy}@{BEFORE}`" for strategy in TRIED)]]
     for task in (*SETTING, *HALF_KNOWN):
-        rows = [_row(strategy, task, 1, mine, FORMER) for strategy in TRIED]
+        rows = [_row(strategy, task, 1, mine, BEFORE) for strategy in TRIED]
         if any(row["seeds"] for row in (rows[1:2] if task in HALF_KNOWN else rows)):
             table.append([short(task), *(_steps(row) for row in rows)])
+    return table
+
+
+def held(collective: str) -> list[list[str]]:
+    """Students let go at once, and held, on tasks on which settings are chosen.
+
+    Mean success over short trainings of each seed, and in brackets the steps until the task was solved.
+    """
+    names = [
+        named(side, updates) for updates in (BEFORE, *RATIOS[-1:]) for side in (HELPED, f"{HELPED}-held")
+    ]
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell in ledger.read("students/"):
+        if cell["collective"] == collective and cell.get("limit") == SHORT:
+            steps = "not solved" if cell["steps"] is None else f"{cell['steps']:,}"
+            found.setdefault((cell["task"], cell["strategy"]), []).append(f"{cell['area']:.2f} ({steps})")
+    table = [["task", *(f"`{name if '@' in name else f'{name}@{BEFORE}'}`" for name in names)]]
+    for task in SETTING:
+        areas = [found.get((task, name), []) for name in names]
+        if any(areas):
+            table.append([short(task), *("; ".join(each) or HOLE for each in areas)])
     return table
 
 

@@ -17,7 +17,7 @@ from results.encoders import reconstruction
 from results.memory import less_memory, memory
 from results.meta import meta
 from results.speeds import SPEEDS, arrivals, speed
-from results.students import FORMER, ratios, settings, shaping, students
+from results.students import BEFORE, held, ratios, settings, shaping, students
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -48,7 +48,8 @@ ROWS: dict[str, Callable[[], list[list[str]]]] = {
     "cross-play": partial(cross_play, "cross-play-mt50"),
     "ablation": partial(ablation, "hidden", presets.quickstart().resolved()),
     "students": partial(students, "mt10"),
-    "students-former": partial(students, "mt10", FORMER),
+    "students-former": partial(students, "mt10", BEFORE),
+    "students-held": partial(held, "mt10"),
     "students-settings": partial(settings, "mt10"),
     "students-shaping": partial(shaping, "mt10"),
     "students-ratios": partial(ratios, "mt10"),

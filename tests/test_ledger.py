@@ -344,6 +344,17 @@ def test_tasks_on_which_settings_are_chosen_have_a_table_of_their_own(monkeypatc
     assert "| `soccer` | ? | ? | 300 | ? | ? | ? / 1.00 | 0/1 |" in rows
 
 
+def test_students_that_are_held_stand_beside_those_that_are_not(monkeypatch):
+    short = {"task": "push-wall-v3", "limit": 16_000}
+    cells = [student("finetune", 1, None, updates=16, **short), student("finetune-held", 1, 9, **short)]
+    cells += [student("finetune", 2, 9, updates=16, **short | {"area": 0.25})]
+    cells += [student("finetune", 3, 9, updates=16, task="push-wall-v3", area=0.9)]  # was allowed more
+    monkeypatch.setattr(ledger, "read", {"students/": cells}.__getitem__)
+    lines = TABLES["students-held"]().splitlines()
+    assert lines[0] == "| task | `finetune@16` | `finetune-held@16` | `finetune@32` | `finetune-held@32` |"
+    assert lines[2:] == ["| `push-wall` | 0.60 (not solved); 0.25 (9) | ? | ? | 0.60 (9) |"]
+
+
 def test_the_two_strategies_that_shape_rewards_have_a_table_of_their_own(monkeypatch):
     cells = [student("none", 1, 900), student("likelihood", 1, None), student("likelihood", 1, 1, updates=8)]
     monkeypatch.setattr(ledger, "read", {"students/": cells, "transfer/mt10_seed_": []}.__getitem__)
